@@ -1,0 +1,36 @@
+//! The plan: which jobs a request creates, and exactly how each would run.
+
+mod job;
+
+pub use job::{
+    AllowFailure, Artifacts, Cache, Environment, Hooks, Image, Instance, Job, JobVariable, Need, Retry,
+    Service, When, Work,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// A created pipeline.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// `workflow:name`, expanded and trimmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `workflow:auto_cancel`, rule over global.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_cancel: Option<AutoCancel>,
+    /// Stages that have a job, in order.
+    pub stages: Vec<String>,
+    /// The jobs, in configuration order.
+    pub jobs: Vec<Job>,
+}
+
+/// `workflow:auto_cancel`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoCancel {
+    /// `conservative`, `interruptible`, `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_new_commit: Option<String>,
+    /// `none`, `all`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_job_failure: Option<String>,
+}

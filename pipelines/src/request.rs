@@ -1,0 +1,159 @@
+//! What asks for a pipeline: ref, source, commit, variables. All facts come from outside; nothing is looked up.
+
+use indexmap::IndexMap;
+use std::sync::Arc;
+
+/// Everything that decides which jobs a configuration creates.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Full path of the project: `group/project`.
+    pub project: String,
+    /// Branch or tag; with a merge request the source branch.
+    pub reference: String,
+    /// Is `reference` a tag?
+    pub tag: bool,
+    /// Value of `CI_PIPELINE_SOURCE`: `push`, `merge_request_event`, `schedule` ...
+    pub source: String,
+    /// Default branch of the project.
+    pub default_branch: String,
+    /// Only for merge requests; the default branch when absent.
+    pub target_branch: Option<String>,
+    /// Branches and tags that exist, for `compare_to`. None: not known, every ref is taken for existing.
+    pub known_refs: Option<Vec<String>>,
+    /// Pipeline variables: above everything that the YAML defines.
+    pub variables: IndexMap<String, String>,
+    /// Project variables (settings): above the YAML, below pipeline variables.
+    pub project_variables: Vec<ProjectVariable>,
+    /// `--input`: name to text.
+    pub inputs: IndexMap<String, String>,
+    /// Changed paths. None: not known, and `changes` is then true.
+    pub changes: Option<Vec<String>>,
+    /// The commit.
+    pub commit: Commit,
+    /// Further predefined variables from settings (`CI_REGISTRY`, `CI_SERVER_URL`, user ...): over our own.
+    pub predefined: IndexMap<String, String>,
+}
+
+/// A variable of the project's settings.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProjectVariable {
+    /// Name.
+    pub key: String,
+    /// Value.
+    pub value: String,
+    /// Hide in logs.
+    pub masked: bool,
+    /// Hand over as a file.
+    pub file: bool,
+    /// Never expand.
+    pub raw: bool,
+    /// `*`, a name, or `review/*`: environments that see it.
+    pub environment_scope: String,
+}
+
+impl std::fmt::Debug for ProjectVariable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (value hidden)", self.key)
+    }
+}
+
+/// Facts about the commit that the pipeline is for.
+#[derive(Clone, Debug, Default)]
+pub struct Commit {
+    /// Full object id.
+    pub sha: String,
+    /// Previous commit of the ref; none for a first push (40 zeros in the variable).
+    pub before_sha: Option<String>,
+    /// Whole message.
+    pub message: String,
+    /// `Name <email>`.
+    pub author: String,
+    /// ISO 8601.
+    pub timestamp: String,
+    /// Message of the annotated tag, if the request is for one.
+    pub tag_message: Option<String>,
+    /// Is the ref protected?
+    pub protected: bool,
+    /// Commit that a merge request's diff starts from.
+    pub merge_base: Option<String>,
+}
+
+/// The project's files, as far as the language looks at them. All paths are relative to the project, with `/`.
+pub trait Files {
+    /// Text of a tracked file; `Ok(None)` when there is none.
+    ///
+    /// # Errors
+    /// The file is there and can't be read, or is not UTF-8; says why.
+    fn read(&self, path: &str) -> Result<Option<Arc<str>>, String>;
+
+    /// All tracked paths, sorted.
+    fn paths(&self) -> &[String];
+
+    /// Git's blob id (hexadecimal) of a tracked file, for `cache:key:files`.
+    fn blob_id(&self, path: &str) -> Option<String>;
+
+    /// A file that is not in this project: `include:project`, `remote`, `template`, `component`.
+    ///
+    /// # Errors
+    /// Says why it can't be had, in words that go into a diagnostic.
+    fn fetch(&self, what: &Elsewhere) -> Result<Fetched, FetchError>;
+}
+
+/// A file that is not in the project itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Elsewhere {
+    /// `include:project`: file of another project at a ref (default HEAD).
+    Project {
+        /// Path of the project, lower case.
+        project: String,
+        /// Branch, tag or commit.
+        reference: Option<String>,
+        /// File in it.
+        file: String,
+    },
+    /// `include:remote`.
+    Remote {
+        /// Address.
+        url: String,
+    },
+    /// `include:template`.
+    Template {
+        /// Name, ends in `.gitlab-ci.yml`.
+        name: String,
+    },
+    /// `include:component`.
+    Component {
+        /// `host/group/project`.
+        project: String,
+        /// Component name.
+        name: String,
+        /// SHA, branch, tag, partial version or `~latest`.
+        version: String,
+    },
+}
+
+/// A file from elsewhere.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// Its text.
+    pub text: Arc<str>,
+    /// For messages: `group/project:ci/x.yml@v1`.
+    pub name: String,
+    /// Commit it came from, where there is one: nested includes and `component.sha` use it.
+    pub sha: Option<String>,
+    /// Version that a component's `~latest` or partial version became.
+    pub version: Option<String>,
+}
+
+/// Why a file from elsewhere can't be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FetchError {
+    /// No such project, or no way in.
+    NoProject,
+    /// The project has no such ref.
+    NoReference,
+    /// There is no such file.
+    NoFile,
+    /// Anything else, in words.
+    Other(String),
+}

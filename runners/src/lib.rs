@@ -1,0 +1,1 @@
+//! Runs one CI job: executors, containers, workspace, sources, artifacts, cache, services, logs.

@@ -1,0 +1,2 @@
+//! `ci`: CI/CD from commit to running release.
+fn main() {}

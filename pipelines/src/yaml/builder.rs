@@ -263,7 +263,8 @@ impl<'a> Builder<'a> {
         }
         if error.info().ends_with("found unknown anchor") {
             let name: &str = self.text_at(at).trim_start_matches('*');
-            let name = name.split(|c: char| c.is_whitespace() || ",[]{}".contains(c)).next().unwrap_or_default();
+            let name =
+                name.split(|c: char| c.is_whitespace() || ",[]{}".contains(c)).next().unwrap_or_default();
             return Failure {
                 code: "yaml-unknown-alias",
                 message: format!("Unknown alias: {name}"),
@@ -272,7 +273,13 @@ impl<'a> Builder<'a> {
                 help: Some("anchors are known in their own file only, after the place where they stand"),
             };
         }
-        Failure { code: "yaml-syntax", message: error.info().to_owned(), start: at, end: at + width, help: None }
+        Failure {
+            code: "yaml-syntax",
+            message: error.info().to_owned(),
+            start: at,
+            end: at + width,
+            help: None,
+        }
     }
 }
 
@@ -317,10 +324,13 @@ fn as_key(node: &Node) -> Key {
 }
 
 fn duplicate(key: &Node, first: Span) -> Diagnostic {
-    Diagnostic::hint("duplicate-key", format!("key `{}` is written twice; the last one wins", super::text(key)))
-        .at(key.span, "this one counts")
-        .at(first, "this one is ignored")
-        .help("remove one of them, or merge their contents")
+    Diagnostic::hint(
+        "duplicate-key",
+        format!("key `{}` is written twice; the last one wins", super::text(key)),
+    )
+    .at(key.span, "this one counts")
+    .at(first, "this one is ignored")
+    .help("remove one of them, or merge their contents")
 }
 
 /// Size of a Ruby string: slots of 40 to 640 bytes hold it, or it lives outside.
@@ -395,14 +405,18 @@ mod tests {
         ];
         for (text, expected) in cases {
             let (documents, _) = load(text).unwrap();
-            let shown = inspect(documents[0].as_mapping().unwrap().get("a").unwrap()).replace(":\"<<\"", ":<<");
+            let shown =
+                inspect(documents[0].as_mapping().unwrap().get("a").unwrap()).replace(":\"<<\"", ":<<");
             assert_eq!(shown, expected, "{text}");
         }
     }
 
     #[test]
     fn keys_keep_their_kind() {
-        assert_eq!(shown("10: a\n'10': b\ntrue: c\n~: d\n:s: e\n"), "{10=>\"a\", :\"10\"=>\"b\", true=>\"c\", nil=>\"d\", :s=>\"e\"}");
+        assert_eq!(
+            shown("10: a\n'10': b\ntrue: c\n~: d\n:s: e\n"),
+            "{10=>\"a\", :\"10\"=>\"b\", true=>\"c\", nil=>\"d\", :s=>\"e\"}"
+        );
     }
 
     #[test]

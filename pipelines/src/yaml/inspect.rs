@@ -79,7 +79,9 @@ pub(super) fn quote(text: &str) -> String {
             '\r' => out.push_str("\\r"),
             '\u{1b}' => out.push_str("\\e"),
             '#' if matches!(chars.peek(), Some('{' | '$' | '@')) => out.push_str("\\#"),
-            c if c.is_ascii_control() => write!(out, "\\x{:02X}", c as u32).expect("writing to a text can't fail"),
+            c if c.is_ascii_control() => {
+                write!(out, "\\x{:02X}", c as u32).expect("writing to a text can't fail")
+            }
             c => out.push(c),
         }
     }

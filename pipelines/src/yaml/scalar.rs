@@ -21,7 +21,8 @@ static DATE: LazyLock<Regex> =
     LazyLock::new(|| regex(r"^[0-9]{4}-(?:1[012]|0[0-9]|[0-9])-(?:[12][0-9]|3[01]|0[0-9]|[0-9])$"));
 static SEXAGESIMAL: LazyLock<Regex> =
     LazyLock::new(|| regex(r"^[-+]?[0-9][0-9_]*(?::[0-5]?[0-9]){1,2}(\.[0-9_]*)?$"));
-static FLOAT: LazyLock<Regex> = LazyLock::new(|| regex(r"^[-+]?(?:[0-9][0-9_,]*)?\.[0-9]*(?:[eE][-+][0-9]+)?$"));
+static FLOAT: LazyLock<Regex> =
+    LazyLock::new(|| regex(r"^[-+]?(?:[0-9][0-9_,]*)?\.[0-9]*(?:[eE][-+][0-9]+)?$"));
 static INTEGER: LazyLock<Regex> = LazyLock::new(|| {
     regex(
         r"^[-+]?(?:0[_,]*[0-7][0-7_,]*|0|[1-9](?:[0-9]|,[0-9]|_[0-9])*|0b[_,]*[01][01_,]*|0x[_,]*[0-9a-fA-F][0-9a-fA-F_,]*)$",
@@ -55,7 +56,8 @@ pub(super) fn resolve(text: &str) -> Result<Value, Refused> {
 
 /// Psych's quick test for texts that can't be numbers: a word character first or second.
 fn is_wordy(text: &str) -> bool {
-    let wordy = |c: char| c.is_alphabetic() || c.is_ascii_whitespace() || r"_!@#$%^&*(){}<>|/\~;=".contains(c);
+    let wordy =
+        |c: char| c.is_alphabetic() || c.is_ascii_whitespace() || r"_!@#$%^&*(){}<>|/\~;=".contains(c);
     let mut chars = text.chars();
     let first = chars.next().unwrap_or(' ');
     let excluded = first.is_ascii_digit() || matches!(first, '.' | ':' | '-');

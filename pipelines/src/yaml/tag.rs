@@ -27,16 +27,19 @@ pub(super) fn scalar(text: &str, quoted: bool, tag: Option<&str>) -> Result<Valu
             float @ Value::Float(_) => Ok(float),
             _ => Err(format!("invalid value for Float(): {text:?}")),
         },
-        Some("!binary" | "tag:yaml.org,2002:binary") => {
-            decode_base64(text).map(|text| string(&text, false)).ok_or_else(|| "invalid `!binary` value".to_owned())
-        }
+        Some("!binary" | "tag:yaml.org,2002:binary") => decode_base64(text)
+            .map(|text| string(&text, false))
+            .ok_or_else(|| "invalid `!binary` value".to_owned()),
         Some(tag) if tag.starts_with("!ruby/sym") => Ok(string(text, true)),
         Some("!ruby/class" | "!ruby/module") => Err(unspecified(text)),
         Some("!ruby/regexp") => Err(unspecified("Regexp")),
         Some("!ruby/range") => Err(unspecified("Range")),
-        Some(tag @ ("!ruby/object:BigDecimal" | "!ruby/object:DateTime" | "!ruby/object:Complex" | "!ruby/object:Rational")) => {
-            Err(unspecified(&tag["!ruby/object:".len()..]))
-        }
+        Some(
+            tag @ ("!ruby/object:BigDecimal"
+            | "!ruby/object:DateTime"
+            | "!ruby/object:Complex"
+            | "!ruby/object:Rational"),
+        ) => Err(unspecified(&tag["!ruby/object:".len()..])),
         Some("!reference") => Err(format!("!reference {} is not valid", super::inspect::quote(text))),
         Some(_) => resolve(text),
     }
@@ -105,7 +108,10 @@ mod tests {
         assert_eq!(scalar("x", false, Some("!foo")), string("x"));
         assert_eq!(scalar("3", false, Some(&core("float"))), Ok(Value::Float(3.0)));
         assert_eq!(scalar("aGk=", false, Some(&core("binary"))), string("hi"));
-        assert_eq!(scalar("foo", false, Some("!reference")), Err("!reference \"foo\" is not valid".to_owned()));
+        assert_eq!(
+            scalar("foo", false, Some("!reference")),
+            Err("!reference \"foo\" is not valid".to_owned())
+        );
     }
 
     #[test]

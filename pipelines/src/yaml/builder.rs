@@ -2,6 +2,7 @@
 //! allows are never built.
 
 use super::document::{Failure, Piece};
+use super::repair::repair;
 use super::{Entry, Key, Mapping, Node, Value, inspect, tag};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
@@ -21,8 +22,6 @@ const MAX_ALIASED_BYTES: u64 = 2 * 1024 * 1024;
 pub(super) struct Builder<'a> {
     piece: &'a Piece<'a>,
     hints: &'a mut Vec<Diagnostic>,
-    /// Byte offset of each character; empty when the text is ASCII.
-    offsets: Vec<u32>,
     open: Vec<Open>,
     anchors: HashMap<usize, Built>,
     aliased: u64,
@@ -66,17 +65,14 @@ enum Content {
 
 impl<'a> Builder<'a> {
     pub(super) fn new(piece: &'a Piece<'a>, hints: &'a mut Vec<Diagnostic>) -> Builder<'a> {
-        let offsets = if piece.text.is_ascii() {
-            Vec::new()
-        } else {
-            piece.text.char_indices().map(|(i, _)| i as u32).collect()
-        };
-        Builder { piece, hints, offsets, open: Vec::new(), anchors: HashMap::new(), aliased: 0 }
+        Builder { piece, hints, open: Vec::new(), anchors: HashMap::new(), aliased: 0 }
     }
 
     /// The document's root; null when there is none.
     pub(super) fn build(mut self) -> Result<Node, Failure> {
-        let mut parser = Parser::new_from_str(self.piece.text);
+        let mut parser = Parser::new_from_str(self.piece.parsed());
+        let end = self.piece.start + self.piece.text.len();
+        let mut root = Node::new(Value::Null, Span::new(self.piece.file, end, end));
         while let Some(event) = parser.next_event() {
             let (event, span) = event.map_err(|error| self.syntax(&error))?;
             let (start, end) = (self.byte(span.start), self.byte(span.end));
@@ -100,15 +96,13 @@ impl<'a> Builder<'a> {
                     None
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.end(end)?,
+                // what comes after the first document is not even looked at
                 Event::DocumentEnd | Event::StreamEnd => break,
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) => None,
             };
-            if let Some(root) = done {
-                return if self.aliased > MAX_ALIASED_BYTES { Err(self.too_big(start)) } else { Ok(root) };
-            }
+            root = done.unwrap_or(root);
         }
-        let end = self.piece.start + self.piece.text.len();
-        Ok(Node::new(Value::Null, Span::new(self.piece.file, end, end)))
+        if self.aliased > MAX_ALIASED_BYTES { Err(self.too_big(root.span.start as usize)) } else { Ok(root) }
     }
 
     fn scalar(
@@ -237,12 +231,7 @@ impl<'a> Builder<'a> {
 
     /// Byte offset in the file.
     fn byte(&self, marker: Marker) -> usize {
-        let local = if self.offsets.is_empty() {
-            marker.index().min(self.piece.text.len())
-        } else {
-            self.offsets.get(marker.index()).map_or(self.piece.text.len(), |&i| i as usize)
-        };
-        self.piece.start + local
+        self.piece.start + self.piece.local_byte(marker.index())
     }
 
     fn too_big(&self, start: usize) -> Failure {
@@ -251,6 +240,7 @@ impl<'a> Builder<'a> {
             message: "The parsed YAML is too big".to_owned(),
             start,
             end: start,
+            repaired: None,
             help: Some("at most 100 levels are allowed, and 2 MiB that come from aliases"),
         }
     }
@@ -270,11 +260,14 @@ impl<'a> Builder<'a> {
                 message: format!("Unknown alias: {name}"),
                 start: at,
                 end: at + name.len() + 1,
+                repaired: None,
                 help: Some("anchors are known in their own file only, after the place where they stand"),
             };
         }
+        let in_flow = self.open.last().is_some_and(|open| open.flow);
         Failure {
             code: "yaml-syntax",
+            repaired: repair(self.piece, error.info(), error.marker().index(), in_flow),
             message: error.info().to_owned(),
             start: at,
             end: at + width,
@@ -291,7 +284,7 @@ fn refusal(message: String, start: usize, end: usize) -> Failure {
     } else {
         ("yaml-class", "only texts, numbers, booleans, lists, mappings and `!reference` can be loaded")
     };
-    Failure { code, message, start, end, help: Some(help) }
+    Failure { code, message, start, end, repaired: None, help: Some(help) }
 }
 
 fn is_merge_key(key: &Built) -> bool {

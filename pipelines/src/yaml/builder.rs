@@ -194,6 +194,9 @@ impl<'a> Builder<'a> {
     /// Puts a value into the innermost open collection; without one it is the root.
     fn attach(&mut self, built: Built) -> Result<Option<Node>, Failure> {
         let Some(open) = self.open.last_mut() else { return Ok(Some(built.node)) };
+        if let Content::Mapping { key: None, .. } = &open.content {
+            check_key(self.piece, &built, open.flow)?;
+        }
         if built.via != Via::Alias {
             open.end = open.end.max(built.node.span.end as usize);
         }
@@ -274,6 +277,26 @@ impl<'a> Builder<'a> {
             help: None,
         }
     }
+}
+
+/// What libyaml refuses before a key and saphyr does not: tabs as indentation, and no key at all.
+fn check_key(piece: &Piece<'_>, key: &Built, flow: bool) -> Result<(), Failure> {
+    let start = key.node.span.start as usize;
+    let local = start - piece.start;
+    let (before, after) =
+        (piece.text.get(..local).unwrap_or_default(), piece.text.get(local..).unwrap_or_default());
+    let indentation = before.rsplit('\n').next().unwrap_or_default();
+    let tab = !flow && indentation.contains('\t') && indentation.trim().is_empty();
+    let nothing =
+        key.node.span.range().is_empty() && after.starts_with(':') && !before.trim_end().ends_with('?');
+    let message = match (tab, nothing && key.node.is_null()) {
+        (true, _) => "found character that cannot start any token while scanning for the next token",
+        (_, true) => "did not find expected key while parsing a mapping",
+        _ => return Ok(()),
+    };
+    let help = tab.then_some("indent with spaces: YAML takes no tabs");
+    let (start, end) = if tab { (start - indentation.len(), start) } else { (start, start + 1) };
+    Err(Failure { code: "yaml-syntax", message: message.to_owned(), start, end, repaired: None, help })
 }
 
 fn refusal(message: String, start: usize, end: usize) -> Failure {
@@ -425,6 +448,33 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(shown(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn white_space_inside_brackets_and_quotes_means_nothing() {
+        let cases = [
+            ("a: [\n  b\n]\nc: d\n", "{:a=>[\"b\"], :c=>\"d\"}"),
+            ("é: {x: [\n1,\n2\n]\n}\nc: d\n", "{:é=>{:x=>[1, 2]}, :c=>\"d\"}"),
+            ("a: [\n\tb\n]\n", "{:a=>[\"b\"]}"),
+            ("a:\tb\n", "{:a=>\"b\"}"),
+            ("a: \"x\ny\n\n'z\"\n", "{:a=>\"x y\\n'z\"}"),
+            ("a: 'x\nit''s'\n", "{:a=>\"x it's\"}"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(shown(text), expected, "{text:?}");
+        }
+        let text = "é: [\nb\n]\nk: v\n";
+        let (documents, _) = load(text).unwrap();
+        let root = documents[0].as_mapping().unwrap();
+        assert_eq!(text[root.get("é").unwrap().span.range()], *"[\nb\n]");
+        assert_eq!(text[root.entry("k").unwrap().key_span.range()], *"k");
+    }
+
+    #[test]
+    fn what_libyaml_refuses_is_refused() {
+        for text in ["\ta: b\n", ": b\n", "a:\n\tb: c\n", "a: b: c\n", "a: x\n}\n", "a: [b\n", "a\nb: c\n"] {
+            assert_eq!(load(text).map_err(|error| error.code).err(), Some("yaml-syntax"), "{text:?}");
         }
     }
 

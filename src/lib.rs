@@ -1,1 +1,5 @@
-//! The library half of `ci`.
+pub mod digest;
+pub mod error;
+pub mod project;
+pub mod report;
+pub mod settings;

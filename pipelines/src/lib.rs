@@ -12,7 +12,7 @@
 //! | [`config`] | the typed, checked configuration |
 //! | [`plan`] | what a request creates |
 //! | [`request`] | what asks for a pipeline |
-//! | [`expression`], [`glob`], [`variables`], [`rules`] | conditions and what they look at |
+//! | [`expression`], [`glob`], [`variables`], [`rules`], [`policy`] | conditions and what they look at |
 //! | [`status`], [`event`] | states and the stream of facts that reporters see |
 
 pub mod config;
@@ -21,6 +21,7 @@ pub mod event;
 pub mod expression;
 pub mod glob;
 pub mod plan;
+pub mod policy;
 pub mod request;
 pub mod rules;
 pub mod source;

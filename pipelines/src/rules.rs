@@ -55,7 +55,10 @@ fn suffix(glob: &str) -> Option<&str> {
 /// Is one of the changed paths matched by any of the patterns (expanded)? Unknown changes count as a match.
 pub fn changes(patterns: &[String], request: &Request) -> bool {
     let Some(changed) = &request.changes else { return true };
-    matches_any(&patterns.iter().collect::<Vec<_>>(), changed.iter())
+    let mut distinct: Vec<&String> = patterns.iter().collect();
+    distinct.sort();
+    distinct.dedup();
+    matches_any(&distinct, changed.iter())
 }
 
 fn matches_any<'p>(globs: &[&String], paths: impl Iterator<Item = &'p String> + Clone) -> bool {

@@ -44,13 +44,15 @@ pub struct Text {
     pub symbol: bool,
 }
 
-/// Key of a mapping. Keys of other kinds than text and integers become text as Ruby prints them.
+/// Key of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
     /// Text.
     String(Arc<str>),
     /// An integer: allowed by YAML, mostly an error later (`jobs:10 name should be a symbol`).
     Integer(i64),
+    /// Null (empty), booleans and floats, as Ruby prints them; never a good name for a job.
+    Other(Arc<str>),
 }
 
 /// Key's place and the value of one mapping entry.
@@ -105,7 +107,7 @@ impl From<&str> for Key {
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Key::String(s) => f.write_str(s),
+            Key::String(s) | Key::Other(s) => f.write_str(s),
             Key::Integer(i) => write!(f, "{i}"),
         }
     }

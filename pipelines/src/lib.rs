@@ -12,13 +12,18 @@
 //! | [`config`] | the typed, checked configuration |
 //! | [`plan`] | what a request creates |
 //! | [`request`] | what asks for a pipeline |
+//! | [`expression`], [`glob`], [`variables`], [`rules`] | conditions and what they look at |
 //! | [`status`], [`event`] | states and the stream of facts that reporters see |
 
 pub mod config;
 pub mod diagnostic;
 pub mod event;
+pub mod expression;
+pub mod glob;
 pub mod plan;
 pub mod request;
+pub mod rules;
 pub mod source;
 pub mod status;
+pub mod variables;
 pub mod yaml;

@@ -17,9 +17,11 @@
 
 pub mod config;
 pub mod diagnostic;
+pub mod duration;
 pub mod event;
 pub mod expression;
 pub mod glob;
+pub mod matrix;
 pub mod plan;
 pub mod request;
 pub mod rules;

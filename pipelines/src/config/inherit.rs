@@ -1,7 +1,7 @@
 //! `inherit`: which defaults and which root variables a job takes.
 
 use super::check::{Entry, Findings, Path, texts};
-use super::defaults;
+use super::inheritable;
 use super::ruby;
 use super::types::Inherit;
 use crate::yaml::{Node, Value};
@@ -37,7 +37,7 @@ pub(super) fn inherit(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>)
     let mut part = |key: &str, known: Option<&[&str]>| {
         entry.field(key).map(|n| choice(n, &path.child(key), entry.findings, known)).unwrap_or_default()
     };
-    Inheritance { defaults: part("default", Some(&defaults::KEYS)), variables: part("variables", None) }
+    Inheritance { defaults: part("default", Some(&inheritable::KEYS)), variables: part("variables", None) }
 }
 
 fn choice(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>, known: Option<&[&str]>) -> Inherit {

@@ -21,6 +21,7 @@
 
 pub mod config;
 pub mod diagnostic;
+pub mod duration;
 pub mod event;
 pub mod expression;
 pub mod glob;
@@ -28,6 +29,7 @@ mod include;
 mod inputs;
 pub mod load;
 pub mod merge;
+pub mod matrix;
 pub mod plan;
 pub mod policy;
 pub mod reference;

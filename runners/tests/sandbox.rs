@@ -89,9 +89,14 @@ async fn first_line(process: &mut Process) -> String {
 
 /// Whether a process of the machine has `text` among its arguments.
 fn runs(text: &str) -> bool {
-    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+    pid_of(text).is_some()
+}
+
+fn pid_of(text: &str) -> Option<u32> {
+    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
         let cmdline = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        cmdline.split(|byte| *byte == 0).any(|argument| argument == text.as_bytes())
+        let has_it = cmdline.split(|byte| *byte == 0).any(|argument| argument == text.as_bytes());
+        if has_it { entry.file_name().to_str()?.parse().ok() } else { None }
     })
 }
 
@@ -265,10 +270,18 @@ async fn the_kernels_files_are_masked_and_devices_cannot_be_made() {
 
 #[tokio::test]
 async fn a_program_gets_three_streams_its_environment_and_nothing_else() {
-    let mut job = Job::new();
-    job.spec.hostname = "job-7".into();
-    let fds = job.output("ls /proc/self/fd; tty").await;
-    assert!(fds.starts_with("0\n1\n2\n3\n") || fds.is_empty(), "3 is the directory itself: {fds}");
+    let job = Job::new();
+    let fds = job.output("ls /proc/self/fd; tty || true; grep -E 'SigBlk|SigIgn' /proc/self/status").await;
+    let none = "0000000000000000";
+    // 3 is the directory that `ls` reads
+    assert_eq!(fds, format!("0\n1\n2\n3\nnot a tty\nSigBlk:\t{none}\nSigIgn:\t{none}\n"));
+    let environment =
+        job.output("cat /proc/self/environ | tr '\\0' '\\n' | cut -d= -f1 | sort | tr '\\n' ' '").await;
+    let mut expected: Vec<_> = Spec::host_env().into_iter().map(|(name, _)| name).collect();
+    expected.push("PWD".to_owned());
+    expected.sort();
+    assert_eq!(environment.trim(), expected.join(" "), "PWD is the shell's own");
+    job.finish().await;
 }
 
 #[tokio::test]
@@ -320,18 +333,40 @@ async fn dropping_the_process_kills_all() {
     let mut process = job.start(&format!("echo ready; sleep {sleep}")).await;
     first_line(&mut process).await;
     drop(process);
-    gone(&sleep).await;
+    eventually(|| !runs(&sleep)).await;
     job.finish().await;
 }
 
-async fn gone(argument: &str) {
-    tokio::time::timeout(Duration::from_secs(60), async {
-        while runs(argument) {
+async fn eventually(condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    })
-    .await
-    .unwrap_or_else(|_| panic!("`{argument}` still runs"));
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap();
+}
+
+#[tokio::test]
+async fn killing_the_supervisor_leaves_no_process_and_is_an_error() {
+    let job = Job::new();
+    let sleep = unique_sleep();
+    let mut process = job.start(&format!("echo; trap '' TERM; sleep {sleep}; :")).await;
+    eventually(|| runs(&sleep)).await;
+    let supervisor = child_above(pid_of(&sleep).unwrap());
+    rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).unwrap();
+    assert!(matches!(process.wait().await, Err(Error::Lost)));
+    eventually(|| !runs(&sleep)).await;
+    job.finish().await;
+}
+
+/// The child of this test among the ancestors of `pid`.
+fn child_above(pid: u32) -> rustix::process::Pid {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+    if parent == std::process::id() {
+        return rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    }
+    child_above(parent)
 }
 
 #[tokio::test]
@@ -347,9 +382,9 @@ async fn killing_the_parent_with_sigkill_leaves_no_process() {
         .unwrap();
     let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
     while lines.next_line().await.unwrap().unwrap() != "ready" {}
-    assert!(runs(&sleep));
+    eventually(|| runs(&sleep)).await;
     parent.kill().await.unwrap();
-    gone(&sleep).await;
+    eventually(|| !runs(&sleep)).await;
     // what it left on disk is for the next one to sweep
     let states = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path().join("states");
     assert_eq!(sweep(&sandbox(), &states).await.unwrap(), 1);
@@ -530,11 +565,11 @@ async fn the_probe_says_that_it_works_here() {
 
 #[tokio::test]
 async fn another_user_id_has_no_capabilities() {
-    if !is_root() {
+    let job = Job::new();
+    if job.sandbox.probe(&job.dir.path().join("states")).await.mode == Mode::RootlessOneId {
         // with one id only there is no other user
         return;
     }
-    let job = Job::new();
     let Task::Run(mut command) = Job::command("id -u; id -G; grep CapEff /proc/self/status") else {
         unreachable!()
     };
@@ -564,4 +599,47 @@ async fn an_ordinary_user_gets_the_same() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// `cargo test -p runners --test sandbox -- --ignored --nocapture how_long`
+#[tokio::test]
+#[ignore = "prints how long things take, asserts nothing"]
+async fn how_long_a_start_takes() {
+    let job = Job::new();
+    let namespaces: &[&str] = if is_root() { &["-muipf"] } else { &["-Urmuipf"] };
+    let unshare = [&["unshare"], namespaces, &["true"]].concat();
+    let mut times: [(&str, Vec<Duration>); 4] = [
+        ("fork and exec", vec![]),
+        ("unshare(1)", vec![]),
+        ("sandbox: started", vec![]),
+        ("sandbox: ended", vec![]),
+    ];
+    for _ in 0..50 {
+        let start = std::time::Instant::now();
+        tokio::process::Command::new("true").status().await.unwrap();
+        times[0].1.push(start.elapsed());
+
+        let start = std::time::Instant::now();
+        assert!(
+            tokio::process::Command::new(unshare[0]).args(&unshare[1..]).status().await.unwrap().success()
+        );
+        times[1].1.push(start.elapsed());
+
+        let state = StateDir::create(&job.dir.path().join("states"), "timed").unwrap();
+        let mut spec = Spec::host(state.path(), Path::new(env!("CARGO_BIN_EXE_sandbox-init")));
+        spec.mounts.push(state.workspace(vec![job.dir.path().join("checkout")], Path::new(PROJECT)));
+        let Task::Run(mut command) = Job::command("") else { unreachable!() };
+        command.argv = vec!["true".into()];
+        let start = std::time::Instant::now();
+        let mut process = job.sandbox.start(&spec, Task::Run(command), Streams::piped()).await.unwrap();
+        times[2].1.push(start.elapsed());
+        process.wait().await.unwrap();
+        times[3].1.push(start.elapsed());
+        state.remove(&job.sandbox).await.unwrap();
+    }
+    for (name, mut times) in times {
+        times.sort();
+        println!("{name:18} min {:?}, median {:?}", times[0], times[times.len() / 2]);
+    }
+    job.finish().await;
 }

@@ -98,7 +98,7 @@ fn execute(command: &Command, stdin: Option<OwnedFd>) -> Failure {
     let [program, arguments @ ..] = command.argv.as_slice() else {
         return Failure::new("starting the task", "its argv is empty");
     };
-    if let Err(failure) = become_user(command) {
+    if let Err(failure) = leave_ours(command) {
         return failure;
     }
     let error = std::process::Command::new(program)
@@ -110,7 +110,8 @@ fn execute(command: &Command, stdin: Option<OwnedFd>) -> Failure {
     Failure::new(format!("executing `{program}`"), error.to_string())
 }
 
-fn become_user(command: &Command) -> Result<(), Failure> {
+/// Sheds what the program shall not inherit from us: session, user, directory, blocked signals, files.
+fn leave_ours(command: &Command) -> Result<(), Failure> {
     // no controlling terminal: nothing inside can type into the user's shell
     let _always_works = rustix::process::setsid();
     let user = || format!("becoming user {}, group {}", command.uid, command.gid);
@@ -125,6 +126,7 @@ fn become_user(command: &Command) -> Result<(), Failure> {
     rustix::thread::set_thread_res_uid(uid, uid, uid).doing(user)?;
     let cwd: &Path = &command.cwd;
     rustix::process::chdir(cwd).doing(|| format!("changing to the working directory `{}`", cwd.display()))?;
+    sys::unblock_signals().doing(|| "unblocking signals".to_owned())?;
     sys::close_on_exec_all().doing(|| "closing our files".to_owned())
 }
 

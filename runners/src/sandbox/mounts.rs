@@ -64,7 +64,7 @@ pub(super) fn overlay(
     // what a volatile mount leaves behind so that nobody trusts its upper after a crash of the machine; such
     // state is swept, so an upper found here is one of this very boot's earlier steps
     let mark = work.join("work/incompat/volatile");
-    match std::fs::remove_dir(&mark) {
+    match std::fs::remove_dir_all(&mark) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(error).doing(|| format!("removing `{}`", mark.display()));
         }

@@ -45,7 +45,11 @@ fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Resul
         userns::enter()?;
     }
     if let Task::Remove { path } = &order.task {
-        std::fs::remove_dir_all(path).doing(|| format!("deleting `{}`", path.display()))?;
+        match std::fs::remove_dir_all(path) {
+            // two sweeps may delete the same trash
+            Err(_) if !path.exists() => {}
+            other => other.doing(|| format!("deleting `{}`", path.display()))?,
+        }
         wire::send_status(socket, &Status::Exited(0));
         return Ok(());
     }

@@ -93,6 +93,17 @@ pub(super) fn block_signals() -> io::Result<()> {
     check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) }.into())
 }
 
+/// Takes back [`block_signals`]: the mask survives an exec.
+pub(super) fn unblock_signals() -> io::Result<()> {
+    let mut none = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initializes the whole set; the old mask is not asked for.
+    let result = unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
+    };
+    check(result.into())
+}
+
 /// Waits for the next blocked signal.
 pub(super) fn next_signal() -> io::Result<i32> {
     let all = all_signals();

@@ -12,6 +12,7 @@
 //! | [`config`] | the typed, checked configuration |
 //! | [`plan`] | what a request creates |
 //! | [`request`] | what asks for a pipeline |
+//! | [`schedule`] | which job runs next: a value, fed with what happened |
 //! | [`status`], [`event`] | states and the stream of facts that reporters see |
 
 pub mod config;
@@ -19,6 +20,7 @@ pub mod diagnostic;
 pub mod event;
 pub mod plan;
 pub mod request;
+pub mod schedule;
 pub mod source;
 pub mod status;
 pub mod yaml;

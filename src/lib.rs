@@ -1,1 +1,4 @@
 //! The library half of `ci`.
+
+pub mod dispatch;
+pub mod report;

@@ -150,6 +150,11 @@ impl Scheduler {
         self.all.set().composite()
     }
 
+    /// Will nothing more happen by itself?
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     /// Takes in what happened and says what is to be done, in this order.
     pub fn handle(&mut self, input: Input) -> Vec<Action> {
         match input {

@@ -3,3 +3,7 @@ pub mod error;
 pub mod project;
 pub mod report;
 pub mod settings;
+//! The library half of `ci`.
+
+pub mod dispatch;
+pub mod report;

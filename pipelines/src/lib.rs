@@ -17,6 +17,7 @@
 //! | [`plan`] | what a request creates |
 //! | [`request`] | what asks for a pipeline |
 //! | [`expression`], [`glob`], [`variables`], [`rules`], [`policy`] | conditions and what they look at |
+//! | [`schedule`] | which job runs next: a value, fed with what happened |
 //! | [`status`], [`event`] | states and the stream of facts that reporters see |
 
 pub mod config;
@@ -35,6 +36,7 @@ pub mod policy;
 pub mod reference;
 pub mod request;
 pub mod rules;
+pub mod schedule;
 pub mod source;
 pub mod status;
 pub mod variables;

@@ -1,1 +1,3 @@
 //! The library half of `ci`.
+
+pub mod release;

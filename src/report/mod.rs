@@ -1,0 +1,3 @@
+//! What people and machines see.
+
+pub mod diagnostic;

@@ -11,3 +11,6 @@ pub use expand::{Unknown, expand, expand_shell};
 pub use predefined::predefined;
 pub use scope::{Layer, Scope, Variable};
 pub use slug::{environment_slug, slug};
+
+#[cfg(test)]
+mod tests;

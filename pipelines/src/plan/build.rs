@@ -100,7 +100,7 @@ impl<'a> Planner<'a> {
         let text = self.config.workflow.name.as_ref()?;
         let project = self.shared.project(None);
         let scope = self.shared.workflow_scope(&project);
-        let name = expand(text, Unknown::Remove, &|name| scope.expanded(name)).trim().to_owned();
+        let name = scope.expand(text, Unknown::Remove).trim().to_owned();
         if name.chars().count() > LONGEST_NAME {
             let text = "Failed to build pipeline metadata! Name is too long (maximum is 255 characters)";
             self.errors.push(Diagnostic::error("workflow-name", text));

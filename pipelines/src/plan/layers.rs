@@ -3,7 +3,7 @@
 use super::{Environment, Instance, JobVariable, When};
 use crate::config::{Config, Inherit, JobConfig, VariableConfig};
 use crate::request::{ProjectVariable, Request};
-use crate::variables::{Layer, Scope, Unknown, Variable, environment_slug, expand, predefined, slug};
+use crate::variables::{Layer, Scope, Unknown, Variable, environment_slug, predefined, slug};
 use indexmap::IndexMap;
 use regex::Regex;
 use std::borrow::Cow;
@@ -93,7 +93,7 @@ impl<'a> Shared<'a> {
         own.environment = Layer::new();
         own.project = self.project(None);
         let scope = self.scope(own);
-        let name = expand(&environment.name, Unknown::Remove, &|name| scope.expanded(name));
+        let name = scope.expand(&environment.name, Unknown::Remove);
         drop(scope);
         own.project = self.project(Some(&name));
         own.environment = environment_layer(&name, environment);

@@ -1,6 +1,6 @@
 //! All variables that one job can see, in layers, and their values with references replaced.
 
-use super::expand::{Unknown, expand_value, references};
+use super::expand::{Unknown, expand, expand_value, references};
 use indexmap::IndexMap;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -95,6 +95,11 @@ impl<'a> Scope<'a> {
     /// itself means the definition in a layer below. In a circle, the values as written stand in.
     pub fn expanded(&self, name: &str) -> Option<String> {
         self.find(name, self.layers.len()).map(|definition| self.resolve(definition, Reader::Server))
+    }
+
+    /// Replaces the references in a text by expanded values.
+    pub fn expand(&self, text: &str, unknown: Unknown) -> String {
+        expand(text, unknown, &|name| self.expanded(name))
     }
 
     /// The value as a runner gets it: references to what is unknown here, to raw values with a `$` and to files are

@@ -131,8 +131,8 @@ impl<'a> Planner<'a> {
         let tags =
             config.tags.iter().map(|tag| expand(tag, Unknown::Keep, &|name| scope.value(name))).collect();
         drop(scope);
-        if let Some(rule) = rule.filter(|rule| !rule.variables.is_empty()) {
-            add(own.yaml.to_mut(), &rule.variables);
+        if let Some(rule) = rule {
+            own.apply(rule);
         }
         Some(self.finish(config, rule, own, tags))
     }
@@ -159,7 +159,7 @@ impl<'a> Planner<'a> {
             environment,
             cache: caches.map(|(i, c)| cache::resolve(c, i, self.files, &self.request.commit)).collect(),
             work: config.work.clone(),
-            environment_variables: environment_variables(&self.shared.scope(&own), when),
+            environment_variables: environment_variables(&self.shared.scope(&own)),
         }
     }
 

@@ -131,10 +131,7 @@ impl<'a> Conditions<'a> {
 
     fn condition(&self, keyword: &'static str, text: &str, scope: &Scope<'_>) -> Part {
         let Some(expression) = self.expression(text) else { return part(keyword, text.to_owned(), false) };
-        let shown = |name: &str| {
-            let variable = scope.get(name)?;
-            Some(if variable.masked { "[MASKED]".to_owned() } else { variable.value.clone() })
-        };
+        let shown = |name: &str| scope.get(name).map(|variable| variable.shown().to_owned());
         let values = expression.variables().into_iter().map(|name| (name.to_owned(), shown(name))).collect();
         let holds = expression.holds(&|name| scope.value(name));
         Part { values, ..part(keyword, text.to_owned(), holds) }
@@ -184,6 +181,11 @@ impl<'a> Conditions<'a> {
         let holds = match &exists.project {
             Some(project) => {
                 let project = scope.expand(project, Unknown::Keep);
+                if project.eq_ignore_ascii_case(&self.request.project) {
+                    // the files at hand stand for every ref of the project itself
+                    let holds = self.exists_here(globs, rules::top_level_only(&exists.paths));
+                    return Ok(part("exists", text, holds));
+                }
                 let reference = exists.reference.as_ref().map(|r| scope.expand(r, Unknown::Keep));
                 self.exists_elsewhere(&globs, project, reference)?
             }

@@ -202,6 +202,7 @@ fn rules_override_what_the_job_says() {
     let jobs = vec![JobConfig { rules: vec![over], ..base.clone() }, job("a"), job("b")];
     let planned = only_job(jobs, &push());
     assert_eq!(planned.start_in.as_deref(), Some("1 hour"));
+    assert!(planned.environment_variables.iter().any(|v| v.key == "CI_JOB_MANUAL"));
     assert_eq!(planned.allow_failure, AllowFailure::Static(true));
     assert_eq!(planned.needs.unwrap()[0].job, "b");
     assert_eq!((planned.variables["V"].as_str(), planned.variables["W"].as_str()), ("rule", "rule"));

@@ -21,7 +21,7 @@ pub struct Variable {
 
 impl std::fmt::Debug for Variable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", if self.masked { "[MASKED]" } else { &self.value })
+        write!(f, "{:?}", self.shown())
     }
 }
 
@@ -34,6 +34,11 @@ impl Variable {
     /// A variable that is taken as it is.
     pub fn raw(value: impl Into<String>) -> Variable {
         Variable { raw: true, ..Variable::new(value) }
+    }
+
+    /// The value as people may see it.
+    pub fn shown(&self) -> &str {
+        if self.masked || self.file { "[MASKED]" } else { &self.value }
     }
 
     /// Can the value refer to other variables?
@@ -77,7 +82,8 @@ pub struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     /// A scope of these layers, the lowest first.
-    pub fn new(layers: Vec<&'a Layer>) -> Scope<'a> {
+    pub fn new(mut layers: Vec<&'a Layer>) -> Scope<'a> {
+        layers.retain(|layer| !layer.is_empty());
         Scope { layers, expanded: RefCell::default() }
     }
 

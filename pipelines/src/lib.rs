@@ -8,7 +8,11 @@
 //! | module | what |
 //! |---|---|
 //! | [`source`], [`diagnostic`] | files, places, findings |
+//! | [`load`] | a root file to one tree: what the next four do, in order |
 //! | [`yaml`] | text to [`yaml::Node`] |
+//! | `inputs` | `spec`, the values of inputs, `$[[ ... ]]` |
+//! | `include` | which files, from where, merged how |
+//! | [`merge`], [`reference`] | deep merge and `extends`; `!reference` |
 //! | [`config`] | the typed, checked configuration |
 //! | [`plan`] | what a request creates |
 //! | [`request`] | what asks for a pipeline |
@@ -21,8 +25,13 @@ pub mod duration;
 pub mod event;
 pub mod expression;
 pub mod glob;
+mod include;
+mod inputs;
+pub mod load;
 pub mod matrix;
+pub mod merge;
 pub mod plan;
+pub mod reference;
 pub mod request;
 pub mod rules;
 pub mod source;

@@ -23,9 +23,10 @@ pub enum Value {
     Bool(bool),
     /// Decimal, octal, hexadecimal, binary or sexagesimal.
     Integer(i64),
-    /// A number with a point or exponent, and integers beyond 64 bits.
+    /// A number with a point.
     Float(f64),
-    /// Text. Symbols (`:word`) are text with `symbol` set.
+    /// Text. Symbols (`:word`) are text with `symbol` set. Integers beyond 64 bits are text too: only variables
+    /// can use them, and there every digit counts.
     String(Text),
     /// A sequence.
     Sequence(Arc<Vec<Node>>),
@@ -51,7 +52,7 @@ pub enum Key {
     String(Arc<str>),
     /// An integer: allowed by YAML, mostly an error later (`jobs:10 name should be a symbol`).
     Integer(i64),
-    /// Null (empty), booleans and floats, as Ruby prints them; never a good name for a job.
+    /// Anything else, as Ruby prints it (`true`, `1.5`; null is empty): never the name of anything.
     Other(Arc<str>),
 }
 

@@ -29,8 +29,9 @@ fn draft() -> impl Strategy<Value = Draft> {
     ];
     let needs = prop::option::weighted(0.5, vec(any::<prop::sample::Index>(), 0..4));
     let group = prop::option::weighted(0.3, 0u8..2);
-    (0usize..4, needs, when, 0u8..4, 0u32..3, group)
-        .prop_map(|(stage, needs, when, allow, retry, group)| Draft { stage, needs, when, allow, retry, group })
+    (0usize..4, needs, when, 0u8..4, 0u32..3, group).prop_map(|(stage, needs, when, allow, retry, group)| {
+        Draft { stage, needs, when, allow, retry, group }
+    })
 }
 
 /// Needs go to jobs of the same or an earlier stage that come earlier in the list, so there are no cycles.
@@ -52,8 +53,10 @@ fn plan(drafts: Vec<Draft>) -> Plan {
         if let Some(needs) = &draft.needs {
             let names: BTreeSet<usize> =
                 if index == 0 { BTreeSet::new() } else { needs.iter().map(|n| n.index(index)).collect() };
-            job["needs"] =
-                names.iter().map(|n| json!({"job": format!("j{n}"), "artifacts": true, "optional": false})).collect();
+            job["needs"] = names
+                .iter()
+                .map(|n| json!({"job": format!("j{n}"), "artifacts": true, "optional": false}))
+                .collect();
         }
         if let Some(group) = draft.group {
             job["resource_group"] = json!(format!("g{group}"));
@@ -211,7 +214,8 @@ impl World {
     }
 
     fn end(&mut self, which: prop::sample::Index, how: u8) {
-        let jobs: Vec<usize> = [Status::Running, Status::Canceling].iter().flat_map(|s| self.having(*s)).collect();
+        let jobs: Vec<usize> =
+            [Status::Running, Status::Canceling].iter().flat_map(|s| self.having(*s)).collect();
         if jobs.is_empty() {
             return;
         }

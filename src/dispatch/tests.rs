@@ -63,7 +63,12 @@ impl Ran {
     }
 }
 
-async fn run<S, F>(plan: Arc<Plan>, options: Options, interrupts: mpsc::UnboundedReceiver<()>, start: S) -> Ran
+async fn run<S, F>(
+    plan: Arc<Plan>,
+    options: Options,
+    interrupts: mpsc::UnboundedReceiver<()>,
+    start: S,
+) -> Ran
 where
     S: Fn(JobRun) -> F,
     F: Future<Output = Outcome> + Send + 'static,
@@ -160,7 +165,8 @@ async fn a_retry_runs_the_next_attempt() {
 
 #[tokio::test]
 async fn a_panic_is_a_failure_of_the_runner() {
-    let start = |run: JobRun| async move { if run.job().name == "a" { panic!("broken") } else { Outcome::Success } };
+    let start =
+        |run: JobRun| async move { if run.job().name == "a" { panic!("broken") } else { Outcome::Success } };
     let ran = run(plan("a@1;b@1"), options(1, &[]), never(), start).await;
     assert_eq!((ran.end.status, ran.end.exit_code()), (Status::Failed, 1));
     let reason = ran.stored.iter().find_map(|e| match &e.kind {

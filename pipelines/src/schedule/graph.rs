@@ -71,13 +71,13 @@ impl Graph {
         }
         let stage_index: HashMap<&str, usize> =
             plan.stages.iter().enumerate().map(|(i, s)| (s.as_str(), i)).collect();
-        let mut graph = Graph { nodes: Vec::new(), stages: vec![Vec::new(); plan.stages.len()], groups: 0, by_name };
+        let mut graph =
+            Graph { nodes: Vec::new(), stages: vec![Vec::new(); plan.stages.len()], groups: 0, by_name };
         let mut groups = HashMap::new();
         for (index, job) in plan.jobs.iter().enumerate() {
-            let stage = *stage_index.get(job.stage.as_str()).ok_or_else(|| PlanError::UnknownStage {
-                job: job.name.clone(),
-                stage: job.stage.clone(),
-            })?;
+            let stage = *stage_index
+                .get(job.stage.as_str())
+                .ok_or_else(|| PlanError::UnknownStage { job: job.name.clone(), stage: job.stage.clone() })?;
             graph.stages[stage].push(index);
             let group = job.work.resource_group.as_ref().map(|text| {
                 let count = groups.len();

@@ -4,3 +4,7 @@
 
 pub mod json;
 pub mod terminal;
+//! What people and machines see.
+
+pub mod diagnostic;
+//! Reports of a run.

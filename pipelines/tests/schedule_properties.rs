@@ -61,7 +61,7 @@ fn plan(drafts: Vec<Draft>) -> Plan {
         if let Some(group) = draft.group {
             job["resource_group"] = json!(format!("g{group}"));
         }
-        serde_json::from_value(job).unwrap()
+        serde_json::from_value(job).expect("a job")
     };
     let jobs = ordered.iter().enumerate().map(job).collect();
     Plan { stages: stages.iter().map(usize::to_string).collect(), jobs, ..Plan::default() }
@@ -88,7 +88,7 @@ impl World {
     fn new(plan: Arc<Plan>, people: bool) -> World {
         let allowed = plan.jobs.iter().map(|j| j.allow_failure == AllowFailure::Static(true)).collect();
         World {
-            scheduler: Scheduler::new(Arc::clone(&plan)).unwrap(),
+            scheduler: Scheduler::new(Arc::clone(&plan)).expect("a plan"),
             statuses: vec![Status::Created; plan.jobs.len()],
             allowed,
             plan,
@@ -126,10 +126,8 @@ impl World {
                 let same = self.handed_over.iter().filter(|j| group(j).is_some() && group(j) == group(job));
                 assert!(same.count() <= 1, "two jobs of a resource group");
             }
-            Action::CancelJob(JobId(job)) => {
-                if !self.started.contains(job) {
-                    self.handed_over.remove(job);
-                }
+            Action::CancelJob(JobId(job)) if !self.started.contains(job) => {
+                self.handed_over.remove(job);
             }
             Action::StatusChanged(change) => {
                 let old = std::mem::replace(&mut self.statuses[change.job.0], change.status);
@@ -318,7 +316,7 @@ fn ten_thousand_jobs() {
             let need = |k: usize| json!({"job": format!("j{}", n - k), "artifacts": true, "optional": false});
             job["needs"] = (50..100).map(need).collect();
         }
-        serde_json::from_value(job).unwrap()
+        serde_json::from_value(job).expect("a job")
     };
     let stages = (0..100).map(|s| s.to_string()).collect();
     let plan = Plan { stages, jobs: (0..10_000).map(job).collect(), ..Plan::default() };

@@ -61,7 +61,8 @@ impl RunState {
                 job.reason = *reason;
                 job.exit_code = *exit_code;
                 job.allowed_to_fail = *allowed_to_fail;
-                job.message = message.as_deref().map(text::plain);
+                let told = message.as_deref().map(text::plain);
+                job.message = told.filter(|told| Some(told) != job.cause().as_ref());
             }
             EventKind::JobPhase { job, phase } => {
                 if let Some(index) = self.find(job) {

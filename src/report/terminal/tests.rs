@@ -106,7 +106,7 @@ fn failing_run() -> Story {
     story.status("test 1/2", Status::Running);
     story.tell(EventKind::Notice { job: Some("test 1/2".to_owned()), message: "slow\x1b[2J".to_owned() });
     story.log("test 1/2", "\x1b[32;1m$ make test\x1b[0;m\n\x1b[31mbroken\x1b[0m\x1b[5A\n");
-    story.failed("test 1/2", Status::Failed, 2, None);
+    story.failed("test 1/2", Status::Failed, 2, Some("exit code 2"));
     story.status("deploy", Status::Skipped);
     story.status("ok", Status::Manual);
     story.tell(EventKind::RunFinished { status: Status::Failed });

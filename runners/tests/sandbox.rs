@@ -245,6 +245,40 @@ async fn capabilities_and_seccomp_equal_dockers() {
     job.finish().await;
 }
 
+/// A static program of 32 bits whose exit code is the errno of `mount` with null arguments.
+#[cfg(target_arch = "x86_64")]
+fn mounting_i386_program() -> Vec<u8> {
+    let code = [0xb8, 21, 0, 0, 0, 0xcd, 0x80, 0xf7, 0xd8, 0x89, 0xc3, 0xb8, 1, 0, 0, 0, 0xcd, 0x80];
+    let (base, headers) = (0x0804_8000_u32, 52 + 32);
+    let size = headers + code.len() as u32;
+    let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0\x01\0\0\0".to_vec();
+    for word in [base + headers, 52, 0, 0, 0x0020_0034, 0x0000_0001, 0] {
+        elf.extend(word.to_le_bytes());
+    }
+    for word in [1, 0, base, base, size, size, 5, 0x1000] {
+        elf.extend(word.to_le_bytes());
+    }
+    elf.extend(code);
+    elf
+}
+
+#[cfg(target_arch = "x86_64")]
+#[tokio::test]
+async fn programs_of_32_bits_run_and_are_filtered() {
+    let job = Job::new();
+    let program = job.dir.path().join("checkout/i386");
+    fs::write(&program, mounting_i386_program()).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let outside = std::process::Command::new(&program).status();
+    if outside.is_err() {
+        // this kernel runs no such programs
+        return;
+    }
+    assert_eq!(outside.unwrap().code(), Some(libc::EFAULT), "unfiltered, the kernel looks at the arguments");
+    assert_eq!(job.run("./i386").await.0, ExitStatus::Code(libc::EPERM));
+    job.finish().await;
+}
+
 #[tokio::test]
 async fn the_kernels_files_are_masked_and_devices_cannot_be_made() {
     let job = Job::new();

@@ -55,7 +55,10 @@ fn suffix(glob: &str) -> Option<&str> {
 /// Is one of the changed paths matched by any of the patterns (expanded)? Unknown changes count as a match.
 pub fn changes(patterns: &[String], request: &Request) -> bool {
     let Some(changed) = &request.changes else { return true };
-    matches_any(&patterns.iter().collect::<Vec<_>>(), changed.iter())
+    let mut distinct: Vec<&String> = patterns.iter().collect();
+    distinct.sort();
+    distinct.dedup();
+    matches_any(&distinct, changed.iter())
 }
 
 fn matches_any<'p>(globs: &[&String], paths: impl Iterator<Item = &'p String> + Clone) -> bool {
@@ -66,4 +69,54 @@ fn matches_any<'p>(globs: &[&String], paths: impl Iterator<Item = &'p String> + 
         let pattern = Pattern::new(glob);
         paths.clone().any(|path| pattern.matches(path))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(list: &[&str]) -> Vec<String> {
+        list.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn exists_looks_at_tracked_paths() {
+        let paths = texts(&[".env", "a-b", "a/b/c.txt", "a/z.md", "b.txt"]);
+        let table = [
+            ("a/b/c.txt", true),
+            ("a/b", false),
+            ("a/b/", true),
+            ("a/", true),
+            ("z/", false),
+            ("/b.txt", false),
+            (".env", true),
+            ("*env", true),
+            ("*.md", false),
+            ("**/*.md", true),
+            ("**/*.m", false),
+            ("a/*", true),
+            ("{b,x}.txt", true),
+            ("**/c.*", true),
+        ];
+        for (pattern, expected) in table {
+            let patterns = texts(&[pattern]);
+            assert_eq!(exists_in(&patterns, top_level_only(&patterns), &paths), expected, "{pattern}");
+        }
+        assert!(!exists_in(&[], true, &paths));
+        assert!(
+            !exists_in(&texts(&["a/z.md"]), true, &paths),
+            "a variable's directories are not looked into"
+        );
+    }
+
+    #[test]
+    fn unknown_changes_match_and_empty_ones_do_not() {
+        let with = |changes: Option<&[&str]>| Request { changes: changes.map(texts), ..Request::default() };
+        let globs = texts(&["src/*", "docs/**/*"]);
+        assert!(changes(&globs, &with(None)));
+        assert!(!changes(&globs, &with(Some(&[]))));
+        assert!(changes(&globs, &with(Some(&["x", "docs/a/b"]))));
+        assert!(!changes(&globs, &with(Some(&["src/a/b"]))));
+        assert!(!changes(&[], &with(Some(&["x"]))));
+    }
 }

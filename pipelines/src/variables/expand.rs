@@ -1,7 +1,6 @@
 //! Replacing references in one text.
 
 use regex::{Captures, Regex};
-use std::borrow::Cow;
 use std::sync::LazyLock;
 
 /// What becomes of a reference to a variable that does not exist.
@@ -13,39 +12,50 @@ pub enum Unknown {
     Keep,
 }
 
-/// `$$` and `%%` are taken as pairs, so that what follows them is no reference.
 static REFERENCE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r"\$\$|%%|\$([a-zA-Z_][a-zA-Z0-9_]*)|\$\{([a-zA-Z_][a-zA-Z0-9_]*)\}|%([a-zA-Z_][a-zA-Z0-9_]*)%",
-    )
-    .expect("the pattern is a constant")
+    fixed(r"\$([a-zA-Z_][a-zA-Z0-9_]*)|\$\{([a-zA-Z_][a-zA-Z0-9_]*)\}|%([a-zA-Z_][a-zA-Z0-9_]*)%")
 });
+
+/// In the value of a variable, `$$` and `%%` are pairs: what follows them is no reference.
+static REFERENCE_IN_VALUE: LazyLock<Regex> = LazyLock::new(|| {
+    fixed(r"\$\$|%%|\$([a-zA-Z_][a-zA-Z0-9_]*)|\$\{([a-zA-Z_][a-zA-Z0-9_]*)\}|%([a-zA-Z_][a-zA-Z0-9_]*)%")
+});
+
+fn fixed(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("the patterns of references are constants")
+}
 
 fn name<'t>(captures: &Captures<'t>) -> Option<&'t str> {
     captures.iter().skip(1).flatten().next().map(|m| m.as_str())
 }
 
-/// Replaces `$X`, `${X}` and `%X%` as GitLab's server does, once: values are not looked at again. `$$` and `%%` stay.
+/// Replaces `$X`, `${X}` and `%X%` as GitLab's server does, once: what is inserted is not looked at again.
 pub fn expand(text: &str, unknown: Unknown, lookup: &dyn Fn(&str) -> Option<String>) -> String {
+    replace(&REFERENCE, text, unknown, lookup)
+}
+
+/// As [`expand`], for the value of a variable: `$$` and `%%` stay as written.
+pub(super) fn expand_value(text: &str, unknown: Unknown, lookup: &dyn Fn(&str) -> Option<String>) -> String {
+    replace(&REFERENCE_IN_VALUE, text, unknown, lookup)
+}
+
+fn replace(regex: &Regex, text: &str, unknown: Unknown, lookup: &dyn Fn(&str) -> Option<String>) -> String {
     if !text.contains(['$', '%']) {
         return text.to_owned();
     }
-    let replaced = REFERENCE.replace_all(text, |captures: &Captures<'_>| {
+    let replaced = regex.replace_all(text, |captures: &Captures<'_>| {
         let Some(name) = name(captures) else { return captures[0].to_owned() };
         lookup(name).unwrap_or_else(|| match unknown {
             Unknown::Remove => String::new(),
             Unknown::Keep => captures[0].to_owned(),
         })
     });
-    match replaced {
-        Cow::Borrowed(text) => text.to_owned(),
-        Cow::Owned(text) => text,
-    }
+    replaced.into_owned()
 }
 
-/// Names that a text refers to, with repetitions.
-pub fn references(text: &str) -> impl Iterator<Item = &str> {
-    REFERENCE.captures_iter(text).filter_map(|captures| name(&captures))
+/// Names that the value of a variable refers to, with repetitions.
+pub fn references(value: &str) -> impl Iterator<Item = &str> {
+    REFERENCE_IN_VALUE.captures_iter(value).filter_map(|captures| name(&captures))
 }
 
 /// Replaces `$X` and `${X}` as the runner does (Go's `os.Expand`): one pass, unknown names vanish, `$$` becomes `$`.

@@ -6,11 +6,6 @@ use indexmap::IndexMap;
 
 const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
 
-/// Is the request for a merge request pipeline?
-pub fn is_merge_request(request: &Request) -> bool {
-    request.source == "merge_request_event"
-}
-
 /// Name to value of everything that GitLab predefines for a pipeline; [`Request::predefined`] wins. What does not
 /// apply is absent, not empty: `CI_COMMIT_BRANCH` exists in branch pipelines only.
 pub fn predefined(request: &Request) -> IndexMap<String, String> {
@@ -29,7 +24,7 @@ pub fn predefined(request: &Request) -> IndexMap<String, String> {
     server(&mut set);
     project(request, &mut set);
     commit(request, &mut set);
-    if is_merge_request(request) {
+    if request.is_merge_request() {
         merge_request(request, &mut set);
     }
     all.extend(request.predefined.iter().map(|(k, v)| (k.clone(), v.clone())));
@@ -99,7 +94,7 @@ fn commit(request: &Request, set: &mut dyn FnMut(&str, &str)) {
     if request.tag {
         set("CI_COMMIT_TAG", &request.reference);
         set("CI_COMMIT_TAG_MESSAGE", commit.tag_message.as_deref().unwrap_or_default());
-    } else if !is_merge_request(request) {
+    } else if !request.is_merge_request() {
         set("CI_COMMIT_BRANCH", &request.reference);
     }
 }

@@ -1,9 +1,9 @@
 //! All variables that one job can see, in layers, and their values with references replaced.
 
-use super::expand::{Unknown, expand, references};
+use super::expand::{Unknown, expand, expand_value, references};
 use indexmap::IndexMap;
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// A variable with its unexpanded value.
@@ -21,7 +21,7 @@ pub struct Variable {
 
 impl std::fmt::Debug for Variable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", if self.masked { "[MASKED]" } else { &self.value })
+        write!(f, "{:?}", self.shown())
     }
 }
 
@@ -36,7 +36,13 @@ impl Variable {
         Variable { raw: true, ..Variable::new(value) }
     }
 
-    fn may_refer(&self) -> bool {
+    /// The value as people may see it.
+    pub fn shown(&self) -> &str {
+        if self.masked || self.file { "[MASKED]" } else { &self.value }
+    }
+
+    /// Can the value refer to other variables?
+    pub(super) fn may_refer(&self) -> bool {
         !self.raw && self.value.contains(['$', '%'])
     }
 }
@@ -44,22 +50,46 @@ impl Variable {
 /// Variables of one origin.
 pub type Layer = IndexMap<String, Variable>;
 
+/// Where a variable is defined.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Definition<'a> {
+    pub(super) layer: usize,
+    pub(super) name: &'a str,
+    pub(super) variable: &'a Variable,
+}
+
+/// What is inserted into one value, in bytes, before further references vanish: doubling variables end here.
+const LONGEST: usize = 1 << 20;
+
+/// For whom references are replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Reader {
+    /// GitLab's server: all at once.
+    Server,
+    /// A runner, which replaces the rest.
+    Runner,
+}
+
+/// A definition's name and layer identify it.
+type Key<'a> = (&'a str, usize, Reader);
+
 /// Layers of variables, the highest precedence last. Layers are borrowed, so that jobs share them.
 #[derive(Debug, Default)]
 pub struct Scope<'a> {
     layers: Vec<&'a Layer>,
-    expanded: RefCell<HashMap<(&'a str, usize), Rc<str>>>,
+    expanded: RefCell<HashMap<Key<'a>, Rc<str>>>,
 }
 
 impl<'a> Scope<'a> {
     /// A scope of these layers, the lowest first.
-    pub fn new(layers: Vec<&'a Layer>) -> Scope<'a> {
+    pub fn new(mut layers: Vec<&'a Layer>) -> Scope<'a> {
+        layers.retain(|layer| !layer.is_empty());
         Scope { layers, expanded: RefCell::default() }
     }
 
     /// The variable that wins.
     pub fn get(&self, name: &str) -> Option<&'a Variable> {
-        self.find(name, self.layers.len()).map(|(_, _, variable)| variable)
+        self.find(name, self.layers.len()).map(|d| d.variable)
     }
 
     /// The unexpanded value: what expressions compare.
@@ -67,9 +97,10 @@ impl<'a> Scope<'a> {
         self.get(name).map(|v| v.value.clone())
     }
 
-    /// The value with all references replaced, recursively; those to nothing vanish.
+    /// The value with all references replaced, recursively; those to nothing vanish. A variable that refers to
+    /// itself means the definition in a layer below. In a circle, the values as written stand in.
     pub fn expanded(&self, name: &str) -> Option<String> {
-        self.expanded_below(name, self.layers.len()).map(|value| value.to_string())
+        self.find(name, self.layers.len()).map(|definition| self.resolve(definition, Reader::Server))
     }
 
     /// Replaces the references in a text by expanded values.
@@ -77,113 +108,97 @@ impl<'a> Scope<'a> {
         expand(text, unknown, &|name| self.expanded(name))
     }
 
-    /// The value as a runner gets it: references to unknown, raw and file variables are left to the runner, which
-    /// knows more and does not look into what it inserts.
+    /// The value as a runner gets it: references to what is unknown here, to raw values with a `$` and to files are
+    /// left to the runner, which knows more and does not look into what it inserts.
     pub fn for_runner(&self, name: &str) -> Option<String> {
-        let (layer, _, variable) = self.find(name, self.layers.len())?;
-        Some(self.runner_value(name, layer, variable, 0))
+        self.find(name, self.layers.len()).map(|definition| self.resolve(definition, Reader::Runner))
     }
 
-    /// All names with their winning variables, in order of precedence.
+    /// All names with their winning variables, the lowest layer first.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a Variable)> {
-        let top = self.layers.len();
-        self.layers.iter().enumerate().flat_map(move |(index, layer)| {
-            layer
-                .iter()
-                .filter(move |(name, _)| self.find(name, top).is_some_and(|(own, _, _)| own == index))
-                .map(|(name, variable)| (name.as_str(), variable))
+        let wins = |d: &Definition<'a>| self.layers[d.layer + 1..].iter().all(|l| !l.contains_key(d.name));
+        self.definitions().filter(wins).map(|d| (d.name, d.variable))
+    }
+
+    /// Every definition, the shadowed ones too, the lowest layer first.
+    pub(super) fn definitions(&self) -> impl Iterator<Item = Definition<'a>> {
+        self.layers.iter().enumerate().flat_map(|(layer, variables)| {
+            variables.iter().map(move |(name, variable)| Definition { layer, name, variable })
         })
     }
 
-    /// Names of variables that refer to each other in a circle, circle by circle. A variable that refers to itself
-    /// means the definition below its own and is none.
-    pub fn circles(&self) -> Vec<Vec<&'a str>> {
-        let mut search = Circles { scope: self, order: HashMap::new(), stack: Vec::new(), found: Vec::new() };
-        for (name, variable) in self.iter() {
-            if variable.may_refer() && !search.order.contains_key(name) {
-                search.visit(name, variable);
-            }
-        }
-        search.found
+    /// The definitions of one name, the lowest layer first.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = Definition<'a>> {
+        self.layers.iter().enumerate().filter_map(move |(layer, variables)| {
+            let (name, variable) = variables.get_key_value(name)?;
+            Some(Definition { layer, name, variable })
+        })
     }
 
     /// The winner among the layers below `top`.
-    fn find(&self, name: &str, top: usize) -> Option<(usize, &'a str, &'a Variable)> {
-        let layers = self.layers[..top].iter().enumerate().rev();
-        layers
-            .filter_map(|(index, layer)| layer.get_key_value(name).map(|(key, v)| (index, key.as_str(), v)))
-            .next()
-    }
-
-    fn expanded_below(&self, name: &str, top: usize) -> Option<Rc<str>> {
-        let (layer, key, variable) = self.find(name, top)?;
-        if !variable.may_refer() {
-            return Some(Rc::from(variable.value.as_str()));
-        }
-        if let Some(done) = self.expanded.borrow().get(&(key, layer)) {
-            return Some(done.clone());
-        }
-        // in a circle, the unfinished value stands in: the pipeline is refused for it anyway
-        self.expanded.borrow_mut().insert((key, layer), Rc::from(variable.value.as_str()));
-        let value = expand(&variable.value, Unknown::Remove, &|other| {
-            let top = if other == key { layer } else { self.layers.len() };
-            self.expanded_below(other, top).map(|value| value.to_string())
-        });
-        let value: Rc<str> = Rc::from(value);
-        self.expanded.borrow_mut().insert((key, layer), value.clone());
-        Some(value)
-    }
-
-    fn runner_value(&self, name: &str, layer: usize, variable: &'a Variable, depth: usize) -> String {
-        if !variable.may_refer() || depth > self.layers.len() + 100 {
-            return variable.value.clone();
-        }
-        expand(&variable.value, Unknown::Keep, &|other| {
-            let top = if other == name { layer } else { self.layers.len() };
-            let (layer, key, found) = self.find(other, top)?;
-            if found.raw || found.file {
-                return (other == name).then(|| found.value.clone());
-            }
-            Some(self.runner_value(key, layer, found, depth + 1))
+    fn find(&self, name: &str, top: usize) -> Option<Definition<'a>> {
+        self.layers[..top].iter().enumerate().rev().find_map(|(layer, variables)| {
+            let (name, variable) = variables.get_key_value(name)?;
+            Some(Definition { layer, name, variable })
         })
     }
-}
 
-/// Tarjan's search for strongly connected components, in the order in which Ruby's `TSort` names them.
-struct Circles<'s, 'a> {
-    scope: &'s Scope<'a>,
-    /// Name to its number, and to none once its component is complete.
-    order: HashMap<&'a str, Option<usize>>,
-    stack: Vec<&'a str>,
-    found: Vec<Vec<&'a str>>,
-}
+    /// What a name means inside a definition.
+    fn referred(&self, from: Definition<'a>, other: &str) -> Option<Definition<'a>> {
+        self.find(other, if other == from.name { from.layer } else { self.layers.len() })
+    }
 
-impl<'a> Circles<'_, 'a> {
-    /// Returns the lowest number that can be reached. As deep as a chain of references is long.
-    fn visit(&mut self, name: &'a str, variable: &'a Variable) -> usize {
-        let number = self.order.len();
-        let mut lowest = number;
-        self.order.insert(name, Some(number));
-        let place = self.stack.len();
-        self.stack.push(name);
-        for other in references(&variable.value) {
-            let Some((_, key, next)) = self.scope.find(other, self.scope.layers.len()) else { continue };
-            match self.order.get(key) {
-                Some(Some(seen)) => lowest = lowest.min(*seen),
-                Some(None) => {}
-                None if next.may_refer() => lowest = lowest.min(self.visit(key, next)),
-                None => {}
+    /// Works off a list instead of recursing: chains of references may be long.
+    fn resolve(&self, wanted: Definition<'a>, reader: Reader) -> String {
+        if !wanted.variable.may_refer() {
+            return wanted.variable.value.clone();
+        }
+        let key = |d: Definition<'a>| (d.name, d.layer, reader);
+        let mut begun = HashSet::from([key(wanted)]);
+        let mut waiting = vec![(wanted, self.unresolved(wanted, reader))];
+        while let Some((definition, needed)) = waiting.last_mut() {
+            match needed.pop() {
+                Some(next) if begun.insert(key(next)) => waiting.push((next, self.unresolved(next, reader))),
+                Some(_) => {}
+                None => {
+                    let value = self.insert_values(*definition, reader);
+                    self.expanded.borrow_mut().insert(key(*definition), Rc::from(value));
+                    waiting.pop();
+                }
             }
         }
-        if lowest == number {
-            let component = self.stack.split_off(place);
-            for name in &component {
-                self.order.insert(name, None);
-            }
-            if component.len() > 1 {
-                self.found.push(component);
-            }
+        self.known(wanted, reader).to_string()
+    }
+
+    /// The definitions that have to be expanded before this one.
+    fn unresolved(&self, definition: Definition<'a>, reader: Reader) -> Vec<Definition<'a>> {
+        let known = self.expanded.borrow();
+        if known.contains_key(&(definition.name, definition.layer, reader)) {
+            return Vec::new();
         }
-        lowest
+        let others = references(&definition.variable.value).filter_map(|n| self.referred(definition, n));
+        others.filter(|d| d.variable.may_refer() && !known.contains_key(&(d.name, d.layer, reader))).collect()
+    }
+
+    fn insert_values(&self, from: Definition<'a>, reader: Reader) -> String {
+        let unknown = if reader == Reader::Server { Unknown::Remove } else { Unknown::Keep };
+        let inserted = Cell::new(0);
+        expand_value(&from.variable.value, unknown, &|other| {
+            let found = self.referred(from, other)?;
+            let opaque = found.variable.file || found.variable.raw && found.variable.value.contains('$');
+            // the runner could not tell a lower definition of the same name
+            if reader == Reader::Runner && opaque && other != from.name {
+                return None;
+            }
+            let value = self.known(found, reader);
+            inserted.set(inserted.get() + value.len());
+            (inserted.get() <= LONGEST).then(|| value.to_string())
+        })
+    }
+
+    fn known(&self, definition: Definition<'a>, reader: Reader) -> Rc<str> {
+        let key = (definition.name, definition.layer, reader);
+        let known = self.expanded.borrow().get(&key).cloned();
+        known.unwrap_or_else(|| Rc::from(definition.variable.value.as_str()))
     }
 }

@@ -1,1 +1,3 @@
 //! Runs one CI job: executors, containers, workspace, sources, artifacts, cache, services, logs.
+
+pub mod sandbox;

@@ -52,7 +52,7 @@ pub struct Package {
     /// Application upgrade files as text, by application. Packages of `rebar3 tar` have none.
     pub appups: BTreeMap<String, String>,
     /// The files of `releases/VSN/`, by name.
-    documents: BTreeMap<String, Vec<u8>>,
+    pub(super) documents: BTreeMap<String, Vec<u8>>,
 }
 
 impl Package {

@@ -1,0 +1,1 @@
+//! One behavioural suite for all executors.

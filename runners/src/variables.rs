@@ -16,17 +16,24 @@ pub struct Variables {
 pub struct Resolved {
     /// Every variable, file variables as the path of their file; values expanded.
     pub variables: Variables,
-    /// Name and content of the files to write, below the temporary directory.
-    pub files: Vec<(String, Secret)>,
+    /// The files to write into the temporary directory.
+    pub files: Vec<FileVariable>,
 }
 
-/// A text that may be secret.
+/// The content of a file variable.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(pub String);
+pub struct FileVariable {
+    /// Of the variable and of the file.
+    pub name: String,
+    /// Expanded.
+    pub content: String,
+    /// Hide it in logs?
+    pub masked: bool,
+}
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for FileVariable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[hidden]")
+        write!(f, "{} (content hidden)", self.name)
     }
 }
 
@@ -82,8 +89,10 @@ impl Variables {
             }
             if variable.file && is_name(&variable.key) {
                 let path = path_of(&variable.key);
-                resolved.files.push((variable.key.clone(), Secret(std::mem::replace(&mut variable.value, path))));
-                variable.masked = false;
+                let content = std::mem::replace(&mut variable.value, path);
+                // the path is no secret, and hiding it would hide where the file is
+                let masked = std::mem::take(&mut variable.masked);
+                resolved.files.push(FileVariable { name: variable.key.clone(), content, masked });
             }
             resolved.variables.set(variable);
         }
@@ -178,6 +187,7 @@ mod tests {
         assert_eq!(got("RAW").as_deref(), Some("$C"));
         assert_eq!(got("KEY").as_deref(), Some("/b/p.tmp/KEY"));
         assert_eq!(got("USES").as_deref(), Some("cat /b/p.tmp/KEY"));
-        assert_eq!(resolved.files, vec![("KEY".to_owned(), Secret("secret deep".to_owned()))]);
+        let file = FileVariable { name: "KEY".into(), content: "secret deep".into(), masked: true };
+        assert_eq!(resolved.files, [file]);
     }
 }

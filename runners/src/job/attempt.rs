@@ -102,7 +102,11 @@ impl<'a> Attempt<'a> {
         self.download_artifacts(execution).await?;
         self.check()?;
         let mut result = self.script(execution).await;
-        if self.is_over(&result) {
+        if *self.cancel.borrow() == Cancel::Now {
+            return Err(End::Canceled);
+        }
+        // a script that its own, shorter timeout ended leaves time for the rest
+        if result.is_err() && Instant::now() >= self.deadline {
             return result;
         }
         let after = self.after_script(execution, status_of(&result)).await;
@@ -122,10 +126,10 @@ impl<'a> Attempt<'a> {
         let site = execution.site().clone();
         let composed = self.compose(Some(&site));
         let resolved = composed.resolve(&site.temporary);
-        for value in resolved.variables.masked() {
+        let contents = resolved.files.iter().filter(|file| file.masked).map(|file| file.content.as_str());
+        for value in resolved.variables.masked().chain(contents) {
             self.log.hide(value);
         }
-        // a masked file variable stands for its content, and the path is no secret
         self.variables = resolved.variables;
         self.write_files(execution, &resolved.files).await
     }
@@ -133,12 +137,6 @@ impl<'a> Attempt<'a> {
     pub(super) fn compose(&self, site: Option<&crate::executor::Site>) -> Variables {
         let moment = Moment { started: self.started, timeout: self.timeout, dotenv: &self.dotenv, site };
         compose(self.spec, &moment)
-    }
-
-    /// Nothing more may run after this: the time is up, or somebody is in a hurry.
-    fn is_over(&self, result: &Result<(), End>) -> bool {
-        let late = result.is_err() && Instant::now() >= self.deadline;
-        late || *self.cancel.borrow() == Cancel::Now
     }
 
     /// Ends the attempt between phases when it was cancelled or its time is up.

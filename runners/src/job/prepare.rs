@@ -5,7 +5,7 @@ use super::outcome::End;
 use crate::artifacts::{self, Index};
 use crate::executor::{Directory, Execution, Place};
 use crate::log::Tone;
-use crate::variables::{Secret, Variables};
+use crate::variables::{FileVariable, Variables};
 use crate::{archive, cache};
 use pipelines::event::Phase;
 use pipelines::status::FailureReason;
@@ -90,14 +90,14 @@ impl Attempt<'_> {
     pub(super) async fn write_files(
         &mut self,
         execution: &mut Execution,
-        files: &[(String, Secret)],
+        files: &[FileVariable],
     ) -> Result<(), End> {
         if files.is_empty() {
             return Ok(());
         }
         let failed = |error: std::io::Error| End::system(format!("writing file variables: {error}"));
         let mut packed = tempfile::tempfile().map_err(failed)?;
-        let entries = files.iter().map(|(name, content)| (name.as_str(), content.0.as_bytes()));
+        let entries = files.iter().map(|file| (file.name.as_str(), file.content.as_bytes()));
         archive::pack_private(entries, &mut packed).map_err(|error| End::system(error.to_string()))?;
         packed.rewind().map_err(failed)?;
         execution.unpack(Directory::Temporary, packed).await?;

@@ -106,7 +106,7 @@ impl JobSpec {
 fn directory_name(job: &str) -> String {
     let keep = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     let mut name: String = job.chars().map(|c| if keep(c) { c } else { '_' }).take(80).collect();
-    if name != job {
+    if name != job || name.is_empty() {
         // also for capitals: some file systems take `Test` and `test` for the same
         let digest = Sha256::digest(job.as_bytes());
         let hex: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();

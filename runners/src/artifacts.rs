@@ -94,7 +94,9 @@ pub fn sources<'a>(plan: &'a Plan, job: &Job) -> Vec<&'a Job> {
     let stage = |job: &Job| plan.stages.iter().position(|stage| *stage == job.stage);
     let own_stage = stage(job);
     let listed = |name: &str| {
-        job.dependencies.as_ref().is_none_or(|list| list.iter().any(|entry| entry == name || entry == group(name)))
+        job.dependencies
+            .as_ref()
+            .is_none_or(|list| list.iter().any(|entry| entry == name || entry == group(name)))
     };
     let feeds = |other: &&Job| {
         let by_order = match &job.needs {
@@ -145,7 +147,14 @@ mod tests {
     }
 
     fn plan() -> Plan {
-        let jobs = [("a", "build"), ("b 1/2", "build"), ("b 2/2", "build"), ("c: [x, y]", "test"), ("d", "test"), ("e", "last")];
+        let jobs = [
+            ("a", "build"),
+            ("b 1/2", "build"),
+            ("b 2/2", "build"),
+            ("c: [x, y]", "test"),
+            ("d", "test"),
+            ("e", "last"),
+        ];
         Plan {
             stages: vec!["build".into(), "test".into(), "last".into()],
             jobs: jobs.into_iter().map(|(name, stage)| job(name, stage)).collect(),

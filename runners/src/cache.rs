@@ -188,7 +188,11 @@ mod tests {
         let keys = ["a", "a/b", "a%2Fb", "a.tar.zst/b", ".new-x", "A", &long, &long[1..], "é"];
         let paths: HashSet<PathBuf> = keys.iter().map(|key| path(Path::new("/c"), key)).collect();
         assert_eq!(paths.len(), keys.len());
-        assert!(paths.iter().all(|path| path.file_name().unwrap().len() < 256 && path.parent() == Some(Path::new("/c"))));
+        assert!(
+            paths
+                .iter()
+                .all(|path| path.file_name().unwrap().len() < 256 && path.parent() == Some(Path::new("/c")))
+        );
     }
 
     #[test]

@@ -15,7 +15,9 @@ pub enum DotenvError {
     #[error("dotenv report: {0} variables, but no more than {MAX_VARIABLES} are allowed")]
     TooMany(usize),
     /// Not `KEY=value`; blank lines and comments are not allowed either.
-    #[error("dotenv report: line {0} is an Invalid Format: every line has to be `KEY=value`, without blank lines or comments")]
+    #[error(
+        "dotenv report: line {0} is an Invalid Format: every line has to be `KEY=value`, without blank lines or comments"
+    )]
     Format(usize),
     /// Letters, digits and `_` only.
     #[error("dotenv report: line {0}: a key can contain only letters, digits and `_`")]

@@ -59,7 +59,8 @@ impl FakeExecution {
             (true, None) => Exit::Code(number("FAKE_EXIT_CODE").unwrap_or(0)),
         };
         let end = number("FAKE_SIGNAL").filter(|_| main).map_or(end, Exit::Signal);
-        let sleep = number("FAKE_SLEEP_MS").filter(|_| main).and_then(|text| u64::try_from(text).ok()).unwrap_or(0);
+        let sleep =
+            number("FAKE_SLEEP_MS").filter(|_| main).and_then(|text| u64::try_from(text).ok()).unwrap_or(0);
         let patient = find(&step.environment, "FAKE_IGNORE_TERM") == Some("true");
         let output = find(&step.environment, "FAKE_OUTPUT").filter(|_| main).unwrap_or_default().to_owned();
         let (stop, stops) = mpsc::unbounded_channel();
@@ -73,8 +74,12 @@ impl FakeExecution {
     }
 }
 
-
-async fn pretend(sleep: Duration, end: Exit, patient: bool, mut stops: mpsc::UnboundedReceiver<Stop>) -> Exit {
+async fn pretend(
+    sleep: Duration,
+    end: Exit,
+    patient: bool,
+    mut stops: mpsc::UnboundedReceiver<Stop>,
+) -> Exit {
     let sleep = tokio::time::sleep(sleep);
     tokio::pin!(sleep);
     loop {

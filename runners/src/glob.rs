@@ -35,7 +35,8 @@ impl Pattern {
             .iter()
             .map(|pattern| {
                 let literal = pattern.iter().take_while(|component| !has_meta(component)).count();
-                let depth = if pattern.iter().any(|c| c == b"**") { None } else { Some(pattern.len() - literal) };
+                let depth =
+                    if pattern.iter().any(|c| c == b"**") { None } else { Some(pattern.len() - literal) };
                 (pattern[..literal].to_vec(), depth)
             })
             .collect()

@@ -75,7 +75,9 @@ fn name_length(text: &str) -> usize {
 }
 
 fn braced(inner: &str, lookup: &dyn Fn(&str) -> Option<String>, depth: usize) -> Result<String, String> {
-    if let Some(name) = inner.strip_prefix('#').filter(|name| !name.is_empty() && name_length(name) == name.len()) {
+    if let Some(name) =
+        inner.strip_prefix('#').filter(|name| !name.is_empty() && name_length(name) == name.len())
+    {
         return Ok(lookup(name).unwrap_or_default().chars().count().to_string());
     }
     let length = name_length(inner);
@@ -92,7 +94,13 @@ fn braced(inner: &str, lookup: &dyn Fn(&str) -> Option<String>, depth: usize) ->
     let usable = value.clone().filter(|value| !(null_counts && value.is_empty()));
     match operation.as_bytes().get(from - 1) {
         Some(b'-' | b'=') => usable.map_or_else(|| expanded(from), Ok),
-        Some(b'+') => if usable.is_some() { expanded(from) } else { Ok(String::new()) },
+        Some(b'+') => {
+            if usable.is_some() {
+                expanded(from)
+            } else {
+                Ok(String::new())
+            }
+        }
         Some(b'?') => usable.map_or_else(|| Err(format!("`{name}`: {}", expanded(from)?)), Ok),
         Some(side @ (b'%' | b'#')) if !null_counts => {
             let longest = operation.as_bytes().get(1) == Some(side);

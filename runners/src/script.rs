@@ -87,7 +87,8 @@ mod tests {
             .stdin(Stdio::from(input))
             .output()
             .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         (text, output.status.code().unwrap())
     }
 
@@ -101,7 +102,12 @@ mod tests {
             (&["read x || echo nothing to read", "echo still"], 0, &["nothing to read", "still"], &[]),
             (&["cat", "echo after cat"], 0, &["after cat\n"], &[]),
             (&["echo 'it'\\''s' \"$FROM_ENV\" $LAST"], 0, &["it's it's $HOME `x` 1"], &[]),
-            (&["if true; then\n  echo multi\nfi"], 0, &["$ if true; then # collapsed multi-line command", "multi"], &[]),
+            (
+                &["if true; then\n  echo multi\nfi"],
+                0,
+                &["$ if true; then # collapsed multi-line command", "multi"],
+                &[],
+            ),
             (&["  echo trimmed  \n"], 0, &["$ echo trimmed\x1b", "trimmed"], &["collapsed"]),
             (&["echo a >f", "echo b >f", "cat f"], 0, &["b\n"], &[]),
             (&["echo before", "if", "echo unreached"], 2, &["before"], &["unreached\n\x1b"]),

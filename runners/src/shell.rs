@@ -77,7 +77,11 @@ impl ShellExecution {
         })
     }
 
-    pub(crate) async fn pack(&mut self, selection: Selection, archive: File) -> Result<Packed, ExecutorError> {
+    pub(crate) async fn pack(
+        &mut self,
+        selection: Selection,
+        archive: File,
+    ) -> Result<Packed, ExecutorError> {
         let project = self.site.project.clone();
         Ok(blocking(move || archive::pack(&project, &selection, archive)).await??)
     }

@@ -45,7 +45,9 @@ pub fn pack(root: &Path, selection: &Selection, out: impl Write) -> Result<Packe
             Appended::Size(size) => {
                 packed.files.push(PackedFile { path: path.to_string_lossy().into_owned(), size });
             }
-            Appended::Skipped(why) => packed.warnings.push(format!("`{}` is {why}: left out", path.display())),
+            Appended::Skipped(why) => {
+                packed.warnings.push(format!("`{}` is {why}: left out", path.display()))
+            }
         }
     }
     let encoder = builder.into_inner().map_err(&writing)?;
@@ -58,7 +60,11 @@ enum Appended {
     Skipped(&'static str),
 }
 
-fn append<W: Write>(builder: &mut tar::Builder<W>, root: &Path, path: &Path) -> Result<Appended, ArchiveError> {
+fn append<W: Write>(
+    builder: &mut tar::Builder<W>,
+    root: &Path,
+    path: &Path,
+) -> Result<Appended, ArchiveError> {
     let full = root.join(path);
     let found = match fs::symlink_metadata(&full) {
         Ok(found) => found,

@@ -125,7 +125,8 @@ fn walk(root: &Path, path: &Path, found: &mut BTreeSet<PathBuf>, warnings: &mut 
 /// Paths in a directory; nothing when `path` is something else (a link to a directory included).
 fn children(root: &Path, path: &Path, warnings: &mut Vec<String>) -> Vec<PathBuf> {
     let full = root.join(path);
-    let is_directory = path.as_os_str().is_empty() || fs::symlink_metadata(&full).is_ok_and(|found| found.is_dir());
+    let is_directory =
+        path.as_os_str().is_empty() || fs::symlink_metadata(&full).is_ok_and(|found| found.is_dir());
     if !is_directory {
         return Vec::new();
     }
@@ -153,7 +154,8 @@ mod tests {
 
     fn tree() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        for path in ["a.txt", "b.log", ".hidden", "src/x.rs", "src/deep/y.rs", "out/bin/app", "out/tmp/junk"] {
+        for path in ["a.txt", "b.log", ".hidden", "src/x.rs", "src/deep/y.rs", "out/bin/app", "out/tmp/junk"]
+        {
             let path = dir.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "x").unwrap();
@@ -187,7 +189,12 @@ mod tests {
             (&["escape"], &[], None, &["escape"]),
             (&["build/bin"], &[], None, &["build/bin", "build/bin/app"]),
             (&["nothing/here"], &[], None, &[]),
-            (&[], &["out/**"], Some(&["a.txt", "src/x.rs"]), &[".hidden", "b.log", "build", "escape", "src/deep/y.rs"]),
+            (
+                &[],
+                &["out/**"],
+                Some(&["a.txt", "src/x.rs"]),
+                &[".hidden", "b.log", "build", "escape", "src/deep/y.rs"],
+            ),
         ];
         for (paths, exclude, tracked, expected) in table {
             assert_eq!(chosen(root, paths, exclude, *tracked), *expected, "{paths:?} without {exclude:?}");
@@ -198,7 +205,8 @@ mod tests {
     #[test]
     fn says_what_a_pattern_brought() {
         let dir = tree();
-        let selection = Selection { paths: vec!["*.log".into(), "no".into(), "/etc/x".into()], ..Selection::default() };
+        let selection =
+            Selection { paths: vec!["*.log".into(), "no".into(), "/etc/x".into()], ..Selection::default() };
         let selected = select(dir.path(), &selection);
         assert_eq!(selected.matches, [("*.log".to_owned(), 1), ("no".to_owned(), 0)]);
         assert!(selected.warnings[0].contains("`/etc/x` is outside"));

@@ -46,7 +46,9 @@ pub fn unpack(root: &Path, archive: impl Read) -> Result<Unpacked, ArchiveError>
                 unpacked.files += 1;
                 unpacked.bytes += bytes;
             }),
-            tar::EntryType::Directory => tree.directory(&path).map(|_| directories.push((path.clone(), mode, time))),
+            tar::EntryType::Directory => {
+                tree.directory(&path).map(|_| directories.push((path.clone(), mode, time)))
+            }
             tar::EntryType::Symlink => {
                 let target = entry.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default();
                 tree.link(&path, &target).map(|()| unpacked.files += 1)
@@ -254,7 +256,8 @@ mod tests {
         // a link itself is replaced, not written through; hard links are not made
         let root = outside.path().join("root");
         fs::create_dir_all(&root).unwrap();
-        unpack(&root, &hostile(&[("l", Symlink, &file), ("l", Regular, "new"), ("h", Link, &file)])[..]).unwrap();
+        unpack(&root, &hostile(&[("l", Symlink, &file), ("l", Regular, "new"), ("h", Link, &file)])[..])
+            .unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"kept");
         assert_eq!(fs::read(root.join("l")).unwrap(), b"new");
         assert!(!root.join("h").exists());
@@ -267,7 +270,10 @@ mod tests {
         let mut archive = Vec::new();
         pack(dir.path(), &everything(), &mut archive).unwrap();
         let half = archive.len() / 2;
-        assert!(matches!(unpack(dir.path(), &archive[..half]), Err(ArchiveError::File { .. } | ArchiveError::Archive { .. })));
+        assert!(matches!(
+            unpack(dir.path(), &archive[..half]),
+            Err(ArchiveError::File { .. } | ArchiveError::Archive { .. })
+        ));
         assert!(unpack(dir.path(), &b"not zstd"[..]).is_err());
     }
 }

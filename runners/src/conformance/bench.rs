@@ -68,7 +68,12 @@ impl Bench {
             tracked: Arc::new(tracked),
             variables: Vec::new(),
             fixed: HashSet::new(),
-            runner: Runner { id: 1, description: "bench".into(), tags: vec!["a".into()], version: "0".into() },
+            runner: Runner {
+                id: 1,
+                description: "bench".into(),
+                tags: vec!["a".into()],
+                version: "0".into(),
+            },
             output_limit: Run::OUTPUT_LIMIT,
             grace: Duration::from_secs(30),
             timeout: Run::TIMEOUT,
@@ -118,7 +123,12 @@ impl Bench {
     ///
     /// # Errors
     /// Its log can't be read.
-    pub async fn attempt(&self, mut job: Job, attempt: u32, cancel: Option<(Cancel, &str)>) -> io::Result<Report> {
+    pub async fn attempt(
+        &self,
+        mut job: Job,
+        attempt: u32,
+        cancel: Option<(Cancel, &str)>,
+    ) -> io::Result<Report> {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let mark = format!("SLIPWAY_BENCH={}-{id}", std::process::id());
         let (key, value) = mark.split_once('=').unwrap_or_default();
@@ -180,7 +190,11 @@ impl Bench {
             }
         }
         drop(running);
-        if all_gone(&format!("SLIPWAY_BENCH={mark}")).await { Ok(()) } else { Err(io::Error::other("something still runs")) }
+        if all_gone(&format!("SLIPWAY_BENCH={mark}")).await {
+            Ok(())
+        } else {
+            Err(io::Error::other("something still runs"))
+        }
     }
 }
 

@@ -95,7 +95,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         rule: "a shell that a signal ends exits with 128 and the signal",
         place: Where::Everywhere,
-        script: &["exec 2>/dev/null; kill -KILL $PPID $$"],
+        script: &["kill -KILL $$; sleep 1000"],
         variables: &[("FAKE_SIGNAL", "9")],
         expected: Expected::Exit(137),
         ..PLAIN
@@ -114,7 +114,12 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         rule: "masked values are hidden, encoded or cut in pieces",
-        script: &["echo $TOKEN", "printf %s \"$TOKEN\" | base64", "printf hunter; sleep 0.05; echo 2hunter2", "echo $PLAIN"],
+        script: &[
+            "echo $TOKEN",
+            "printf %s \"$TOKEN\" | base64",
+            "printf hunter; sleep 0.05; echo 2hunter2",
+            "echo $PLAIN",
+        ],
         variables: &[("PLAIN", "not hidden")],
         masked: &[("TOKEN", "hunter2hunter2")],
         log: &["[MASKED]", "not hidden"],
@@ -219,7 +224,12 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         rule: "the sources are there and the directory is CI_PROJECT_DIR",
-        script: &["cat README", "[ \"$PWD\" = \"$CI_PROJECT_DIR\" ]", "[ -d \"$CI_BUILDS_DIR\" ]", "echo new >README"],
+        script: &[
+            "cat README",
+            "[ \"$PWD\" = \"$CI_PROJECT_DIR\" ]",
+            "[ -d \"$CI_BUILDS_DIR\" ]",
+            "echo new >README",
+        ],
         log: &["read me\n"],
         ..PLAIN
     },
@@ -266,7 +276,11 @@ impl Case {
             .variables
             .iter()
             .map(|(key, value)| Bench::variable(key, value))
-            .chain(self.masked.iter().map(|(key, value)| JobVariable { masked: true, ..Bench::variable(key, value) }))
+            .chain(
+                self.masked
+                    .iter()
+                    .map(|(key, value)| JobVariable { masked: true, ..Bench::variable(key, value) }),
+            )
             .collect();
         let report = bench.attempt(job, 1, self.cancel).await.map_err(|error| error.to_string())?;
         self.judge(executor, &report)?;
@@ -281,9 +295,10 @@ impl Case {
         };
         let ended = match (expected, &report.outcome) {
             (Expected::Success, Outcome::Success) | (Expected::Canceled, Outcome::Canceled) => true,
-            (Expected::Exit(code), Outcome::Failed { reason: FailureReason::ScriptFailure, exit_code, .. }) => {
-                *exit_code == Some(code)
-            }
+            (
+                Expected::Exit(code),
+                Outcome::Failed { reason: FailureReason::ScriptFailure, exit_code, .. },
+            ) => *exit_code == Some(code),
             (Expected::Fails(wanted), Outcome::Failed { reason, .. }) => *reason == wanted,
             _ => false,
         };
@@ -291,7 +306,11 @@ impl Case {
             return Err(format!("it ended with {:?}\n{}", report.outcome, report.log));
         }
         if report.announced != report.log.len() as u64 {
-            return Err(format!("the last event said {} bytes, there are {}", report.announced, report.log.len()));
+            return Err(format!(
+                "the last event said {} bytes, there are {}",
+                report.announced,
+                report.log.len()
+            ));
         }
         for text in self.log {
             if !report.log.contains(text) {

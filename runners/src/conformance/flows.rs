@@ -92,20 +92,23 @@ async fn phases(executor: &Executor) -> Seen {
         Phase::Cleanup,
     ];
     expect(report.phases == all, &format!("phases {:?}", report.phases), &report)?;
-    let (starts, ends) = (report.log.matches("section_start:").count(), report.log.matches("section_end:").count());
+    let (starts, ends) =
+        (report.log.matches("section_start:").count(), report.log.matches("section_end:").count());
     expect((starts, ends) == (9, 9), "sections are not paired", &report)
 }
 
 async fn artifacts(executor: &Executor) -> Seen {
     let mut bench = bench(executor)?;
-    let script = ["mkdir -p out/deep; echo a >out/a.txt; echo b >out/deep/b.log; ln -s a.txt out/link; echo e >extra"];
+    let script =
+        ["mkdir -p out/deep; echo a >out/a.txt; echo b >out/deep/b.log; ln -s a.txt out/link; echo e >extra"];
     let mut first = Bench::job("first", &script);
     let mut chosen = Bench::artifacts(&["${DIR:-none}/", "README", "nothing*"]);
     chosen.exclude = Some(vec!["**/*.log".to_owned()]);
     chosen.untracked = Some(true);
     first.work.artifacts = Some(chosen);
     first.environment_variables = vec![Bench::variable("DIR", "out")];
-    let second = Bench::job("second", &["cat out/link extra", "test ! -e out/deep/b.log", "test -L out/link"]);
+    let second =
+        Bench::job("second", &["cat out/link extra", "test ! -e out/deep/b.log", "test -L out/link"]);
     bench.run.plan = two_jobs(&mut first, &second);
     let report = go(&bench, first).await?;
     succeeded(&report)?;
@@ -145,7 +148,8 @@ fn reporting(script: &str) -> Job {
 async fn dotenv(executor: &Executor) -> Seen {
     let mut bench = bench(executor)?;
     let mut first = reporting("printf 'FROM_JOB=1 $X\\nYAML=new\\nPROJECT=new\\n' >build.env");
-    let mut second = Bench::job("second", &["echo \"<$FROM_JOB|$YAML|$PROJECT|$REFERS>\"", "test ! -e build.env"]);
+    let mut second =
+        Bench::job("second", &["echo \"<$FROM_JOB|$YAML|$PROJECT|$REFERS>\"", "test ! -e build.env"]);
     second.environment_variables = ["YAML", "PROJECT"].map(|name| Bench::variable(name, "old")).to_vec();
     second.environment_variables.push(Bench::variable("REFERS", "$YAML"));
     bench.run.plan = two_jobs(&mut first, &second);
@@ -209,7 +213,8 @@ async fn files(executor: &Executor) -> Seen {
     ];
     let mut job = Bench::job("job", &script);
     let key = Bench::variable("KEY", "first secret line\nsecond secret line\n");
-    job.environment_variables = vec![JobVariable { file: true, masked: true, ..key }, Bench::variable("USES", "$KEY!")];
+    job.environment_variables =
+        vec![JobVariable { file: true, masked: true, ..key }, Bench::variable("USES", "$KEY!")];
     let report = go(&bench, job).await?;
     succeeded(&report)?;
     expect(!report.log.contains("secret line"), "the content is in the log", &report)

@@ -22,7 +22,8 @@ pub async fn run(
 ) -> Outcome {
     let path = spec.log();
     let limit = spec.run.output_limit;
-    let options = JobLogOptions { job: spec.job.name.clone(), path: path.clone(), limit, events: events.clone() };
+    let options =
+        JobLogOptions { job: spec.job.name.clone(), path: path.clone(), limit, events: events.clone() };
     let failed = |error: std::io::Error| Outcome::Failed {
         reason: FailureReason::RunnerSystemFailure,
         exit_code: None,

@@ -41,7 +41,12 @@ impl Attempt<'_> {
         }
     }
 
-    async fn archive_cache(&mut self, execution: &mut Execution, cache: &Cache, key: &str) -> Result<(), String> {
+    async fn archive_cache(
+        &mut self,
+        execution: &mut Execution,
+        cache: &Cache,
+        key: &str,
+    ) -> Result<(), String> {
         let directory = &self.spec.run.cache;
         let file = cache::create(directory).map_err(|error| error.to_string())?;
         let archive = file.as_file().try_clone().map_err(|error| error.to_string())?;
@@ -58,7 +63,11 @@ impl Attempt<'_> {
     }
 
     /// Keeps artifacts and reports, and writes the index of the attempt.
-    pub(super) async fn upload_artifacts(&mut self, execution: &mut Execution, status: Status) -> Result<(), End> {
+    pub(super) async fn upload_artifacts(
+        &mut self,
+        execution: &mut Execution,
+        status: Status,
+    ) -> Result<(), End> {
         let Some(artifacts) = &self.spec.job.work.artifacts else { return Ok(()) };
         self.phase(Phase::UploadArtifacts, "Keeping artifacts");
         let name = artifacts.other.get("name").and_then(Json::as_str);
@@ -95,7 +104,8 @@ impl Attempt<'_> {
             if selection.paths.is_empty() || !plain {
                 continue;
             }
-            let Some(stored) = self.store(execution, selection, &format!("report-{kind}.tar.zst")).await? else {
+            let Some(stored) = self.store(execution, selection, &format!("report-{kind}.tar.zst")).await?
+            else {
                 continue;
             };
             if kind == "dotenv" {
@@ -108,8 +118,10 @@ impl Attempt<'_> {
 
     fn read_dotenv(&self, stored: &Stored) -> Result<Vec<(String, String)>, End> {
         let path = self.spec.dir().join(&stored.file);
-        let file = File::open(path).map_err(|error| End::system(format!("reading a dotenv report: {error}")))?;
-        let files = archive::entries(file, dotenv::MAX_BYTES as u64).map_err(|error| End::system(error.to_string()))?;
+        let file =
+            File::open(path).map_err(|error| End::system(format!("reading a dotenv report: {error}")))?;
+        let files = archive::entries(file, dotenv::MAX_BYTES as u64)
+            .map_err(|error| End::system(error.to_string()))?;
         let mut variables = Vec::new();
         for (path, content) in files {
             let parsed = dotenv::parse(&content).map_err(|error| End::Failed {
@@ -147,7 +159,8 @@ impl Attempt<'_> {
     fn tell(&mut self, packed: &Packed) {
         for (pattern, count) in &packed.matches {
             match count {
-                0 => self.warn(&format!("{pattern}: no matching files (paths are relative to `CI_PROJECT_DIR`)")),
+                0 => self
+                    .warn(&format!("{pattern}: no matching files (paths are relative to `CI_PROJECT_DIR`)")),
                 _ => self.say(&format!("{pattern}: found {count} matching files and directories")),
             }
         }

@@ -21,7 +21,10 @@ impl Attempt<'_> {
         for value in known.masked() {
             self.log.hide(value);
         }
-        self.say(&format!("Running with slipway {} on {}", spec.run.runner.version, spec.run.runner.description));
+        self.say(&format!(
+            "Running with slipway {} on {}",
+            spec.run.runner.version, spec.run.runner.description
+        ));
         self.say(&format!("Using the {} executor", self.executor.name()));
         self.refuse_or_warn(&known)?;
         self.check()?;
@@ -49,8 +52,16 @@ impl Attempt<'_> {
         }
         let images = self.executor.has_images();
         let ignored = [
-            ("image", work.image.is_some() && !images, "the executor has no images: the job runs on this machine"),
-            ("services", !work.services.is_empty() && !images, "the executor has no services: none is started"),
+            (
+                "image",
+                work.image.is_some() && !images,
+                "the executor has no images: the job runs on this machine",
+            ),
+            (
+                "services",
+                !work.services.is_empty() && !images,
+                "the executor has no services: none is started",
+            ),
             ("release", work.release.is_some(), "no release is made"),
             ("secrets", work.secrets.is_some(), "no secrets are fetched"),
             ("id_tokens", work.id_tokens.is_some(), "no tokens are issued"),
@@ -78,7 +89,8 @@ impl Attempt<'_> {
         });
         Place {
             project: self.spec.run.project.clone(),
-            checkout: (!matches!(strategy.as_str(), "none" | "empty")).then(|| self.spec.run.checkout.clone()),
+            checkout: (!matches!(strategy.as_str(), "none" | "empty"))
+                .then(|| self.spec.run.checkout.clone()),
             image,
             services: services.collect(),
             variables: known.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),

@@ -45,7 +45,11 @@ impl Attempt<'_> {
     }
 
     /// `after_script`. Its failure is the job's only when `AFTER_SCRIPT_IGNORE_ERRORS` is false.
-    pub(super) async fn after_script(&mut self, execution: &mut Execution, status: Status) -> Result<(), End> {
+    pub(super) async fn after_script(
+        &mut self,
+        execution: &mut Execution,
+        status: Status,
+    ) -> Result<(), End> {
         let commands = self.spec.job.work.after_script.as_slice();
         if commands.is_empty() {
             return Ok(());
@@ -67,7 +71,11 @@ impl Attempt<'_> {
             Ok(Ended::TimedOut) => End::timeout(limit.as_secs_f64()),
             Err(end) => end,
         };
-        if self.variables.get("AFTER_SCRIPT_IGNORE_ERRORS").is_some_and(|value| value == "false" || value == "0") {
+        if self
+            .variables
+            .get("AFTER_SCRIPT_IGNORE_ERRORS")
+            .is_some_and(|value| value == "false" || value == "0")
+        {
             return Err(end);
         }
         if let End::Failed { message, .. } = end {

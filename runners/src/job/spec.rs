@@ -125,6 +125,8 @@ mod tests {
         let names = ["a b", "a_b", "a/b", "..", ".", "", "A b", "é", &"x".repeat(200), &"x".repeat(201)];
         let directories: HashSet<String> = names.iter().map(|name| directory_name(name)).collect();
         assert_eq!(directories.len(), names.len());
-        assert!(directories.iter().all(|name| !name.contains('/') && !name.starts_with("..") && !name.is_empty()));
+        assert!(
+            directories.iter().all(|name| !name.contains('/') && !name.starts_with("..") && !name.is_empty())
+        );
     }
 }

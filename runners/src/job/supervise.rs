@@ -104,7 +104,9 @@ impl Ending {
             self.give_up_at = Some(now + GIVE_UP);
         }
         match self.give_up_at {
-            Some(at) if at <= now => Err(ExecutorError::system("killing a script", "its process does not end")),
+            Some(at) if at <= now => {
+                Err(ExecutorError::system("killing a script", "its process does not end"))
+            }
             _ => Ok(()),
         }
     }

@@ -168,7 +168,9 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_the_rfc() {
-        for (plain, expected) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+        for (plain, expected) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
             assert_eq!(base64(plain.as_bytes(), BASE64), expected.as_bytes());
         }
     }
@@ -187,7 +189,8 @@ mod tests {
             "pa/ss w'\\''o\"rd",
             "pa/ss\\ w\\'o\\\"rd",
         ] {
-            let found = all.iter().any(|form| form.windows(expected.len()).any(|part| part == expected.as_bytes()));
+            let found =
+                all.iter().any(|form| form.windows(expected.len()).any(|part| part == expected.as_bytes()));
             assert!(found, "{expected}");
         }
     }

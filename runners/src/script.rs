@@ -94,7 +94,9 @@ mod tests {
 
     #[test]
     fn scripts_behave_alike_in_bash_and_dash() {
-        let table: &[(&[&str], i32, &[&str], &[&str])] = &[
+        // commands, exit code, what the output has, what it has not
+        type Row<'a> = (&'a [&'a str], i32, &'a [&'a str], &'a [&'a str]);
+        let table: &[Row<'_>] = &[
             (&["echo one", "exit 3", "echo two"], 3, &["\x1b[32;1m$ echo one\x1b[0;m\none\n"], &["two"]),
             (&["false", "echo unreached"], 1, &["$ false"], &["unreached"]),
             (&["(exit 42)", "echo unreached"], 42, &[], &["unreached"]),

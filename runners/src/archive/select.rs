@@ -177,7 +177,9 @@ mod tests {
         let dir = tree();
         let root = dir.path();
         let absolute = root.join("a.txt").display().to_string();
-        let table: &[(&[&str], &[&str], Option<&[&str]>, &[&str])] = &[
+        // paths, exclude, tracked, what is found
+        type Row<'a> = (&'a [&'a str], &'a [&'a str], Option<&'a [&'a str]>, &'a [&'a str]);
+        let table: &[Row<'_>] = &[
             (&["*.txt"], &[], None, &["a.txt"]),
             (&["src"], &[], None, &["src", "src/deep", "src/deep/y.rs", "src/x.rs"]),
             (&["src/"], &["src/deep"], None, &["src", "src/deep/y.rs", "src/x.rs"]),

@@ -8,17 +8,36 @@
 //! | module | what |
 //! |---|---|
 //! | [`source`], [`diagnostic`] | files, places, findings |
+//! | [`load`] | a root file to one tree: what the next four do, in order |
 //! | [`yaml`] | text to [`yaml::Node`] |
+//! | `inputs` | `spec`, the values of inputs, `$[[ ... ]]` |
+//! | `include` | which files, from where, merged how |
+//! | [`merge`], [`reference`] | deep merge and `extends`; `!reference` |
 //! | [`config`] | the typed, checked configuration |
 //! | [`plan`] | what a request creates |
 //! | [`request`] | what asks for a pipeline |
+//! | [`expression`], [`glob`], [`variables`], [`rules`], [`policy`] | conditions and what they look at |
+//! | [`schedule`] | which job runs next: a value, fed with what happened |
 //! | [`status`], [`event`] | states and the stream of facts that reporters see |
 
 pub mod config;
 pub mod diagnostic;
+pub mod duration;
 pub mod event;
+pub mod expression;
+pub mod glob;
+mod include;
+mod inputs;
+pub mod load;
+pub mod matrix;
+pub mod merge;
 pub mod plan;
+pub mod policy;
+pub mod reference;
 pub mod request;
+pub mod rules;
+pub mod schedule;
 pub mod source;
 pub mod status;
+pub mod variables;
 pub mod yaml;

@@ -34,6 +34,13 @@ pub struct Request {
     pub predefined: IndexMap<String, String>,
 }
 
+impl Request {
+    /// Is it for a merge request pipeline?
+    pub fn is_merge_request(&self) -> bool {
+        self.source == "merge_request_event"
+    }
+}
+
 /// A variable of the project's settings.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProjectVariable {
@@ -76,6 +83,14 @@ pub struct Commit {
     pub protected: bool,
     /// Commit that a merge request's diff starts from.
     pub merge_base: Option<String>,
+}
+
+/// Does the commit's message ask for no pipeline: `[skip ci]`, `[ci-skip]` and the like, in any case?
+pub fn skipped(commit: &Commit) -> bool {
+    let message = commit.message.to_lowercase();
+    [("ci", "skip"), ("skip", "ci")].iter().any(|(first, second)| {
+        [' ', '-', '_'].iter().any(|between| message.contains(&format!("[{first}{between}{second}]")))
+    })
 }
 
 /// The project's files, as far as the language looks at them. All paths are relative to the project, with `/`.
@@ -156,4 +171,16 @@ pub enum FetchError {
     NoFile,
     /// Anything else, in words.
     Other(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_that_skip() {
+        let says = |message: &str| skipped(&Commit { message: message.into(), ..Commit::default() });
+        assert!(says("docs [skip ci]") && says("[CI-SKIP] x") && says("x\n\n[ci_skip]"));
+        assert!(!says("skip ci") && !says("[skip  ci]") && !says("[no ci]"));
+    }
 }

@@ -38,3 +38,6 @@ pub mod shell;
 pub mod sources;
 pub mod variables;
 pub mod workspace;
+//! Runs one CI job: executors, containers, workspace, sources, artifacts, cache, services, logs.
+
+pub mod sandbox;

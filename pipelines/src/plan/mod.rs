@@ -1,6 +1,16 @@
 //! The plan: which jobs a request creates, and exactly how each would run.
 
+mod build;
+mod cache;
+mod conditions;
+mod document;
 mod job;
+mod layers;
+mod outcome;
+
+pub use build::build;
+pub use document::document;
+pub use outcome::{Because, JobReason, Outcome, Part, Trial};
 
 pub use job::{
     AllowFailure, Artifacts, Cache, Environment, Hooks, Image, Instance, Job, JobVariable, Need, Retry,
@@ -34,3 +44,6 @@ pub struct AutoCancel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_job_failure: Option<String>,
 }
+
+#[cfg(test)]
+mod tests;

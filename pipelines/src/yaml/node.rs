@@ -23,9 +23,10 @@ pub enum Value {
     Bool(bool),
     /// Decimal, octal, hexadecimal, binary or sexagesimal.
     Integer(i64),
-    /// A number with a point or exponent, and integers beyond 64 bits.
+    /// A number with a point.
     Float(f64),
-    /// Text. Symbols (`:word`) are text with `symbol` set.
+    /// Text. Symbols (`:word`) are text with `symbol` set. Integers beyond 64 bits are text too: only variables
+    /// can use them, and there every digit counts.
     String(Text),
     /// A sequence.
     Sequence(Arc<Vec<Node>>),
@@ -44,13 +45,15 @@ pub struct Text {
     pub symbol: bool,
 }
 
-/// Key of a mapping. Keys of other kinds than text and integers become text as Ruby prints them.
+/// Key of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
     /// Text.
     String(Arc<str>),
     /// An integer: allowed by YAML, mostly an error later (`jobs:10 name should be a symbol`).
     Integer(i64),
+    /// Anything else, as Ruby prints it (`true`, `1.5`; null is empty): never the name of anything.
+    Other(Arc<str>),
 }
 
 /// Key's place and the value of one mapping entry.
@@ -105,7 +108,7 @@ impl From<&str> for Key {
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Key::String(s) => f.write_str(s),
+            Key::String(s) | Key::Other(s) => f.write_str(s),
             Key::Integer(i) => write!(f, "{i}"),
         }
     }

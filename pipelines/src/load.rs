@@ -1,0 +1,78 @@
+//! The front half: a root file to one tree, ready to be checked.
+//!
+//! ```text
+//! text -> documents -> inputs -> include (each file through the same steps) -> deep merge -> extends -> !reference
+//! ```
+//!
+//! Errors here end the loading with one message, as in GitLab: what comes after would only guess.
+
+use crate::diagnostic::Diagnostic;
+use crate::include::Loader;
+use crate::merge;
+use crate::reference;
+use crate::request::{Files, Request};
+use crate::source::{SourceMap, Span};
+use crate::variables::{Layer, Scope, Variable, predefined};
+use crate::yaml::Node;
+
+/// What became of a configuration.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// All files that were read, the root file first.
+    pub sources: SourceMap,
+    /// The merged configuration, a mapping without `include` and `!reference`; none after an error that ends loading.
+    pub root: Option<Node>,
+    /// Errors and hints. There can be errors with a root, too: checks go on then.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Loads the configuration whose root file is at `path`.
+pub fn load(request: &Request, files: &dyn Files, path: &str) -> Loaded {
+    let layers = layers(request);
+    let scope = Scope::new(layers.iter().collect());
+    let mut loader = Loader::new(request, files, &scope);
+    let root = read_root(&mut loader, path);
+    let mut diagnostics = loader.findings;
+    let root = match root {
+        Ok(root) => Some(root),
+        Err(error) => {
+            diagnostics.insert(0, error);
+            None
+        }
+    };
+    Loaded { sources: loader.sources, root, diagnostics }
+}
+
+fn read_root(loader: &mut Loader<'_>, path: &str) -> Result<Node, Diagnostic> {
+    let empty = || Diagnostic::error("config-empty", "Please provide content of .gitlab-ci.yml");
+    let text = match loader.files.read(path) {
+        Ok(Some(text)) => text,
+        Ok(None) => return Err(empty().help(format!("there is no file `{path}`"))),
+        Err(why) => {
+            return Err(Diagnostic::error("config-unreadable", format!("`{path}` can't be read: {why}")));
+        }
+    };
+    let id = loader.sources.add(path, text.clone(), None);
+    if text.trim().is_empty() {
+        return Err(empty().at(Span::new(id, 0, 0), "the file is empty"));
+    }
+    let root = loader.root(id)?;
+    let root = merge::extend(&root)?;
+    reference::resolve(&root)
+}
+
+/// The variables that exist before the configuration is read, lowest precedence first.
+fn layers(request: &Request) -> [Layer; 3] {
+    let predefined = predefined(request).into_iter().map(|(name, value)| (name, Variable::raw(value)));
+    let project = request.project_variables.iter().filter(|variable| variable.environment_scope == "*");
+    let project = project.map(|variable| {
+        let value = variable.value.clone();
+        let file = variable.file;
+        (variable.key.clone(), Variable { value, raw: variable.raw, masked: variable.masked, file })
+    });
+    let pipeline = request.variables.iter().map(|(name, value)| (name.clone(), Variable::new(value.clone())));
+    [predefined.collect(), project.collect(), pipeline.collect()]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! Starting tasks in sandboxes.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::wire::{self, Order};
+use super::{Entry, Error, ExitStatus, INIT_ARG, Network, Process, Root, Spec, Task};
+
+/// Starts sandboxes by running an executable whose `main` calls [`init_main`](super::init_main) for [`INIT_ARG`].
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    init: PathBuf,
+}
+
+/// Where the streams of a task lead. An absent stdin is the null device.
+#[derive(Debug)]
+pub struct Streams {
+    /// The task's input, handed over as it is.
+    pub stdin: Option<OwnedFd>,
+    /// [`Stdio::piped`] gives [`Process::stdout`].
+    pub stdout: Stdio,
+    /// [`Stdio::piped`] gives [`Process::stderr`].
+    pub stderr: Stdio,
+}
+
+impl Streams {
+    /// No input, output and errors to pipes.
+    pub fn piped() -> Self {
+        Self { stdin: None, stdout: Stdio::piped(), stderr: Stdio::piped() }
+    }
+}
+
+impl Default for Sandbox {
+    /// With the running executable, which stays the same file even if a newer one is installed meanwhile.
+    fn default() -> Self {
+        Self::with_init(PathBuf::from("/proc/self/exe"))
+    }
+}
+
+impl Sandbox {
+    /// With another executable: for tests, whose own `main` isn't ours.
+    pub fn with_init(init: PathBuf) -> Self {
+        Self { init }
+    }
+
+    /// Builds the sandbox and starts `task` in it. Returns when it runs (about 10 ms).
+    ///
+    /// Two tasks of one state directory must not run at the same time.
+    pub async fn start(&self, spec: &Spec, task: Task, streams: Streams) -> Result<Process, Error> {
+        let order = Order { spec: spec.clone(), task };
+        let body =
+            serde_json::to_vec(&order).map_err(|error| Error::io("writing the order")(error.into()))?;
+        let (ours, theirs) = UnixStream::pair().map_err(Error::io("making a socket pair"))?;
+        let child = tokio::process::Command::new(&self.init)
+            .arg0("ci-sandbox")
+            .arg(INIT_ARG)
+            .stdin(OwnedFd::from(theirs))
+            .stdout(streams.stdout)
+            .stderr(streams.stderr)
+            .spawn()
+            .map_err(Error::io(format!("starting `{} {INIT_ARG}`", self.init.display())))?;
+        let doing = "speaking to the sandbox's supervisor";
+        wire::send_head(&ours, body.len(), streams.stdin.as_ref().map(OwnedFd::as_fd))
+            .map_err(Error::io(doing))?;
+        drop(streams.stdin);
+        ours.set_nonblocking(true).map_err(Error::io(doing))?;
+        let mut socket = tokio::net::UnixStream::from_std(ours).map_err(Error::io(doing))?;
+        // a supervisor that fails before it read everything has said why: that is worth more than EPIPE
+        let _read_below = socket.write_all(&body).await;
+        let mut process = Process::new(child, socket);
+        process.started().await?;
+        Ok(process)
+    }
+
+    /// Everything below `dir` inside, parents first.
+    pub async fn list(&self, spec: &Spec, dir: &Path) -> Result<Vec<Entry>, Error> {
+        let streams = Streams { stdin: None, stdout: Stdio::piped(), stderr: Stdio::null() };
+        let mut process = self.start(spec, Task::List { dir: dir.to_owned() }, streams).await?;
+        let mut output = Vec::new();
+        if let Some(mut stdout) = process.stdout.take() {
+            let doing = format!("listing `{}`", dir.display());
+            stdout.read_to_end(&mut output).await.map_err(Error::io(doing))?;
+        }
+        finished(process).await?;
+        Entry::parse_all(&output).ok_or(Error::Lost)
+    }
+
+    /// Writes the entries `paths` (relative to `dir` inside; directories without their content) to `out` as a tar
+    /// stream. Where that is a pipe, it must be read meanwhile.
+    pub async fn pack(&self, spec: &Spec, dir: &Path, paths: Vec<PathBuf>, out: File) -> Result<(), Error> {
+        let streams = Streams { stdin: None, stdout: out.into(), stderr: Stdio::null() };
+        finished(self.start(spec, Task::Pack { dir: dir.to_owned(), paths }, streams).await?).await
+    }
+
+    /// Unpacks the tar stream `archive` (a file, or a pipe that is filled meanwhile) below `dir` inside. Whatever
+    /// owners it names, root inside owns the files.
+    pub async fn unpack(&self, spec: &Spec, dir: &Path, archive: OwnedFd) -> Result<(), Error> {
+        let streams = Streams { stdin: Some(archive), stdout: Stdio::null(), stderr: Stdio::null() };
+        finished(self.start(spec, Task::Unpack { dir: dir.to_owned() }, streams).await?).await
+    }
+
+    /// Deletes a directory of a dead sandbox. An ordinary user needs the user namespace for that: it has files of
+    /// other ids, and the kernel's overlay directories have no permissions.
+    pub(super) async fn delete(&self, path: &Path) -> Result<(), Error> {
+        let spec = Spec {
+            root: Root::Host,
+            state: PathBuf::new(),
+            mounts: Vec::new(),
+            hidden: Vec::new(),
+            hostname: String::new(),
+            network: Network::Host,
+        };
+        let streams = Streams { stdin: None, stdout: Stdio::null(), stderr: Stdio::null() };
+        finished(self.start(&spec, Task::Remove { path: path.to_owned() }, streams).await?).await
+    }
+}
+
+/// Waits for a task that is no program: anything but success has been told as a failure.
+async fn finished(mut process: Process) -> Result<(), Error> {
+    match process.wait().await? {
+        ExitStatus::Code(0) => Ok(()),
+        ExitStatus::Code(_) | ExitStatus::Signal(_) => Err(Error::Lost),
+    }
+}

@@ -1,0 +1,117 @@
+//! A running task, seen from `ci`.
+
+use std::io;
+
+use tokio::net::UnixStream;
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+
+use super::Error;
+use super::wire::{Status, TERMINATE};
+
+/// How a task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// The code that a shell would report: 128 + n for signal n.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// A task that runs in a sandbox. Dropping it kills everything inside.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    socket: Option<UnixStream>,
+    /// Bytes of status lines that aren't complete yet; here, so that a dropped `wait` loses nothing.
+    received: Vec<u8>,
+    /// The job's output, when [`Streams`](super::Streams) asked for a pipe.
+    pub stdout: Option<ChildStdout>,
+    /// The job's error output, when [`Streams`](super::Streams) asked for a pipe.
+    pub stderr: Option<ChildStderr>,
+    ended: Option<Status>,
+}
+
+impl Process {
+    pub(super) fn new(mut child: Child, socket: UnixStream) -> Self {
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let _is_our_socket: Option<ChildStdin> = child.stdin.take();
+        Self { child, socket: Some(socket), received: Vec::new(), stdout, stderr, ended: None }
+    }
+
+    /// Returns when the task runs, or with the reason why it doesn't.
+    pub(super) async fn started(&mut self) -> Result<(), Error> {
+        match self.next_status().await? {
+            Status::Started => Ok(()),
+            Status::Failed(failure) => {
+                let _exit_code_says_nothing = self.child.wait().await;
+                Err(Error::Setup(failure))
+            }
+            end @ (Status::Exited(_) | Status::Signaled(_)) => {
+                self.ended = Some(end);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for the end of the task. When it returns, no process of the sandbox is left.
+    ///
+    /// May be dropped and called again. Read the pipes meanwhile: a task blocks on a full one.
+    pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
+        while self.ended.is_none() {
+            let status = self.next_status().await?;
+            if status != Status::Started {
+                self.ended = Some(status);
+            }
+        }
+        self.child.wait().await.map_err(Error::io("waiting for the sandbox"))?;
+        match &self.ended {
+            Some(Status::Exited(code)) => Ok(ExitStatus::Code(*code)),
+            Some(Status::Signaled(signal)) => Ok(ExitStatus::Signal(*signal)),
+            Some(Status::Failed(failure)) => Err(Error::Setup(failure.clone())),
+            Some(Status::Started) | None => Err(Error::Lost),
+        }
+    }
+
+    async fn next_status(&mut self) -> Result<Status, Error> {
+        let doing = "reading the status of a sandbox";
+        loop {
+            if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.received.drain(..=end).collect();
+                return serde_json::from_slice(&line).map_err(|error| Error::io(doing)(error.into()));
+            }
+            // killed: the supervisor answers no more, but it is there until all inside is dead
+            let Some(socket) = &self.socket else { return Ok(Status::Signaled(libc::SIGKILL)) };
+            socket.readable().await.map_err(Error::io(doing))?;
+            match socket.try_read_buf(&mut self.received) {
+                Ok(0) => return Err(Error::Lost),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(Error::Lost),
+                Err(error) => return Err(Error::io(doing)(error)),
+            }
+        }
+    }
+
+    /// Sends SIGTERM to everything inside. Returns at once; a task may ignore it.
+    pub fn terminate(&self) {
+        if let Some(socket) = &self.socket {
+            // one byte into an empty buffer; failing means that the supervisor has ended already
+            let _ended = socket.try_write(&[TERMINATE]);
+        }
+    }
+
+    /// Kills everything inside. Returns at once; `wait` then says `Signal(9)` unless the task ended before.
+    pub fn kill(&mut self) {
+        self.socket = None;
+    }
+}

@@ -1,0 +1,296 @@
+//! What a sandbox looks like and what runs in it. Sent to the child as JSON.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The hidden first argument with which `ci` starts itself as supervisor of a sandbox.
+pub const INIT_ARG: &str = "__init";
+
+/// Directory inside every sandbox of [`Spec::host`] that holds our own executable, under the name `ci`.
+pub const OWN_BIN_DIR: &str = "/run/slipway/bin";
+
+/// A sandbox: its root file system, its layers, its mounts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Spec {
+    /// Where the root file system comes from.
+    pub root: Root,
+    /// The job's [`StateDir`](super::StateDir) on the host. The same directory again means the same files again.
+    pub state: PathBuf,
+    /// Mounted in this order, after the root and the hidden paths.
+    pub mounts: Vec<Mount>,
+    /// Directories covered by empty writable ones (files: by nothing). Those that don't exist are ignored.
+    pub hidden: Vec<PathBuf>,
+    /// Host name inside.
+    pub hostname: String,
+    /// Which network the job sees.
+    pub network: Network,
+}
+
+/// The root file system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Root {
+    /// The host's own. As root with a private writable layer over it; as an ordinary user read only, because
+    /// the kernel refuses an overlay over `/` in a user namespace (`/tmp`, `/var/tmp`, `/run`, the hidden paths
+    /// and the mounts stay writable).
+    Host,
+}
+
+/// The network of a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Network {
+    /// The host's own network namespace.
+    Host,
+}
+
+/// Whether the job may write through a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Writes fail with EROFS.
+    ReadOnly,
+    /// Writes reach the source.
+    ReadWrite,
+}
+
+/// Something of the host inside the sandbox. Targets are absolute paths inside, made when they are missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mount {
+    /// A file or directory of the host.
+    Bind {
+        /// Path on the host.
+        source: PathBuf,
+        /// Path inside.
+        target: PathBuf,
+        /// Read only or not.
+        access: Access,
+    },
+    /// Read-only directories under a writable layer: a checkout, and what the job changes in it.
+    Overlay {
+        /// Directories on the host, the uppermost first. Empty: `upper` alone is mounted.
+        lower: Vec<PathBuf>,
+        /// The writable layer, on the host.
+        upper: PathBuf,
+        /// The kernel's work directory, empty, on the same file system as `upper`.
+        work: PathBuf,
+        /// Path inside.
+        target: PathBuf,
+    },
+}
+
+/// What runs inside.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// Build the sandbox and leave: shows that it can be built.
+    Check,
+    /// A program.
+    Run(Command),
+    /// Every entry below `dir` inside, on stdout, as [`Entry::parse_all`] reads it.
+    List {
+        /// Absolute path inside.
+        dir: PathBuf,
+    },
+    /// The entries `paths` (relative to `dir`; a directory without its content) as a tar stream on stdout.
+    Pack {
+        /// Absolute path inside.
+        dir: PathBuf,
+        /// Relative to `dir`.
+        paths: Vec<PathBuf>,
+    },
+    /// The tar stream on stdin, unpacked below `dir` (made when missing).
+    Unpack {
+        /// Absolute path inside.
+        dir: PathBuf,
+    },
+    /// Deletes a directory *of the host* with the rights of the sandbox's user namespace, where all files of a
+    /// dead sandbox can be deleted. Builds no sandbox.
+    Remove {
+        /// Absolute path on the host.
+        path: PathBuf,
+    },
+}
+
+/// A program to run inside.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Command {
+    /// Program (looked up in `PATH` of `env` when it has no slash) and arguments.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<(String, String)>,
+    /// Working directory inside, made when it is missing.
+    pub cwd: PathBuf,
+    /// User inside.
+    pub uid: u32,
+    /// Group inside.
+    pub gid: u32,
+}
+
+impl fmt::Debug for Command {
+    /// Names of variables only: values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Command")
+            .field("argv", &self.argv)
+            .field("env", &names)
+            .field("cwd", &self.cwd)
+            .field("uid", &self.uid)
+            .field("gid", &self.gid)
+            .finish()
+    }
+}
+
+impl Spec {
+    /// A sandbox of the host's own files: our executable in [`OWN_BIN_DIR`]; the caller's home, `/root` and the
+    /// directory of all state directories are hidden.
+    ///
+    /// `state` is a [`StateDir`](super::StateDir)'s path, `ci` the executable to offer inside.
+    pub fn host(state: &Path, ci: &Path) -> Self {
+        let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.parent().is_some());
+        let hidden = [Some(PathBuf::from("/root")), home, state.parent().map(Path::to_owned)];
+        let own_executable = Mount::Bind {
+            source: ci.to_owned(),
+            target: Path::new(OWN_BIN_DIR).join("ci"),
+            access: Access::ReadOnly,
+        };
+        let mut spec = Self {
+            root: Root::Host,
+            state: state.to_owned(),
+            mounts: vec![own_executable],
+            hidden: Vec::new(),
+            hostname: "slipway".to_owned(),
+            network: Network::Host,
+        };
+        for path in hidden.into_iter().flatten() {
+            if !spec.hidden.contains(&path) {
+                spec.hidden.push(path);
+            }
+        }
+        spec
+    }
+
+    /// The variables of the host that a job with image `host` gets, and no others: `PATH` (with
+    /// [`OWN_BIN_DIR`] in front) and `LANG`; `HOME` is `/root`, as in a Docker image.
+    pub fn host_env() -> Vec<(String, String)> {
+        let path = std::env::var("PATH")
+            .unwrap_or_else(|_| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+        let mut env = vec![
+            ("PATH".to_owned(), format!("{OWN_BIN_DIR}:{path}")),
+            ("HOME".to_owned(), "/root".to_owned()),
+        ];
+        env.extend(std::env::var("LANG").map(|lang| ("LANG".to_owned(), lang)));
+        env
+    }
+}
+
+/// A file below a directory of the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative to the directory that was listed.
+    pub path: PathBuf,
+    /// File, directory or link.
+    pub kind: EntryKind,
+    /// In bytes; 0 for anything but a file.
+    pub size: u64,
+}
+
+/// What an [`Entry`] is; sockets, fifos and devices are not listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link, which is never followed.
+    Symlink,
+}
+
+impl Entry {
+    /// `kind size path NUL`: paths needn't be UTF-8, so no JSON.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        use std::os::unix::ffi::OsStrExt as _;
+        let kind = match self.kind {
+            EntryKind::File => 'f',
+            EntryKind::Dir => 'd',
+            EntryKind::Symlink => 'l',
+        };
+        out.extend_from_slice(format!("{kind} {} ", self.size).as_bytes());
+        out.extend_from_slice(self.path.as_os_str().as_bytes());
+        out.push(0);
+    }
+
+    /// Reads the output of [`Task::List`]; `None` when it is not that.
+    pub fn parse_all(output: &[u8]) -> Option<Vec<Self>> {
+        let body = match output {
+            [] => return Some(Vec::new()),
+            [body @ .., 0] => body,
+            _ => return None,
+        };
+        body.split(|byte| *byte == 0).map(Self::parse).collect()
+    }
+
+    fn parse(record: &[u8]) -> Option<Self> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let mut parts = record.splitn(3, |byte| *byte == b' ');
+        let kind = match parts.next()? {
+            b"f" => EntryKind::File,
+            b"d" => EntryKind::Dir,
+            b"l" => EntryKind::Symlink,
+            _ => return None,
+        };
+        let size = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
+        let path = PathBuf::from(OsStr::from_bytes(parts.next()?));
+        Some(Self { path, kind, size })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_is_read_back_whatever_the_names() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let names: [&[u8]; 4] = [b"a", b"with space/\n", b"\xff\xfe", b"f 1 x"];
+        let entries: Vec<_> = names
+            .iter()
+            .enumerate()
+            .map(|(i, name)| Entry {
+                path: PathBuf::from(OsStr::from_bytes(name)),
+                kind: [EntryKind::File, EntryKind::Dir, EntryKind::Symlink][i % 3],
+                size: i as u64,
+            })
+            .collect();
+        let mut bytes = Vec::new();
+        entries.iter().for_each(|entry| entry.write(&mut bytes));
+        assert_eq!(Entry::parse_all(&bytes), Some(entries));
+    }
+
+    #[test]
+    fn a_cut_listing_is_refused() {
+        for bad in [&b"f 1 a"[..], b"f one a\0", b"x 1 a\0", b"f 1\0"] {
+            assert_eq!(Entry::parse_all(bad), None, "{bad:?}");
+        }
+        assert_eq!(Entry::parse_all(b""), Some(Vec::new()));
+    }
+
+    #[test]
+    fn debug_shows_no_values() {
+        let command = Command {
+            argv: vec!["sh".into()],
+            env: vec![("TOKEN".into(), "s3cret".into())],
+            cwd: "/".into(),
+            uid: 0,
+            gid: 0,
+        };
+        let text = format!("{:?}", Task::Run(command));
+        assert!(text.contains("TOKEN") && !text.contains("s3cret"), "{text}");
+    }
+}

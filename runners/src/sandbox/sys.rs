@@ -1,0 +1,136 @@
+//! System calls that no safe wrapper offers. Everything here runs in the single-threaded `__init`, never in `ci`.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
+
+/// Which of the two processes this is after [`fork`].
+pub(super) enum Fork {
+    Child,
+    Parent(Pid),
+}
+
+/// fork(2). The caller must have one thread only, so that no lock (malloc's, stdio's) stays taken in the child.
+pub(super) fn fork() -> io::Result<Fork> {
+    // SAFETY: `__init` has one thread; both copies own their memory and continue in ordinary code.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => {
+            Pid::from_raw(pid).map(Fork::Parent).ok_or_else(|| io::Error::other("fork returned no process"))
+        }
+    }
+}
+
+/// Leaves a forked child without running the parent's exit handlers.
+pub(super) fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` takes no pointers and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// unshare(2).
+pub(super) fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
+    // SAFETY: unsafe only for CLONE_FILES in programs with threads; we never pass it and have one thread.
+    unsafe { rustix::thread::unshare_unsafe(flags) }
+}
+
+/// Turns attributes on for a detached mount and, when `recursive`, all mounts below it: mount_setattr(2).
+pub(super) fn mount_set_attributes(
+    mount: BorrowedFd<'_>,
+    attributes: u32,
+    recursive: bool,
+) -> io::Result<()> {
+    #[repr(C)]
+    struct MountAttr {
+        attr_set: u64,
+        attr_clr: u64,
+        propagation: u64,
+        userns_fd: u64,
+    }
+    let attr = MountAttr { attr_set: attributes.into(), attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a valid C string, `attr` is the kernel's struct mount_attr (version 0) of that size.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    check(result)
+}
+
+/// Loads a seccomp filter for this process and all that it starts. Needs CAP_SYS_ADMIN, because no_new_privs stays
+/// off: `sudo` in a job's image shall work, as under Docker.
+pub(super) fn load_seccomp(program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let fprog = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    // SAFETY: `fprog` points at `len` instructions that live through the call; the kernel only reads them.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const fprog) };
+    check(result)
+}
+
+/// Marks all descriptors from 3 up close-on-exec, so that none of ours reaches the job.
+pub(super) fn close_on_exec_all() -> io::Result<()> {
+    // SAFETY: only sets a flag on descriptors.
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    check(result)
+}
+
+/// Blocks all signals, to take them one at a time with [`next_signal`].
+pub(super) fn block_signals() -> io::Result<()> {
+    let all = all_signals();
+    // SAFETY: `all` is an initialized set; the old mask is not asked for.
+    check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) }.into())
+}
+
+/// Unblocks all signals and ignores none: both survive an exec, ours and what `nohup ci run` left.
+pub(super) fn reset_signals() -> io::Result<()> {
+    let mut none = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initializes the whole set; the old mask is not asked for; the default action runs no
+    // code of ours. Signals whose action can't be set (KILL, the C library's own) are refused, which is fine.
+    let result = unsafe {
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
+    };
+    check(result.into())
+}
+
+/// Waits for the next blocked signal.
+pub(super) fn next_signal() -> io::Result<i32> {
+    let all = all_signals();
+    // SAFETY: `all` is an initialized set; details are not asked for.
+    let signal = unsafe { libc::sigwaitinfo(&raw const all, std::ptr::null_mut()) };
+    if signal < 0 { Err(io::Error::last_os_error()) } else { Ok(signal) }
+}
+
+/// Sends a signal to every process of the pid namespace but its first, which must be the caller.
+pub(super) fn signal_everyone(signal: i32) {
+    // SAFETY: no pointers. ESRCH (nobody there) is fine.
+    unsafe { libc::kill(-1, signal) };
+}
+
+fn all_signals() -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigfillset initializes the whole set.
+    unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

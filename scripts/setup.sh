@@ -1,0 +1,58 @@
+#!/bin/sh
+# setup.sh PURPOSE: installs what is missing of the Debian packages that PURPOSE needs. `demo`: to build `ci` and to
+# build and run an Erlang release over SSH. `test`: the same and what the tests use besides. As root, or with sudo.
+set -eu
+
+purpose=${1:?usage: setup.sh demo|test}
+
+if ! command -v apt-get >/dev/null; then
+    echo "setup: this is no Debian system; needed are: a C compiler, cmake, pkg-config, OpenSSL's headers, git," \
+        "Erlang/OTP with rebar3, and OpenSSH's client and server" >&2
+    exit 2
+fi
+
+missing=
+want() { # want PACKAGE REASON
+    if ! dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; then
+        echo "setup: $1 is missing: $2"
+        missing="$missing $1"
+    fi
+}
+
+want gcc "links ci"
+want libc6-dev "links ci"
+want make "runs the project's and the example's commands"
+want pkg-config "finds OpenSSL while ci is built"
+want libssl-dev "TLS for ci"
+want git "makes the example's repository"
+want ca-certificates "lets cargo fetch crates"
+want procps "shows processes"
+want erlang-base "Erlang/OTP itself"
+want erlang-dev "headers of Erlang/OTP"
+for app in tools syntax-tools parsetools crypto ssl public-key asn1 inets xmerl eunit common-test runtime-tools; do
+    want "erlang-$app" "rebar3 builds and tests releases with it"
+done
+want rebar3 "builds Erlang releases"
+want openssh-client "ci deploy reaches its targets through ssh"
+want openssh-server "the targets of the demo and of the tests"
+want uidmap "containers for ordinary users"
+if [ "$purpose" = test ]; then
+    want python3 "runs the conformance cases"
+    want sudo "runs tests as an ordinary user"
+    want bash "one of the two shells that jobs run in"
+fi
+
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi
+    # shellcheck disable=SC2086  # words on purpose
+    (
+        $sudo apt-get update -qq
+        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    ) </dev/null
+    echo "setup: installed$missing"
+fi
+
+if ! command -v cargo >/dev/null; then
+    echo "setup: there is no Rust toolchain: cargo is not on PATH (ci needs Rust 1.95)" >&2
+    exit 2
+fi

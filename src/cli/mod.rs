@@ -1,0 +1,116 @@
+//! The command line: one file per command.
+
+mod expression;
+mod glob;
+mod lint;
+mod plan;
+mod request;
+
+use crate::error::{CliError, CliResult, EXIT_OK};
+use anstream::eprintln;
+use anstyle::{AnsiColor, Style};
+use clap::{Parser, Subcommand, ValueEnum};
+use std::process::ExitCode;
+
+/// CI/CD from commit to running release: runs .gitlab-ci.yml on this machine as GitLab would, and puts releases
+/// on machines.
+#[derive(Parser)]
+#[command(name = "ci", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0  success, or nothing to do
+  1  the work failed: a job, the configuration, a deployment (the old version still serves)
+  2  the command could not be carried out: wrong arguments, no git repository
+  3  refused before anything was changed
+  4  failed after the point of no return; rolled back or restarted into the old version
+  130  cancelled by Ctrl-C";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show which jobs a pipeline would have, and why
+    Plan(plan::PlanArgs),
+    /// Check .gitlab-ci.yml: every mistake, with its place and what to do
+    Lint(lint::LintArgs),
+    /// Evaluate a `rules:if` expression
+    Expression(expression::ExpressionArgs),
+    /// Does a `rules:changes` pattern match a path? Exit code 0: yes, 1: no
+    Glob(glob::GlobArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For machines
+    Json,
+}
+
+/// Parses the arguments, runs the command, says what went wrong.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::from(EXIT_OK),
+        Err(error) => {
+            say(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> CliResult {
+    match command {
+        Command::Plan(args) => plan::run(&args),
+        Command::Lint(args) => lint::run(&args),
+        Command::Expression(args) => expression::run(&args),
+        Command::Glob(args) => glob::run(&args),
+        Command::Completions { shell } => {
+            let mut command = <Cli as clap::CommandFactory>::command();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "ci", &mut script);
+            print_raw(&script)
+        }
+    }
+}
+
+fn say(error: &CliError) {
+    if error.message.is_empty() {
+        return;
+    }
+    let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+    let cyan = Style::new().bold().fg_color(Some(AnsiColor::Cyan.into()));
+    eprintln!("{red}error{red:#}: {}", error.message);
+    for hint in &error.hints {
+        eprintln!("  {cyan}help{cyan:#}: {hint}");
+    }
+}
+
+/// Writes a result to standard output. A closed pipe (`ci plan | head`) is the reader's business, not an error.
+pub(crate) fn print_raw(bytes: &[u8]) -> CliResult {
+    use std::io::Write;
+    let mut out = anstream::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CliError::usage(format!("writing to standard output: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a JSON document and a line end to standard output.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> CliResult {
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(|e| CliError::usage(format!("writing a JSON document: {e}")))?;
+    text.push(b'\n');
+    print_raw(&text)
+}

@@ -1,0 +1,278 @@
+//! The loop between scheduler and job tasks.
+
+use super::job_run::{JobRun, Stop};
+use super::journal::Journal;
+use pipelines::event::EventKind;
+use pipelines::plan::Plan;
+use pipelines::schedule::{self, Action, Change, Input, JobId, Outcome, Scheduler};
+use pipelines::status::{FailureReason, Status};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{self, JoinError, JoinSet};
+
+/// How to run a plan.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Jobs that may run at once.
+    pub slots: NonZeroUsize,
+    /// Manual jobs to play, by name; the name of a parallel job stands for all its instances.
+    pub manual: Vec<String>,
+    /// Run number in the project.
+    pub run: u64,
+    /// Ref that is run.
+    pub reference: String,
+    /// Commit.
+    pub sha: String,
+    /// Does the run include uncommitted changes?
+    pub dirty: bool,
+}
+
+/// Why a run can't begin.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DispatchError {
+    /// The plan contradicts itself.
+    #[error(transparent)]
+    Plan(#[from] schedule::PlanError),
+    /// A job to play does not exist.
+    #[error("can't play `{0}`: this run has no manual job of that name")]
+    NotManual(String),
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunEnd {
+    /// The pipeline's status; `manual` when it is blocked by a job that nobody played.
+    pub status: Status,
+    /// Did a person interrupt it?
+    pub interrupted: bool,
+}
+
+impl RunEnd {
+    /// What `ci run` ends with: 0 success (optional manual jobs may be left), 130 cancelled, else 1 - also for a
+    /// blocked pipeline, which has not succeeded.
+    pub fn exit_code(self) -> u8 {
+        match self.status {
+            Status::Success | Status::Skipped => 0,
+            Status::Canceled => 130,
+            _ if self.interrupted => 130,
+            _ => 1,
+        }
+    }
+}
+
+/// Runs the plan to its end, or until it is blocked. `start` makes the future that runs one attempt of a job.
+///
+/// The first message of `interrupts` cancels the run, the second kills the running jobs, the third abandons their
+/// tasks. A panic in a task fails its job as `runner_system_failure`.
+///
+/// # Errors
+/// The run can't begin; nothing has been started or recorded then.
+pub async fn dispatch<S, F>(
+    plan: Arc<Plan>,
+    options: Options,
+    journal: Journal,
+    mut interrupts: mpsc::UnboundedReceiver<()>,
+    start: S,
+) -> Result<RunEnd, DispatchError>
+where
+    S: Fn(JobRun) -> F,
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    let mut dispatcher = Dispatcher::new(plan, options, journal, start)?;
+    dispatcher.begin();
+    let mut interruptible = true;
+    while dispatcher.advance() {
+        tokio::select! {
+            Some(event) = dispatcher.events.recv() => dispatcher.journal.record(event),
+            Some(ended) = dispatcher.tasks.join_next_with_id() => dispatcher.ended(ended),
+            Some(Ok(job)) = dispatcher.timers.join_next() => dispatcher.inputs.push_back(Input::TimerFired(job)),
+            interrupt = interrupts.recv(), if interruptible => match interrupt {
+                Some(()) => dispatcher.interrupt(),
+                None => interruptible = false,
+            },
+        }
+    }
+    Ok(dispatcher.finish())
+}
+
+struct Dispatcher<S> {
+    scheduler: Scheduler,
+    options: Options,
+    journal: Journal,
+    start: S,
+    inputs: VecDeque<Input>,
+    /// Jobs that wait for a slot.
+    queue: VecDeque<(JobId, u32)>,
+    running: BTreeMap<JobId, watch::Sender<Stop>>,
+    tasks: JoinSet<Outcome>,
+    job_of_task: HashMap<task::Id, JobId>,
+    timers: JoinSet<JobId>,
+    sender: mpsc::UnboundedSender<EventKind>,
+    events: mpsc::UnboundedReceiver<EventKind>,
+    interrupts: u32,
+}
+
+impl<S, F> Dispatcher<S>
+where
+    S: Fn(JobRun) -> F,
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    fn new(plan: Arc<Plan>, options: Options, journal: Journal, start: S) -> Result<Self, DispatchError> {
+        let is_manual = |name: &&String| {
+            let manual = plan.jobs.iter().filter(|j| j.when == pipelines::plan::When::Manual);
+            manual.into_iter().any(|j| schedule::names(j, name))
+        };
+        if let Some(name) = options.manual.iter().find(|name| !is_manual(name)) {
+            return Err(DispatchError::NotManual(name.clone()));
+        }
+        let (sender, events) = mpsc::unbounded_channel();
+        Ok(Dispatcher {
+            scheduler: Scheduler::new(plan)?,
+            options,
+            journal,
+            start,
+            inputs: VecDeque::new(),
+            queue: VecDeque::new(),
+            running: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            job_of_task: HashMap::new(),
+            timers: JoinSet::new(),
+            sender,
+            events,
+            interrupts: 0,
+        })
+    }
+
+    fn begin(&mut self) {
+        self.journal.record(EventKind::RunStarted {
+            run: self.options.run,
+            reference: self.options.reference.clone(),
+            sha: self.options.sha.clone(),
+            dirty: self.options.dirty,
+            plan: Box::new(Plan::clone(self.scheduler.plan())),
+        });
+        self.inputs.push_back(Input::Start);
+    }
+
+    /// Does all that can be done without waiting. Is there something left to wait for?
+    fn advance(&mut self) -> bool {
+        loop {
+            while let Some(input) = self.inputs.pop_front() {
+                for action in self.scheduler.handle(input) {
+                    self.act(action);
+                }
+            }
+            if self.running.len() < self.options.slots.get()
+                && let Some((job, attempt)) = self.queue.pop_front()
+            {
+                self.run(job, attempt);
+                continue;
+            }
+            return !self.scheduler.is_finished();
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::StartJob { job, attempt } => self.queue.push_back((job, attempt)),
+            Action::CancelJob(job) => {
+                self.queue.retain(|(queued, _)| *queued != job);
+                self.stop(job, Stop::Graceful);
+            }
+            Action::SetTimer { job, after } => {
+                self.timers.spawn(async move {
+                    tokio::time::sleep(after).await;
+                    job
+                });
+            }
+            Action::StatusChanged(change) => self.changed(change),
+            // the first is of interest to servers, the second is asked of the scheduler when all is done
+            Action::PipelineChanged(_) | Action::PipelineFinished(_) => {}
+        }
+    }
+
+    fn changed(&mut self, change: Change) {
+        let job = self.scheduler.job(change.job);
+        let asked_for = |name: &String| schedule::names(job, name);
+        if change.status == Status::Manual && self.options.manual.iter().any(asked_for) {
+            self.inputs.push_back(Input::Play(change.job));
+        }
+        self.journal.record(EventKind::JobStatus {
+            job: job.name.clone(),
+            status: change.status,
+            attempt: change.attempt,
+            reason: change.reason,
+            exit_code: change.exit_code,
+            allowed_to_fail: change.allowed_to_fail,
+            message: change.message,
+        });
+    }
+
+    fn run(&mut self, id: JobId, attempt: u32) {
+        let (stop, stopped) = watch::channel(Stop::No);
+        let events = self.sender.clone();
+        let plan = Arc::clone(self.scheduler.plan());
+        let task = self.tasks.spawn((self.start)(JobRun { plan, id, attempt, stop: stopped, events }));
+        self.job_of_task.insert(task.id(), id);
+        self.running.insert(id, stop);
+        self.inputs.push_back(Input::JobStarted(id));
+    }
+
+    fn ended(&mut self, ended: Result<(task::Id, Outcome), JoinError>) {
+        // what the job told before it ended comes before its end
+        while let Ok(event) = self.events.try_recv() {
+            self.journal.record(event);
+        }
+        let (task, outcome) = match ended {
+            Ok((task, outcome)) => (task, outcome),
+            Err(error) if error.is_cancelled() => (error.id(), Outcome::Canceled),
+            Err(error) => (error.id(), panicked()),
+        };
+        if let Some(job) = self.job_of_task.remove(&task) {
+            self.running.remove(&job);
+            self.inputs.push_back(Input::JobFinished(job, outcome));
+        }
+    }
+
+    fn stop(&self, job: JobId, stop: Stop) {
+        if let Some(sender) = self.running.get(&job) {
+            sender.send_if_modified(|now| {
+                let more = stop > *now;
+                *now = stop.max(*now);
+                more
+            });
+        }
+    }
+
+    fn interrupt(&mut self) {
+        self.interrupts += 1;
+        let message = match self.interrupts {
+            1 => {
+                self.inputs.push_back(Input::CancelAll);
+                "cancelling: jobs may run their after_script; interrupt again to kill them"
+            }
+            2 => {
+                self.running.keys().for_each(|job| self.stop(*job, Stop::Kill));
+                "killing the running jobs; interrupt again to leave without cleaning up"
+            }
+            _ => {
+                self.tasks.abort_all();
+                "leaving without cleaning up"
+            }
+        };
+        self.journal.record(EventKind::Notice { job: None, message: message.to_owned() });
+    }
+
+    fn finish(mut self) -> RunEnd {
+        let status = self.scheduler.pipeline_status();
+        self.journal.record(EventKind::RunFinished { status });
+        RunEnd { status, interrupted: self.interrupts > 0 }
+    }
+}
+
+fn panicked() -> Outcome {
+    let message = "the runner's own code panicked while it ran this job".to_owned();
+    Outcome::Failed { reason: FailureReason::RunnerSystemFailure, exit_code: None, message: Some(message) }
+}

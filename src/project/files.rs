@@ -1,0 +1,123 @@
+//! The project's files for the language: the work tree as it is, or a commit.
+
+use super::Project;
+use git2::{ObjectType, Oid, Status, StatusOptions, Tree};
+use pipelines::request::{Elsewhere, FetchError, Fetched, Files};
+use std::cell::OnceCell;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+/// Files of a project, read when they are asked for.
+pub struct ProjectFiles<'p> {
+    project: &'p Project,
+    /// The commit's tree; none: the work tree with its uncommitted changes.
+    tree: Option<Tree<'p>>,
+    paths: OnceCell<Vec<String>>,
+}
+
+impl<'p> ProjectFiles<'p> {
+    /// The work tree, uncommitted changes included.
+    pub fn work_tree(project: &'p Project) -> ProjectFiles<'p> {
+        ProjectFiles { project, tree: None, paths: OnceCell::new() }
+    }
+
+    /// The tree of a commit.
+    ///
+    /// # Errors
+    /// There is no such commit.
+    pub fn commit(project: &'p Project, sha: &str) -> Result<ProjectFiles<'p>, git2::Error> {
+        let commit = project.repository().find_commit(Oid::from_str(sha)?)?;
+        Ok(ProjectFiles { project, tree: Some(commit.tree()?), paths: OnceCell::new() })
+    }
+
+    fn work_tree_paths(&self) -> Result<Vec<String>, git2::Error> {
+        let index = self.project.repository().index()?;
+        let mut paths: Vec<String> =
+            index.iter().map(|entry| String::from_utf8_lossy(&entry.path).into_owned()).collect();
+        let mut options = StatusOptions::new();
+        options.include_untracked(true).recurse_untracked_dirs(true).exclude_submodules(true);
+        for entry in self.project.repository().statuses(Some(&mut options))?.iter() {
+            let Ok(path) = entry.path() else { continue };
+            if entry.status().contains(Status::WT_NEW) {
+                paths.push(path.to_owned());
+            } else if entry.status().contains(Status::WT_DELETED) {
+                paths.retain(|p| p != path);
+            }
+        }
+        paths.sort_unstable();
+        paths.dedup();
+        Ok(paths)
+    }
+
+    /// The path below the work tree, if it can't lead out of it.
+    fn inside(&self, path: &str) -> Option<PathBuf> {
+        let relative = Path::new(path);
+        let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        let full = self.project.root().join(relative);
+        let real = full.canonicalize().ok()?;
+        let root = self.project.root().canonicalize().ok()?;
+        (plain && real.starts_with(root) && real.is_file()).then_some(full)
+    }
+}
+
+fn tree_paths(tree: &Tree<'_>) -> Vec<String> {
+    let mut paths = Vec::new();
+    // the callback never fails, so neither does the walk of a readable tree
+    let _ = tree.walk(git2::TreeWalkMode::PreOrder, |parent, entry| {
+        if entry.kind() == Some(ObjectType::Blob) {
+            paths.push(format!("{parent}{}", String::from_utf8_lossy(entry.name_bytes())));
+        }
+        git2::TreeWalkResult::Ok
+    });
+    paths.sort_unstable();
+    paths
+}
+
+impl Files for ProjectFiles<'_> {
+    fn read(&self, path: &str) -> Result<Option<Arc<str>>, String> {
+        let bytes = match &self.tree {
+            Some(tree) => {
+                let Ok(entry) = tree.get_path(Path::new(path)) else { return Ok(None) };
+                let blob = self.project.repository().find_blob(entry.id());
+                blob.map_err(|e| format!("reading `{path}` from the commit: {}", e.message()))?
+                    .content()
+                    .to_vec()
+            }
+            None => {
+                let Some(full) = self.inside(path) else { return Ok(None) };
+                std::fs::read(full).map_err(|e| format!("reading `{path}`: {e}"))?
+            }
+        };
+        let text = String::from_utf8(bytes).map_err(|e| {
+            format!(
+                "`{path}` is not UTF-8 text (byte {} is not part of a character)",
+                e.utf8_error().valid_up_to()
+            )
+        })?;
+        Ok(Some(text.into()))
+    }
+
+    fn paths(&self) -> &[String] {
+        self.paths.get_or_init(|| match &self.tree {
+            Some(tree) => tree_paths(tree),
+            None => self.work_tree_paths().unwrap_or_default(),
+        })
+    }
+
+    fn blob_id(&self, path: &str) -> Option<String> {
+        match &self.tree {
+            Some(tree) => tree.get_path(Path::new(path)).ok().map(|entry| entry.id().to_string()),
+            None => Oid::hash_file(ObjectType::Blob, self.inside(path)?).ok().map(|id| id.to_string()),
+        }
+    }
+
+    fn fetch(&self, what: &Elsewhere) -> Result<Fetched, FetchError> {
+        let kind = match what {
+            Elsewhere::Project { .. } => return Err(FetchError::NoProject),
+            Elsewhere::Remote { .. } => "`include:remote`",
+            Elsewhere::Template { .. } => return Err(FetchError::NoFile),
+            Elsewhere::Component { .. } => "`include:component`",
+        };
+        Err(FetchError::Other(format!("{kind} is not built yet: only `include:local` can be resolved")))
+    }
+}

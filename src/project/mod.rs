@@ -1,0 +1,11 @@
+//! The project in front of us: its git repository, its files, its facts.
+
+mod changes;
+mod facts;
+mod files;
+mod snapshot;
+
+pub use changes::Base;
+pub use facts::{Facts, Project};
+pub use files::ProjectFiles;
+pub use snapshot::Snapshot;

@@ -1,0 +1,48 @@
+//! The static check of a hot upgrade: two packages in, findings out. Nothing runs.
+//!
+//! | code | rule |
+//! |---|---|
+//! | `R001` | one release name; `.rel`, its directory and the archive's name agree on the version |
+//! | `R002` | `sasl` is in both releases |
+//! | `R003` | `bin/NAME-VSN` is in the package |
+//! | `R004` | `start.boot` is one whole external term |
+//! | `R005` | `sys.config` is one list |
+//! | `R006` | `vm.args`: node name and cookie stay; the rest waits for a restart |
+//! | `R007` | every application is in the package or in the running release |
+//! | `R008` | an application with other modules has another version |
+//! | `R009` | the relup parses, is for this version, has the running version up, and down |
+//! | `R010` | the runtime system stays, and no emulator restart is asked for |
+//! | `R011` | every new or changed module is loaded, every deleted one removed |
+//! | `R012` | the objects that the relup loads are in the package |
+//! | `R013` | processes whose module is replaced convert their state |
+//! | `R014` | calls after the point of no return are known |
+//! | `R015` | new applications are started, removed ones stopped |
+//! | `R016` | modules whose lingering processes would be killed are known |
+//! | `R017` | Erlang/OTP's own applications stay |
+//! | `R018` | native code in `priv` stays |
+//! | `R019` | changed supervisors come with the calls for their children |
+//!
+//! - `package`: the rules about the two packages
+//! - `script`: the rules about the relup's upgrade script
+
+mod package;
+mod script;
+
+use super::{Finding, package::Package};
+
+/// Every finding about the hot upgrade of a target that runs `old` to `new`, errors first.
+#[must_use]
+pub fn upgrade(old: &Package, new: &Package) -> Vec<Finding> {
+    let mut findings = package::check(old, new);
+    findings.extend(script::check(old, new));
+    findings.sort_by_key(|finding| (!finding.is_error(), finding.code));
+    findings
+}
+
+/// The findings that need no relup: whether a hot upgrade can be built at all. Errors first.
+#[must_use]
+pub fn packages(old: &Package, new: &Package) -> Vec<Finding> {
+    let mut findings = package::check(old, new);
+    findings.sort_by_key(|finding| (!finding.is_error(), finding.code));
+    findings
+}

@@ -1,0 +1,81 @@
+//! Where state is kept: `$SLIPWAY_HOME`, else `$XDG_STATE_HOME/slipway`, else `~/.local/state/slipway`.
+//!
+//! ```text
+//! projects/<name>-<digest of the path>/
+//!     runs/<number>/     journal.jsonl, plan.json, jobs/<job>/<attempt>/job.log, artifacts
+//!     snapshots/         sources by commit
+//!     cache/             `cache:` archives
+//! ```
+
+use crate::error::{CliError, CliResult};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// A project's own directory in the state.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The directory.
+    pub dir: PathBuf,
+}
+
+/// The directory of one run.
+#[derive(Clone, Debug)]
+pub struct RunDirectory {
+    /// Counts from 1 in each project.
+    pub number: u64,
+    /// The directory.
+    pub dir: PathBuf,
+}
+
+impl State {
+    /// The state of a project; nothing is created yet.
+    ///
+    /// # Errors
+    /// Neither `SLIPWAY_HOME`, `XDG_STATE_HOME` nor `HOME` is set.
+    pub fn of(project: &str) -> CliResult<State> {
+        let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let home = set("SLIPWAY_HOME")
+            .or_else(|| set("XDG_STATE_HOME").map(|d| d.join("slipway")))
+            .or_else(|| set("HOME").map(|d| d.join(".local/state/slipway")));
+        let home = home.ok_or_else(|| {
+            CliError::usage("there is no place for logs and artifacts: `HOME` is not set")
+                .hint("set `SLIPWAY_HOME` to a directory that you can write to")
+        })?;
+        Ok(State { dir: home.join("projects").join(project) })
+    }
+
+    /// Sources by commit.
+    pub fn snapshots(&self) -> PathBuf {
+        self.dir.join("snapshots")
+    }
+
+    /// `cache:` archives.
+    pub fn cache(&self) -> PathBuf {
+        self.dir.join("cache")
+    }
+
+    /// A new run's directory, numbered after the last.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn new_run(&self) -> CliResult<RunDirectory> {
+        let runs = self.dir.join("runs");
+        let refused = |what: &Path, e: std::io::Error| {
+            CliError::usage(format!("creating the run's directory `{}`: {e}", what.display()))
+        };
+        fs::create_dir_all(&runs).map_err(|e| refused(&runs, e))?;
+        let entries = fs::read_dir(&runs).map_err(|e| refused(&runs, e))?;
+        let last = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u64>().ok()).max();
+        // another `ci run` may take the same number at the same time: creation decides
+        for number in last.unwrap_or(0) + 1.. {
+            let dir = runs.join(number.to_string());
+            match fs::create_dir(&dir) {
+                Ok(()) => return Ok(RunDirectory { number, dir }),
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(refused(&dir, e)),
+            }
+        }
+        Err(CliError::usage("no run number is left"))
+    }
+}

@@ -1,0 +1,7 @@
+//! Settings of a project that are not the pipeline: local variables, where state is kept.
+
+mod home;
+mod variables;
+
+pub use home::{RunDirectory, State};
+pub use variables::{VariablesFile, load_variables};

@@ -14,14 +14,14 @@
 //!
 //! After an `Err` of any call only `cleanup` may follow on behalf of the job's own steps; `pack` may be tried.
 //! A dropped execution (the process is going down) stops its step and frees its place as far as that goes without
-//! waiting; the next `prepare` removes what is left.
+//! waiting; what is left on disk is removed later, by the next job in the same place or by the sweep at start.
 //!
 //! `Err` means that the runner failed. A step that ends by itself, with whatever code or signal, is `Ok`: the
 //! outcome of the job, and none of the executor's business. Cancellation and timeouts are the caller's: it sends
 //! [`Stop::Terminate`] or [`Stop::Kill`] to the running step, which reach *everything* that the step started.
 
 use crate::archive::{ArchiveError, Packed, Selection, Unpacked};
-use crate::{fake, shell};
+use crate::{embedded, fake, shell};
 use pipelines::plan::{Image, Service};
 use pipelines::status::FailureReason;
 use std::fs::File;
@@ -36,6 +36,8 @@ pub enum Executor {
     Fake(fake::Fake),
     /// Processes on this machine, as this user.
     Shell(shell::Shell),
+    /// Our own containers.
+    Embedded(embedded::Embedded),
 }
 
 /// What a job needs of a place.
@@ -171,6 +173,8 @@ pub enum Execution {
     Fake(fake::FakeExecution),
     /// A directory on this machine.
     Shell(shell::ShellExecution),
+    /// Layers of a container.
+    Embedded(embedded::EmbeddedExecution),
 }
 
 impl Executor {
@@ -179,6 +183,7 @@ impl Executor {
         match self {
             Executor::Fake(_) => "fake",
             Executor::Shell(_) => "shell",
+            Executor::Embedded(_) => "embedded",
         }
     }
 
@@ -187,7 +192,8 @@ impl Executor {
         match self {
             // it runs anything, as it runs nothing
             Executor::Fake(_) => true,
-            Executor::Shell(_) => false,
+            // of images, it has `host` only so far
+            Executor::Shell(_) | Executor::Embedded(_) => false,
         }
     }
 
@@ -199,6 +205,7 @@ impl Executor {
         match self {
             Executor::Fake(fake) => fake.prepare(&place).map(Execution::Fake),
             Executor::Shell(shell) => shell.prepare(place).await.map(Execution::Shell),
+            Executor::Embedded(embedded) => embedded.prepare(place).await.map(Execution::Embedded),
         }
     }
 }
@@ -209,6 +216,7 @@ impl Execution {
         match self {
             Execution::Fake(fake) => fake.site(),
             Execution::Shell(shell) => shell.site(),
+            Execution::Embedded(embedded) => embedded.site(),
         }
     }
 
@@ -220,6 +228,10 @@ impl Execution {
         match self {
             Execution::Fake(_) => Ok(()),
             Execution::Shell(shell) => shell.get_sources().await,
+            Execution::Embedded(embedded) => {
+                embedded.get_sources();
+                Ok(())
+            }
         }
     }
 
@@ -231,6 +243,7 @@ impl Execution {
         match self {
             Execution::Fake(fake) => Ok(fake.start(&step)),
             Execution::Shell(shell) => shell.start(&step),
+            Execution::Embedded(embedded) => embedded.start(step).await,
         }
     }
 
@@ -242,6 +255,7 @@ impl Execution {
         match self {
             Execution::Fake(_) => Ok(Packed::default()),
             Execution::Shell(shell) => shell.pack(selection, archive).await,
+            Execution::Embedded(embedded) => embedded.pack(selection, archive).await,
         }
     }
 
@@ -253,6 +267,7 @@ impl Execution {
         match self {
             Execution::Fake(_) => Ok(Unpacked::default()),
             Execution::Shell(shell) => shell.unpack(directory, archive).await,
+            Execution::Embedded(embedded) => embedded.unpack(directory, archive).await,
         }
     }
 
@@ -264,6 +279,7 @@ impl Execution {
         match self {
             Execution::Fake(_) => Ok(()),
             Execution::Shell(shell) => shell.cleanup().await,
+            Execution::Embedded(embedded) => embedded.cleanup().await,
         }
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! job::run(JobSpec) ─ phases ─> Executor::prepare -> Execution { get_sources, start, pack, unpack, cleanup }
-//!        │                                              └ fake · shell · sandbox
+//!        │                                              └ fake · shell · embedded (sandbox)
 //!        └ output ─> log (mask, limit, file job.log) ─> EventKind::JobLog { length }
 //! ```
 //!
 //! | module | what |
 //! |---|---|
 //! | [`executor`] | the contract between a job and the place where it runs |
-//! | [`fake`], [`shell`] | two of the places |
+//! | [`fake`], [`shell`], [`embedded`] | the places |
+//! | [`sandbox`] | the container runtime behind `embedded` |
 //! | [`job`] | the phases of a job, its outcome |
 //! | [`script`] | from YAML commands to the text that a shell reads |
 //! | [`variables`], [`parameter`] | the runner's own expansion, file variables; POSIX expansion of paths |
@@ -27,17 +28,16 @@ pub mod artifacts;
 pub mod cache;
 pub mod conformance;
 pub mod dotenv;
+pub mod embedded;
 pub mod executor;
 pub mod fake;
 pub mod glob;
 pub mod job;
 pub mod log;
 pub mod parameter;
+pub mod sandbox;
 pub mod script;
 pub mod shell;
 pub mod sources;
 pub mod variables;
 pub mod workspace;
-//! Runs one CI job: executors, containers, workspace, sources, artifacts, cache, services, logs.
-
-pub mod sandbox;

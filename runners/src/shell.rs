@@ -106,11 +106,17 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     done.map_err(|error| ExecutorError::system("working on files", error))
 }
 
+/// A script for a shell's standard input: a file without a name, so that there is nothing to clean up, nobody else
+/// can read it, and no pipe has to be fed.
+pub(crate) fn script_file(script: &str) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(script.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
+}
+
 fn spawn(step: &Step, site: &Site) -> io::Result<Running> {
-    // a file without a name: nothing to clean up, nobody else can read it, and no pipe to feed
-    let mut script = tempfile::tempfile()?;
-    script.write_all(step.script.as_bytes())?;
-    script.rewind()?;
+    let script = script_file(&step.script)?;
     // one pipe for both, so that their order is kept
     let (reader, writer) = io::pipe()?;
     let mut command = Command::new("/bin/sh");

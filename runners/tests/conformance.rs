@@ -2,7 +2,9 @@
 
 use runners::conformance::suite;
 use runners::executor::Executor;
-use runners::{fake::Fake, shell::Shell};
+use runners::sandbox::Sandbox;
+use runners::{embedded::Embedded, fake::Fake, shell::Shell};
+use std::path::PathBuf;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shell_conforms() {
@@ -24,4 +26,17 @@ async fn fake_conforms() {
     let (tried, broken) = suite(&Executor::Fake(Fake)).await;
     assert!(broken.is_empty(), "{broken:#?}");
     assert!(tried > 8, "{tried}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_conforms() {
+    let states = tempfile::tempdir().unwrap();
+    let init = PathBuf::from(env!("CARGO_BIN_EXE_sandbox-init"));
+    let embedded =
+        Embedded { sandbox: Sandbox::with_init(init.clone()), states: states.path().join("s"), ci: init };
+    let capability = embedded.sandbox.probe(&embedded.states).await;
+    assert!(capability.works.is_ok(), "no sandboxes here: {:?}", capability.works);
+    let (tried, broken) = suite(&Executor::Embedded(embedded)).await;
+    assert!(broken.is_empty(), "{broken:#?}");
+    assert!(tried > 25, "{tried}");
 }

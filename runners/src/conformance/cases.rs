@@ -171,7 +171,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         rule: "an urgent cancel kills at once and skips after_script",
         after_script: &["echo aft''er"],
-        cancel: Some((Cancel::Now, "ready\n")),
+        cancel: Some((Cancel::Kill, "ready\n")),
         expected: Expected::Canceled,
         not_log: &["after\n"],
         ..STUBBORN

@@ -103,11 +103,16 @@ impl<'a> Attempt<'a> {
         self.download_artifacts(execution).await?;
         self.check()?;
         let mut result = self.script(execution).await;
-        if *self.cancel.borrow() == Cancel::Now {
+        if *self.cancel.borrow() == Cancel::Kill {
             return Err(End::Canceled);
         }
         // a script that its own, shorter timeout ended leaves time for the rest
         if result.is_err() && Instant::now() >= self.deadline {
+            return result;
+        }
+        // the place can't be trusted with another script
+        let broken = FailureReason::RunnerSystemFailure;
+        if matches!(&result, Err(End::Failed { reason, .. }) if *reason == broken) {
             return result;
         }
         let after = self.after_script(execution, status_of(&result)).await;

@@ -8,8 +8,8 @@
 //! | script, whatever its exit code | runs | as their `when` says |
 //! | `RUNNER_SCRIPT_TIMEOUT` | runs | as after a failure |
 //! | [`Cancel::Graceful`] | runs | as after a failure |
-//! | the job's timeout, [`Cancel::Now`] | does not run | nothing is kept |
-//! | a failure before the script | does not run | nothing is kept |
+//! | the job's timeout, [`Cancel::Kill`] | does not run | nothing is kept |
+//! | a failure before the script, or of the runner | does not run | nothing is kept |
 
 mod attempt;
 mod environment;

@@ -63,7 +63,7 @@ impl Attempt<'_> {
             _ => "failed",
         };
         // who cancels the job wants its after_script to run: only the second, urgent request ends it
-        let step = Commands { commands, status, deadline, obeys: Cancel::Now };
+        let step = Commands { commands, status, deadline, obeys: Cancel::Kill };
         let end = match self.step(execution, step).await {
             Ok(Ended::Canceled) => return Err(End::Canceled),
             Ok(Ended::Exited(exit)) if exit.code() == 0 => return Ok(()),

@@ -75,7 +75,7 @@ pub enum Cancel {
     /// The script gets SIGTERM and time to react; `after_script` runs.
     Graceful,
     /// Everything is killed; only cleanup follows.
-    Now,
+    Kill,
 }
 
 impl Run {

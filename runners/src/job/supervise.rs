@@ -98,7 +98,7 @@ impl Ending {
                 self.kill_at = Some(now + rules.grace);
             }
         }
-        let hurry = self.forced.is_some() && cancel == Cancel::Now;
+        let hurry = self.forced.is_some() && cancel == Cancel::Kill;
         if self.give_up_at.is_none() && (hurry || self.kill_at.is_some_and(|at| at <= now)) {
             let _ = running.stop.send(Stop::Kill);
             self.give_up_at = Some(now + GIVE_UP);

@@ -113,6 +113,12 @@ pub(super) const CASES: &[Case] = &[
         ..PLAIN
     },
     Case {
+        rule: "what is still in the pipe when the script ends is not lost",
+        script: &["burst=$(head -c 50000 /dev/zero | tr '\\0' x)", "printf '%s the e''nd' \"$burst\""],
+        log: &["xxx the end\nsection_end:"],
+        ..PLAIN
+    },
+    Case {
         rule: "masked values are hidden, encoded or cut in pieces",
         script: &[
             "echo $TOKEN",

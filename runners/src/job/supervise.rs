@@ -116,3 +116,70 @@ impl Ending {
         self.give_up_at.or(self.kill_at).or(Some(rules.deadline))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::JobLogOptions;
+    use tokio::sync::{mpsc, oneshot};
+
+    fn log(dir: &tempfile::TempDir) -> JobLog {
+        let (events, _) = mpsc::unbounded_channel();
+        let path = dir.path().join("job.log");
+        JobLog::open(JobLogOptions { job: "j".into(), path, limit: u64::MAX, events }).unwrap()
+    }
+
+    fn running(output: impl tokio::io::AsyncRead + Send + Unpin + 'static) -> (Running, Ends) {
+        let (stop, stops) = mpsc::unbounded_channel();
+        let (exited, exit) = oneshot::channel();
+        (Running { output: Box::new(output), exit, stop }, Ends { exited, stops })
+    }
+
+    /// The executor's side of a step.
+    struct Ends {
+        exited: oneshot::Sender<Result<Exit, ExecutorError>>,
+        stops: mpsc::UnboundedReceiver<Stop>,
+    }
+
+    async fn watch_over(running: Running, log: &mut JobLog, grace: u64) -> Result<Ended, ExecutorError> {
+        let (_switch, mut cancel) = watch::channel(Cancel::No);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let grace = Duration::from_secs(grace);
+        supervise(running, log, Rules { deadline, grace, cancel: &mut cancel, obeys: Cancel::Graceful }).await
+    }
+
+    #[tokio::test]
+    async fn output_that_is_there_when_the_shell_has_ended_is_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(&dir);
+        let (running, ends) = running(std::io::Cursor::new(vec![b'x'; 3_000_000]));
+        ends.exited.send(Ok(Exit::Code(4))).unwrap();
+        assert_eq!(watch_over(running, &mut log, 1).await.unwrap(), Ended::Exited(Exit::Code(4)));
+        log.finish().unwrap();
+        assert_eq!(std::fs::metadata(dir.path().join("job.log")).unwrap().len(), 3_000_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn output_that_somebody_else_holds_open_keeps_no_job() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, _held_open) = tokio::io::duplex(16);
+        let (running, ends) = running(ours);
+        ends.exited.send(Ok(Exit::Code(0))).unwrap();
+        assert_eq!(watch_over(running, &mut log(&dir), 1).await.unwrap(), Ended::Exited(Exit::Code(0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_its_deadline_a_step_is_terminated_then_killed_then_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (running, mut ends) = running(tokio::io::empty());
+        let begun = Instant::now();
+        let error = watch_over(running, &mut log(&dir), 5).await.unwrap_err();
+        assert!(error.message.contains("does not end"), "{error}");
+        assert_eq!(
+            [ends.stops.recv().await, ends.stops.recv().await],
+            [Some(Stop::Terminate), Some(Stop::Kill)]
+        );
+        // tokio's own, stopped clock: nothing here depends on how fast the machine is
+        assert_eq!(begun.elapsed().as_secs(), 60 + 5 + GIVE_UP.as_secs());
+    }
+}

@@ -23,6 +23,11 @@ fn run(dir: &Path, command: &[&str]) -> String {
     String::from_utf8(out.stdout).unwrap()
 }
 
+/// Deployments build inside spawned tasks.
+fn sendable<F: Future + Send>(future: F) -> F {
+    future
+}
+
 /// A git repository with the three versions, its sources at `tag`.
 struct Repository {
     _parent: tempfile::TempDir,
@@ -46,7 +51,8 @@ impl Repository {
 
     async fn upgrade(&self, from: &[&str]) -> Result<build::BuiltUpgrade, Error> {
         let log = |line: &str| self.log.lock().unwrap().push(line.to_owned());
-        build::upgrade_from_each(&self.project(), from, &log).await
+        let project = self.project();
+        sendable(build::upgrade_from_each(&project, from, &log)).await
     }
 
     async fn fresh(&self) -> Result<build::BuiltRelease, Error> {

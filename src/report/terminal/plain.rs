@@ -108,7 +108,8 @@ pub(super) fn news(run: &RunState, index: usize, paint: Paint) -> Option<String>
     match job.status {
         Status::Created => None,
         Status::Pending | Status::WaitingForResource if job.reason.is_some() => {
-            Some(format!("{} ({})", job.message.clone().unwrap_or_default(), job.cause().unwrap_or_default()))
+            let (message, cause) = (job.message.clone().unwrap_or_default(), job.cause().unwrap_or_default());
+            Some(if message.ends_with(&cause) { message } else { format!("{message} ({cause})") })
         }
         Status::Pending => None,
         Status::Running => Some(format!("{verdict}{attempt}")),

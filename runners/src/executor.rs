@@ -187,16 +187,6 @@ impl Executor {
         }
     }
 
-    /// Does it run jobs in images, with services?
-    pub fn has_images(&self) -> bool {
-        match self {
-            // it runs anything, as it runs nothing
-            Executor::Fake(_) => true,
-            // of images, it has `host` only so far
-            Executor::Shell(_) | Executor::Embedded(_) => false,
-        }
-    }
-
     /// Makes a place for one job.
     ///
     /// # Errors

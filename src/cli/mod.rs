@@ -3,8 +3,10 @@
 mod expression;
 mod glob;
 mod lint;
+mod notify;
 mod plan;
 mod request;
+mod run;
 
 use crate::error::{CliError, CliResult, EXIT_OK};
 use anstream::eprintln;
@@ -31,6 +33,8 @@ const EXIT_CODES: &str = "Exit codes:
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the pipeline on this machine
+    Run(run::RunArgs),
     /// Show which jobs a pipeline would have, and why
     Plan(plan::PlanArgs),
     /// Check .gitlab-ci.yml: every mistake, with its place and what to do
@@ -39,6 +43,8 @@ enum Command {
     Expression(expression::ExpressionArgs),
     /// Does a `rules:changes` pattern match a path? Exit code 0: yes, 1: no
     Glob(glob::GlobArgs),
+    /// Tell people; with a command: run it and tell people if it fails
+    Notify(notify::NotifyArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -70,6 +76,8 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> CliResult {
     match command {
+        Command::Run(args) => run::run(&args),
+        Command::Notify(args) => notify::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Expression(args) => expression::run(&args),

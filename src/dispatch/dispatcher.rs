@@ -1,6 +1,7 @@
 //! The loop between scheduler and job tasks.
 
-use super::job_run::{JobRun, Stop};
+use super::job_run::JobRun;
+use runners::job::Cancel;
 use super::journal::Journal;
 use pipelines::event::EventKind;
 use pipelines::plan::Plan;
@@ -105,7 +106,7 @@ struct Dispatcher<S> {
     inputs: VecDeque<Input>,
     /// Jobs that wait for a slot.
     queue: VecDeque<(JobId, u32)>,
-    running: BTreeMap<JobId, watch::Sender<Stop>>,
+    running: BTreeMap<JobId, watch::Sender<Cancel>>,
     tasks: JoinSet<Outcome>,
     job_of_task: HashMap<task::Id, JobId>,
     timers: JoinSet<JobId>,
@@ -179,7 +180,7 @@ where
             Action::StartJob { job, attempt } => self.queue.push_back((job, attempt)),
             Action::CancelJob(job) => {
                 self.queue.retain(|(queued, _)| *queued != job);
-                self.stop(job, Stop::Graceful);
+                self.stop(job, Cancel::Graceful);
             }
             Action::SetTimer { job, after } => {
                 self.timers.spawn(async move {
@@ -211,7 +212,7 @@ where
     }
 
     fn run(&mut self, id: JobId, attempt: u32) {
-        let (stop, stopped) = watch::channel(Stop::No);
+        let (stop, stopped) = watch::channel(Cancel::No);
         let events = self.sender.clone();
         let plan = Arc::clone(self.scheduler.plan());
         let task = self.tasks.spawn((self.start)(JobRun { plan, id, attempt, stop: stopped, events }));
@@ -236,7 +237,7 @@ where
         }
     }
 
-    fn stop(&self, job: JobId, stop: Stop) {
+    fn stop(&self, job: JobId, stop: Cancel) {
         if let Some(sender) = self.running.get(&job) {
             sender.send_if_modified(|now| {
                 let more = stop > *now;
@@ -254,7 +255,7 @@ where
                 "cancelling: jobs may run their after_script; interrupt again to kill them"
             }
             2 => {
-                self.running.keys().for_each(|job| self.stop(*job, Stop::Kill));
+                self.running.keys().for_each(|job| self.stop(*job, Cancel::Kill));
                 "killing the running jobs; interrupt again to leave without cleaning up"
             }
             _ => {

@@ -3,6 +3,7 @@
 use pipelines::event::EventKind;
 use pipelines::plan::{Job, Plan};
 use pipelines::schedule::JobId;
+use runners::job::Cancel;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -15,7 +16,7 @@ pub struct JobRun {
     /// From 1.
     pub attempt: u32,
     /// Changes when the job is to end.
-    pub stop: watch::Receiver<Stop>,
+    pub stop: watch::Receiver<Cancel>,
     /// Takes what the job has to tell: phases, the growth of its log, notices. Never blocks.
     pub events: mpsc::UnboundedSender<EventKind>,
 }
@@ -25,16 +26,4 @@ impl JobRun {
     pub fn job(&self) -> &Job {
         &self.plan.jobs[self.id.0]
     }
-}
-
-/// Is the job to end, and how? Only ever grows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stop {
-    /// No.
-    #[default]
-    No,
-    /// End the script, run `after_script`, clean up; the outcome is then `Canceled`.
-    Graceful,
-    /// End everything at once; only clean up.
-    Kill,
 }

@@ -19,5 +19,6 @@ mod tests;
 
 pub use dispatcher::{DispatchError, Options, RunEnd, dispatch};
 pub use interrupt::interrupts;
-pub use job_run::{JobRun, Stop};
+pub use job_run::JobRun;
+pub use runners::job::Cancel;
 pub use journal::{Journal, read_journal};

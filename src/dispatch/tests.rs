@@ -179,7 +179,7 @@ async fn a_panic_is_a_failure_of_the_runner() {
 
 #[tokio::test]
 async fn the_first_interrupt_cancels_the_second_kills_the_third_leaves() {
-    for (reacts_to, interrupts) in [(Some(Stop::Graceful), 1), (Some(Stop::Kill), 2), (None, 3)] {
+    for (reacts_to, interrupts) in [(Some(Cancel::Graceful), 1), (Some(Cancel::Kill), 2), (None, 3)] {
         let (sender, receiver) = mpsc::unbounded_channel();
         let start = |run: JobRun| {
             let sender = sender.clone();

@@ -178,6 +178,16 @@ impl Project {
         })
     }
 
+    /// Paths that git tracks.
+    ///
+    /// # Errors
+    /// The index can't be read.
+    pub fn tracked(&self) -> CliResult<Vec<String>> {
+        let index = self.repository.index();
+        let index = index.map_err(|e| CliError::usage(format!("reading git's index: {}", e.message())))?;
+        Ok(index.iter().map(|entry| String::from_utf8_lossy(&entry.path).into_owned()).collect())
+    }
+
     fn refs(&self) -> Result<Vec<String>, git2::Error> {
         let mut names: Vec<String> = Vec::new();
         for reference in self.repository.references()? {

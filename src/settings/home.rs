@@ -1,10 +1,12 @@
 //! Where state is kept: `$SLIPWAY_HOME`, else `$XDG_STATE_HOME/slipway`, else `~/.local/state/slipway`.
 //!
 //! ```text
+//! sandboxes/             layers of the containers that run now
 //! projects/<name>-<digest of the path>/
 //!     runs/<number>/     journal.jsonl, plan.json, jobs/<job>/<attempt>/job.log, artifacts
 //!     snapshots/         sources by commit
 //!     cache/             `cache:` archives
+//!     builds/            working directories of the shell executor
 //! ```
 
 use crate::error::{CliError, CliResult};
@@ -17,6 +19,8 @@ use std::path::{Path, PathBuf};
 pub struct State {
     /// The directory.
     pub dir: PathBuf,
+    /// The directory of all state.
+    home: PathBuf,
 }
 
 /// The directory of one run.
@@ -42,7 +46,17 @@ impl State {
             CliError::usage("there is no place for logs and artifacts: `HOME` is not set")
                 .hint("set `SLIPWAY_HOME` to a directory that you can write to")
         })?;
-        Ok(State { dir: home.join("projects").join(project) })
+        Ok(State { dir: home.join("projects").join(project), home })
+    }
+
+    /// Layers of running containers, of all projects.
+    pub fn sandboxes(&self) -> PathBuf {
+        self.home.join("sandboxes")
+    }
+
+    /// Working directories of the shell executor.
+    pub fn builds(&self) -> PathBuf {
+        self.dir.join("builds")
     }
 
     /// Sources by commit.

@@ -119,7 +119,8 @@ impl Walk<'_> {
             let Some(found) = captures.get(0) else { continue };
             let Some(value) = self.block(found.as_str(), &captures[1], span) else { continue };
             out.push_str(&text[rest..found.start()]);
-            out.push_str(&yaml::text(&value));
+            let value = yaml::text(&value);
+            push_as_gsub(&mut out, &value, found.as_str(), &text[found.end()..]);
             rest = found.end();
             if out.len() > MAX_TEXT {
                 self.findings.push(Finding::new("interpolated text is larger than 1 MiB", span));
@@ -151,5 +152,30 @@ impl Walk<'_> {
                 None
             }
         }
+    }
+}
+
+/// Appends a value as GitLab's `gsub(block, value)` does: Ruby reads `\\`, `\&`, `\0`, `` \` ``, `\'` and `\1` to `\9` in
+/// a replacement text as itself, the match, what stands before and after it, and nothing.
+fn push_as_gsub(out: &mut String, value: &str, block: &str, after: &str) {
+    let before = out.len();
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match chars.clone().next() {
+            Some('\\') => out.push('\\'),
+            Some('&' | '0') => out.push_str(block),
+            Some('`') => out.push_str(&out[..before].to_owned()),
+            Some('\'') => out.push_str(after),
+            Some('1'..='9') => {}
+            _ => {
+                out.push('\\');
+                continue;
+            }
+        }
+        chars.next();
     }
 }

@@ -3,7 +3,7 @@
 use super::attempt::Attempt;
 use super::outcome::End;
 use crate::artifacts::{self, Index};
-use crate::executor::{Directory, Execution, Place};
+use crate::executor::{Directory, Execution, Executor, Place};
 use crate::log::Tone;
 use crate::variables::{FileVariable, Variables};
 use crate::{archive, cache};
@@ -50,18 +50,13 @@ impl Attempt<'_> {
             let message = "`run` (steps) is not supported: use `script`".to_owned();
             return Err(End::Failed { reason: FailureReason::RunnerUnsupported, exit_code: None, message });
         }
-        let images = self.executor.has_images();
+        if matches!(self.executor, Executor::Embedded(_)) {
+            self.refuse_containers(known)?;
+        }
+        let shell = matches!(self.executor, Executor::Shell(_));
         let ignored = [
-            (
-                "image",
-                work.image.is_some() && !images,
-                "the executor has no images: the job runs on this machine",
-            ),
-            (
-                "services",
-                !work.services.is_empty() && !images,
-                "the executor has no services: none is started",
-            ),
+            ("image", work.image.is_some() && shell, "the shell executor runs the job on this machine"),
+            ("services", !work.services.is_empty() && shell, "the shell executor starts none"),
             ("release", work.release.is_some(), "no release is made"),
             ("secrets", work.secrets.is_some(), "no secrets are fetched"),
             ("id_tokens", work.id_tokens.is_some(), "no tokens are issued"),
@@ -73,6 +68,23 @@ impl Attempt<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Of images, the embedded executor has `host` only so far: a job that asks for more would mean something else.
+    fn refuse_containers(&self, known: &Variables) -> Result<(), End> {
+        let work = &self.spec.job.work;
+        let image = work.image.as_ref().map(|image| known.expand(&image.name));
+        let message = match image.filter(|name| name != "host" && !name.is_empty()) {
+            Some(name) => format!(
+                "image `{name}` can't be used: this version has the image `host` only (this machine's own files); \
+                 `ci run --set image=host` runs all jobs there"
+            ),
+            None if !work.services.is_empty() => {
+                "`services` can't be started by this version; `ci run --set services=none` leaves them out".to_owned()
+            }
+            None => return Ok(()),
+        };
+        Err(End::Failed { reason: FailureReason::RunnerUnsupported, exit_code: None, message })
     }
 
     fn place(&self, known: &Variables) -> Place {

@@ -1,0 +1,207 @@
+//! `ci run`: runs the pipeline on this machine.
+
+use super::request::{Prepared, RequestArgs};
+use super::{Format, print_raw};
+use crate::dispatch::{self, Journal, JobRun, Options, RunEnd};
+use crate::error::{CliError, CliResult, ErrorKind};
+use crate::report::{diagnostic, json, terminal};
+use crate::settings::{RunDirectory, State};
+use anstream::eprintln;
+use clap::ValueEnum;
+use pipelines::plan::{Image, Plan};
+use pipelines::schedule::{Outcome, Selection, select};
+use runners::embedded::Embedded;
+use runners::executor::Executor;
+use runners::job::{JobSpec, Run, Runner};
+use runners::sandbox::{Sandbox, sweep};
+use runners::shell::Shell;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Time that a job's processes have between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(clap::Args)]
+pub(super) struct RunArgs {
+    /// Run only these jobs; the name of a parallel job stands for all its instances
+    #[arg(value_name = "JOB")]
+    jobs: Vec<String>,
+    /// Also run what the named jobs need
+    #[arg(long, requires = "jobs")]
+    needs: bool,
+    /// Start this manual job when its turn comes
+    #[arg(long, value_name = "JOB")]
+    manual: Vec<String>,
+    /// Jobs that run at once [default: the number of cores]
+    #[arg(long = "jobs", short = 'j', value_name = "N")]
+    slots: Option<NonZeroUsize>,
+    /// Where jobs run
+    #[arg(long, value_enum, default_value_t)]
+    executor: Kind,
+    /// Change all jobs: `image=host` runs them on this machine's files, `services=none` starts no services
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = super::request::variable)]
+    set: Vec<(String, String)>,
+    /// Text: a report for people; json: one event a line
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    request: RequestArgs,
+}
+
+/// Kinds of executors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// In containers that `ci` makes itself
+    #[default]
+    Sandbox,
+    /// As processes of yours, without any isolation
+    Shell,
+}
+
+pub(super) fn run(args: &RunArgs) -> CliResult {
+    let prepared = args.request.prepare()?;
+    if args.format == Format::Text {
+        print_raw(diagnostic::render(&prepared.loaded.sources, &prepared.diagnostics).as_bytes())?;
+    }
+    let mut plan = prepared.plan()?.clone();
+    args.set.iter().try_for_each(|(key, value)| set(&mut plan, key, value))?;
+    let selection = Selection { jobs: args.jobs.clone(), needs: args.needs };
+    let plan = select(&plan, &selection).map_err(|e| CliError::usage(e.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::usage(format!("starting the runtime: {e}")))?;
+    let end = runtime.block_on(run_plan(args, &prepared, Arc::new(plan)))?;
+    match end.exit_code() {
+        0 => Ok(()),
+        code => Err(CliError::silent(ErrorKind::Code(code))),
+    }
+}
+
+fn set(plan: &mut Plan, key: &str, value: &str) -> CliResult {
+    match (key, value) {
+        ("image", name) => {
+            let image = Image { name: name.to_owned(), ..Image::default() };
+            plan.jobs.iter_mut().for_each(|job| job.work.image = Some(image.clone()));
+            Ok(())
+        }
+        ("services", "none") => {
+            plan.jobs.iter_mut().for_each(|job| job.work.services.clear());
+            Ok(())
+        }
+        _ => Err(CliError::usage(format!("`--set {key}={value}` is not known: `image=NAME` and `services=none` are"))),
+    }
+}
+
+async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliResult<RunEnd> {
+    let state = State::of(&prepared.project.state_name())?;
+    let executor = executor(args.executor, &state).await?;
+    let commit = &prepared.facts.commit;
+    let snapshot = prepared.project.snapshot(&commit.sha, args.request.committed, &state.snapshots())?;
+    let directory = state.new_run()?;
+    let doing = |e: std::io::Error| CliError::usage(format!("writing to `{}`: {e}", directory.dir.display()));
+    let mut journal = Journal::create(&directory.dir.join("journal.jsonl")).map_err(doing)?;
+    let events = journal.subscribe();
+    let format = args.format;
+    // a thread of its own: a slow terminal must not hold up the run
+    let report = std::thread::spawn(move || {
+        let mut out = std::io::stdout();
+        match format {
+            Format::Text => terminal::report(&events, terminal::Mode::of_stdout(), &mut out),
+            Format::Json => json::report(&events, &mut out),
+        }
+    });
+    let options = Options {
+        slots: args.slots.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN),
+        manual: args.manual.clone(),
+        run: directory.number,
+        reference: prepared.facts.reference.clone(),
+        sha: commit.sha.clone(),
+        dirty: snapshot.uncommitted > 0,
+    };
+    let run = Arc::new(shared(prepared, &plan, &state, &directory, &snapshot.dir)?);
+    let ids = Arc::new(AtomicU64::new(directory.number * 10_000));
+    let interrupts = dispatch::interrupts().map_err(|e| CliError::usage(format!("listening for Ctrl-C: {e}")))?;
+    let start = |job: JobRun| attempt(job, run.clone(), executor.clone(), ids.clone());
+    let end = dispatch::dispatch(plan, options, journal, interrupts, start).await;
+    // a reader that has gone (`ci run | head`) is no failure of the run
+    let _ = report.join();
+    let end = end.map_err(|e| CliError::usage(e.to_string()))?;
+    if format == Format::Text {
+        eprintln!("logs and artifacts: {}", directory.dir.display());
+    }
+    Ok(end)
+}
+
+async fn attempt(run: JobRun, shared: Arc<Run>, executor: Arc<Executor>, ids: Arc<AtomicU64>) -> Outcome {
+    let spec = JobSpec {
+        id: ids.fetch_add(1, Ordering::Relaxed) + 1,
+        job: run.job().clone(),
+        attempt: run.attempt,
+        run: shared,
+    };
+    match runners::job::run(spec, &executor, run.events, run.stop).await {
+        runners::job::Outcome::Success => Outcome::Success,
+        runners::job::Outcome::Canceled => Outcome::Canceled,
+        runners::job::Outcome::Failed { reason, exit_code, message } => {
+            Outcome::Failed { reason, exit_code, message: Some(message) }
+        }
+    }
+}
+
+/// What all jobs of the run share.
+fn shared(
+    prepared: &Prepared,
+    plan: &Arc<Plan>,
+    state: &State,
+    directory: &RunDirectory,
+    checkout: &Path,
+) -> CliResult<Run> {
+    let request = &prepared.request;
+    let fixed = request.variables.keys().cloned().chain(request.project_variables.iter().map(|v| v.key.clone()));
+    Ok(Run {
+        id: directory.number,
+        dir: directory.dir.clone(),
+        cache: state.cache(),
+        project: request.project.clone(),
+        plan: plan.clone(),
+        checkout: checkout.to_owned(),
+        tracked: Arc::new(prepared.project.tracked()?),
+        variables: Vec::new(),
+        fixed: fixed.collect(),
+        runner: Runner {
+            id: 1,
+            description: "this machine".to_owned(),
+            tags: Vec::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        output_limit: Run::OUTPUT_LIMIT,
+        grace: GRACE,
+        timeout: Run::TIMEOUT,
+    })
+}
+
+/// The executor, proved to work here; what dead runs left of it is removed first.
+async fn executor(kind: Kind, state: &State) -> CliResult<Arc<Executor>> {
+    if kind == Kind::Shell {
+        return Ok(Arc::new(Executor::Shell(Shell { builds: state.builds() })));
+    }
+    let sandbox = Sandbox::default();
+    let states = state.sandboxes();
+    let making = |e: &dyn std::fmt::Display| CliError::usage(format!("making `{}`: {e}", states.display()));
+    std::fs::create_dir_all(&states).map_err(|e| making(&e))?;
+    sweep(&sandbox, &states).await.map_err(|e| making(&e))?;
+    let found = sandbox.probe(&states).await;
+    if let Err(error) = found.works {
+        let refused = CliError::usage(format!("jobs can't run in containers on this machine: {error}"));
+        let told = found.missing.into_iter().map(|m| format!("{}: {}", m.what, m.cure));
+        return Err(told
+            .fold(refused, CliError::hint)
+            .hint("`--executor shell` runs jobs as your own processes, without any isolation"));
+    }
+    let ci = std::env::current_exe().map_err(|e| CliError::usage(format!("finding our own executable: {e}")))?;
+    Ok(Arc::new(Executor::Embedded(Embedded { sandbox, states, ci })))
+}

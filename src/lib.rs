@@ -1,10 +1,22 @@
+//! The library half of `ci`.
+
+//! The library half of `ci`: everything that is not the language (`pipelines`) and not running one job (`runners`).
+//!
+//! | module | what |
+//! |---|---|
+//! | [`cli`] | one file per command |
+//! | [`dispatch`] | runs a plan: slots, timers, interrupts, the journal |
+//! | [`project`] | git: facts, files, changes, snapshots |
+//! | [`release`] | Erlang releases: versions, packages, appups, relups, builds |
+//! | [`report`] | what people and machines see |
+//! | [`settings`] | local variables, where state is kept |
+//! | [`error`] | how commands end: exit codes |
+
+pub mod cli;
 pub mod digest;
+pub mod dispatch;
 pub mod error;
 pub mod project;
 pub mod release;
 pub mod report;
 pub mod settings;
-//! The library half of `ci`.
-
-pub mod dispatch;
-pub mod report;

@@ -1,2 +1,7 @@
 //! `ci`: CI/CD from commit to running release.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    slipway::cli::main()
+}

@@ -93,7 +93,8 @@ fn pieces(word: &str) -> Vec<String> {
     let chars: Vec<char> = word.chars().collect();
     for (i, &c) in chars.iter().enumerate() {
         let next_digit = chars.get(i + 1).is_some_and(char::is_ascii_digit);
-        let numeric = c.is_ascii_digit() || (c == '.' && next_digit && !pieces.last().is_some_and(|p| number && p.contains('.')));
+        let numeric = c.is_ascii_digit()
+            || (c == '.' && next_digit && !pieces.last().is_some_and(|p| number && p.contains('.')));
         let hyphen = c == '-' && !number && i > 0 && !next_digit && i + 1 < chars.len();
         if hyphen {
             pieces.push(String::new());
@@ -130,12 +131,36 @@ impl Spelled {
 
 fn spelling(word: &str) -> Option<f64> {
     const WORDS: [(&str, f64); 30] = [
-        ("zero", 0.0), ("one", 1.0), ("two", 2.0), ("three", 3.0), ("four", 4.0), ("five", 5.0), ("six", 6.0),
-        ("seven", 7.0), ("eight", 8.0), ("nine", 9.0), ("ten", 10.0), ("eleven", 11.0), ("twelve", 12.0),
-        ("thirteen", 13.0), ("fourteen", 14.0), ("fifteen", 15.0), ("sixteen", 16.0), ("seventeen", 17.0),
-        ("eighteen", 18.0), ("nineteen", 19.0), ("twenty", 20.0), ("thirty", 30.0), ("forty", 40.0),
-        ("fifty", 50.0), ("sixty", 60.0), ("seventy", 70.0), ("eighty", 80.0), ("ninety", 90.0),
-        ("hundred", 100.0), ("thousand", 1000.0),
+        ("zero", 0.0),
+        ("one", 1.0),
+        ("two", 2.0),
+        ("three", 3.0),
+        ("four", 4.0),
+        ("five", 5.0),
+        ("six", 6.0),
+        ("seven", 7.0),
+        ("eight", 8.0),
+        ("nine", 9.0),
+        ("ten", 10.0),
+        ("eleven", 11.0),
+        ("twelve", 12.0),
+        ("thirteen", 13.0),
+        ("fourteen", 14.0),
+        ("fifteen", 15.0),
+        ("sixteen", 16.0),
+        ("seventeen", 17.0),
+        ("eighteen", 18.0),
+        ("nineteen", 19.0),
+        ("twenty", 20.0),
+        ("thirty", 30.0),
+        ("forty", 40.0),
+        ("fifty", 50.0),
+        ("sixty", 60.0),
+        ("seventy", 70.0),
+        ("eighty", 80.0),
+        ("ninety", 90.0),
+        ("hundred", 100.0),
+        ("thousand", 1000.0),
     ];
     WORDS.iter().find(|(w, _)| *w == word).map(|(_, n)| *n)
 }
@@ -147,11 +172,26 @@ mod tests {
     #[test]
     fn what_people_write() {
         for (text, seconds) in [
-            ("1h 30m", 5400.0), ("1h30m", 5400.0), ("2 hrs 20 min", 8400.0), ("3 weeks and 2 days", 1_987_200.0),
-            ("one hour", 3600.0), ("twenty-five minutes", 1500.0), ("two hundred seconds", 200.0), ("90", 90.0),
-            ("3600", 3600.0), ("1.5h", 5400.0), ("1.5 hours", 5400.0), ("1 month", 2_592_000.0),
-            ("30 days", 2_592_000.0), ("1w", 604_800.0), ("1 year", 31_557_600.0), ("day", 86_400.0),
-            ("3:41:59", 13_319.0), ("1 hour, 5 minutes", 3900.0), ("1 Day", 86_400.0), (".5h", 1800.0),
+            ("1h 30m", 5400.0),
+            ("1h30m", 5400.0),
+            ("2 hrs 20 min", 8400.0),
+            ("3 weeks and 2 days", 1_987_200.0),
+            ("one hour", 3600.0),
+            ("twenty-five minutes", 1500.0),
+            ("two hundred seconds", 200.0),
+            ("90", 90.0),
+            ("3600", 3600.0),
+            ("1.5h", 5400.0),
+            ("1.5 hours", 5400.0),
+            ("1 month", 2_592_000.0),
+            ("30 days", 2_592_000.0),
+            ("1w", 604_800.0),
+            ("1 year", 31_557_600.0),
+            ("day", 86_400.0),
+            ("3:41:59", 13_319.0),
+            ("1 hour, 5 minutes", 3900.0),
+            ("1 Day", 86_400.0),
+            (".5h", 1800.0),
             ("1 week and 2 days", 777_600.0),
         ] {
             assert_eq!(parse(text), Some(seconds), "{text}");
@@ -160,7 +200,19 @@ mod tests {
 
     #[test]
     fn what_is_not_a_duration() {
-        for text in ["", " ", "soon", "0", "-1", "-5 minutes", "1 fortnight", "never", "1:2:3:4:5:6:7", "a:b", "half an hour"] {
+        for text in [
+            "",
+            " ",
+            "soon",
+            "0",
+            "-1",
+            "-5 minutes",
+            "1 fortnight",
+            "never",
+            "1:2:3:4:5:6:7",
+            "a:b",
+            "half an hour",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

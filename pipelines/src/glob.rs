@@ -264,3 +264,81 @@ impl Token {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn patterns_match_as_in_ruby() {
+        let table = [
+            ("*", ".a", true),
+            ("*.md", "docs/README.md", false),
+            ("**/*.md", "README.md", true),
+            ("docs/**", "docs/a/b", false),
+            ("docs/**/*", "docs/a/b", true),
+            ("a/**/b", "a/b", true),
+            ("a/**/**/b", "a/x/y/b", true),
+            ("**/", "a/", true),
+            ("**/", "a", false),
+            ("{a,{b,c}d}", "cd", true),
+            ("src/{a,b/**}/*.rs", "src/b/c/x.rs", true),
+            ("{a", "{a", false),
+            ("a}", "a}", true),
+            ("{}", "", true),
+            ("{\\,,a}", ",", true),
+            ("[a-c]x", "bx", true),
+            ("[!a]", "b", true),
+            ("[^a]", "a", false),
+            ("[]a]", "a", false),
+            ("[a-", "a", false),
+            ("[[:alpha:]]", ":]", true),
+            ("a[/]b", "a/b", false),
+            ("\\*", "*", true),
+            ("a\\", "a\\", true),
+            ("ä?", "äö", true),
+            ("", "", true),
+        ];
+        for (pattern, path, expected) in table {
+            assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn hostile_patterns_end_soon() {
+        let path = format!("{}c", "a/".repeat(2000));
+        assert!(!matches(&format!("{}b", "**/*a*".repeat(200)), &path));
+        assert!(!matches(&format!("{}b", "*a".repeat(500)), &"a".repeat(5000)));
+        assert!(matches(&"{a,b}".repeat(40), "anything"), "too many alternatives count as a match");
+        assert!(!matches(&"{".repeat(10_000), "x"));
+    }
+
+    /// The definition, tried out in every way.
+    fn naive(pattern: &[char], path: &[char], begin: bool) -> bool {
+        if begin && pattern.starts_with(&['*', '*', '/']) {
+            let later = |at: usize| path[at] == '/' && naive(pattern, &path[at + 1..], true);
+            return naive(&pattern[3..], path, true) || (0..path.len()).any(later);
+        }
+        let inside = path.first().is_some_and(|c| *c != '/');
+        match pattern.first() {
+            None => path.is_empty(),
+            Some('*') => naive(&pattern[1..], path, false) || inside && naive(pattern, &path[1..], false),
+            Some('?') => inside && naive(&pattern[1..], &path[1..], false),
+            Some(c) => path.first() == Some(c) && naive(&pattern[1..], &path[1..], *c == '/'),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_definition(pattern in "([ab?/]|[*]|[*][*]/){0,8}", path in "[ab/]{0,8}") {
+            let chars = |text: &str| text.chars().collect::<Vec<_>>();
+            prop_assert_eq!(matches(&pattern, &path), naive(&chars(&pattern), &chars(&path), true));
+        }
+
+        #[test]
+        fn no_text_panics(pattern in "[ab*?/{},!\\[\\]\\\\ü^-]{0,16}", path in "[ab/ü]{0,8}") {
+            matches(&pattern, &path);
+        }
+    }
+}

@@ -73,3 +73,6 @@ fn layers(request: &Request) -> [Layer; 3] {
     let pipeline = request.variables.iter().map(|(name, value)| (name.clone(), Variable::new(value.clone())));
     [predefined.collect(), project.collect(), pipeline.collect()]
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,12 +111,13 @@ impl Extender<'_> {
     fn check(&self, key: &Key, parents: &[(Key, Span)]) -> Result<(), Diagnostic> {
         let failed = |text: &str, is_bad: &dyn Fn(&Key) -> bool| -> Option<Diagnostic> {
             let bad: Vec<_> = parents.iter().filter(|(parent, _)| is_bad(parent)).collect();
+            let first = bad.first()?.0.to_string();
             let names: Vec<_> = bad.iter().map(|(parent, _)| parent.to_string()).collect();
             let message = format!("{key}: {text} in `extends` ({})", names.join(", "));
             let diagnostic = bad.iter().fold(Diagnostic::error("extends", message), |d, bad| d.at(bad.1, ""));
             let known = self.root.iter().map(|(known, _)| known).filter(|known| *known != key);
             let known: Vec<String> = known.map(Key::to_string).collect();
-            let near = did_you_mean(names.first()?, known.iter().map(String::as_str));
+            let near = did_you_mean(&first, known.iter().map(String::as_str));
             Some(match near.filter(|_| text.starts_with("unknown")) {
                 Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
                 None => diagnostic,

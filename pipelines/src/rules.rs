@@ -70,3 +70,53 @@ fn matches_any<'p>(globs: &[&String], paths: impl Iterator<Item = &'p String> + 
         paths.clone().any(|path| pattern.matches(path))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(list: &[&str]) -> Vec<String> {
+        list.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn exists_looks_at_tracked_paths() {
+        let paths = texts(&[".env", "a-b", "a/b/c.txt", "a/z.md", "b.txt"]);
+        let table = [
+            ("a/b/c.txt", true),
+            ("a/b", false),
+            ("a/b/", true),
+            ("a/", true),
+            ("z/", false),
+            ("/b.txt", false),
+            (".env", true),
+            ("*env", true),
+            ("*.md", false),
+            ("**/*.md", true),
+            ("**/*.m", false),
+            ("a/*", true),
+            ("{b,x}.txt", true),
+            ("**/c.*", true),
+        ];
+        for (pattern, expected) in table {
+            let patterns = texts(&[pattern]);
+            assert_eq!(exists_in(&patterns, top_level_only(&patterns), &paths), expected, "{pattern}");
+        }
+        assert!(!exists_in(&[], true, &paths));
+        assert!(
+            !exists_in(&texts(&["a/z.md"]), true, &paths),
+            "a variable's directories are not looked into"
+        );
+    }
+
+    #[test]
+    fn unknown_changes_match_and_empty_ones_do_not() {
+        let with = |changes: Option<&[&str]>| Request { changes: changes.map(texts), ..Request::default() };
+        let globs = texts(&["src/*", "docs/**/*"]);
+        assert!(changes(&globs, &with(None)));
+        assert!(!changes(&globs, &with(Some(&[]))));
+        assert!(changes(&globs, &with(Some(&["x", "docs/a/b"]))));
+        assert!(!changes(&globs, &with(Some(&["src/a/b"]))));
+        assert!(!changes(&[], &with(Some(&["x"]))));
+    }
+}

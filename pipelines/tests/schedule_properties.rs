@@ -29,8 +29,9 @@ fn draft() -> impl Strategy<Value = Draft> {
     ];
     let needs = prop::option::weighted(0.5, vec(any::<prop::sample::Index>(), 0..4));
     let group = prop::option::weighted(0.3, 0u8..2);
-    (0usize..4, needs, when, 0u8..4, 0u32..3, group)
-        .prop_map(|(stage, needs, when, allow, retry, group)| Draft { stage, needs, when, allow, retry, group })
+    (0usize..4, needs, when, 0u8..4, 0u32..3, group).prop_map(|(stage, needs, when, allow, retry, group)| {
+        Draft { stage, needs, when, allow, retry, group }
+    })
 }
 
 /// Needs go to jobs of the same or an earlier stage that come earlier in the list, so there are no cycles.
@@ -52,13 +53,15 @@ fn plan(drafts: Vec<Draft>) -> Plan {
         if let Some(needs) = &draft.needs {
             let names: BTreeSet<usize> =
                 if index == 0 { BTreeSet::new() } else { needs.iter().map(|n| n.index(index)).collect() };
-            job["needs"] =
-                names.iter().map(|n| json!({"job": format!("j{n}"), "artifacts": true, "optional": false})).collect();
+            job["needs"] = names
+                .iter()
+                .map(|n| json!({"job": format!("j{n}"), "artifacts": true, "optional": false}))
+                .collect();
         }
         if let Some(group) = draft.group {
             job["resource_group"] = json!(format!("g{group}"));
         }
-        serde_json::from_value(job).unwrap()
+        serde_json::from_value(job).expect("a job")
     };
     let jobs = ordered.iter().enumerate().map(job).collect();
     Plan { stages: stages.iter().map(usize::to_string).collect(), jobs, ..Plan::default() }
@@ -85,7 +88,7 @@ impl World {
     fn new(plan: Arc<Plan>, people: bool) -> World {
         let allowed = plan.jobs.iter().map(|j| j.allow_failure == AllowFailure::Static(true)).collect();
         World {
-            scheduler: Scheduler::new(Arc::clone(&plan)).unwrap(),
+            scheduler: Scheduler::new(Arc::clone(&plan)).expect("a plan"),
             statuses: vec![Status::Created; plan.jobs.len()],
             allowed,
             plan,
@@ -123,10 +126,8 @@ impl World {
                 let same = self.handed_over.iter().filter(|j| group(j).is_some() && group(j) == group(job));
                 assert!(same.count() <= 1, "two jobs of a resource group");
             }
-            Action::CancelJob(JobId(job)) => {
-                if !self.started.contains(job) {
-                    self.handed_over.remove(job);
-                }
+            Action::CancelJob(JobId(job)) if !self.started.contains(job) => {
+                self.handed_over.remove(job);
             }
             Action::StatusChanged(change) => {
                 let old = std::mem::replace(&mut self.statuses[change.job.0], change.status);
@@ -211,7 +212,8 @@ impl World {
     }
 
     fn end(&mut self, which: prop::sample::Index, how: u8) {
-        let jobs: Vec<usize> = [Status::Running, Status::Canceling].iter().flat_map(|s| self.having(*s)).collect();
+        let jobs: Vec<usize> =
+            [Status::Running, Status::Canceling].iter().flat_map(|s| self.having(*s)).collect();
         if jobs.is_empty() {
             return;
         }
@@ -314,7 +316,7 @@ fn ten_thousand_jobs() {
             let need = |k: usize| json!({"job": format!("j{}", n - k), "artifacts": true, "optional": false});
             job["needs"] = (50..100).map(need).collect();
         }
-        serde_json::from_value(job).unwrap()
+        serde_json::from_value(job).expect("a job")
     };
     let stages = (0..100).map(|s| s.to_string()).collect();
     let plan = Plan { stages, jobs: (0..10_000).map(job).collect(), ..Plan::default() };

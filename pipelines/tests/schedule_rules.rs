@@ -23,8 +23,10 @@ fn job(text: &str) -> Job {
                 job["needs"] = value.split(',').filter(|n| !n.is_empty()).map(need).collect();
             }
             "allow" if value.is_empty() => job["allow_failure"] = json!(true),
-            "allow" => job["allow_failure"] = json!({ "exit_codes": [value.parse::<i64>().unwrap()] }),
-            "retry" => job["retry"] = json!({ "max": value.parse::<u32>().unwrap() }),
+            "allow" => {
+                job["allow_failure"] = json!({ "exit_codes": [value.parse::<i64>().expect("an exit code")] })
+            }
+            "retry" => job["retry"] = json!({ "max": value.parse::<u32>().expect("a count") }),
             "group" => job["resource_group"] = json!(value),
             when => {
                 job["when"] = json!(when);
@@ -34,7 +36,7 @@ fn job(text: &str) -> Job {
             }
         }
     }
-    serde_json::from_value(job).unwrap()
+    serde_json::from_value(job).expect("a job")
 }
 
 fn plan(jobs: &str) -> Plan {
@@ -52,7 +54,8 @@ struct World {
 
 impl World {
     fn start(plan: Plan) -> World {
-        let mut world = World { scheduler: Scheduler::new(Arc::new(plan)).unwrap(), actions: Vec::new() };
+        let mut world =
+            World { scheduler: Scheduler::new(Arc::new(plan)).expect("a plan"), actions: Vec::new() };
         world.feed(Input::Start);
         world
     }
@@ -83,7 +86,7 @@ impl World {
             "retry" => Input::Retry(id),
             "cancel" => Input::CancelJob(id),
             "timer" => Input::TimerFired(id),
-            code => script(code.strip_prefix("fail=").expect(step).parse().unwrap()),
+            code => script(code.strip_prefix("fail=").expect(step).parse().expect(step)),
         };
         self.feed(input);
     }
@@ -100,7 +103,7 @@ impl World {
     }
 
     fn changes(&self, name: &str) -> Vec<Change> {
-        let id = self.scheduler.find(name).unwrap();
+        let id = self.scheduler.find(name).expect(name);
         let change = |a: &Action| match a {
             Action::StatusChanged(change) if change.job == id => Some(change.clone()),
             _ => None,
@@ -353,4 +356,13 @@ fn contradictory_plans_are_refused() {
     let mut undelayed = plan("a@1 delayed");
     undelayed.jobs[0].start_in = None;
     assert!(matches!(error(undelayed), PlanError::BadDelay { .. }));
+}
+
+#[test]
+fn a_resource_group_is_named_with_the_variables_of_the_job() {
+    let mut plan = plan("a@1 group=$PLACE;b@1 group=$PLACE;c@1 group=${PLACE}");
+    for (job, place) in plan.jobs.iter_mut().zip(["north", "south", "north"]) {
+        job.variables.insert("PLACE".to_owned(), place.to_owned());
+    }
+    assert_eq!(World::start(plan).statuses(), "a=running b=running c=waiting_for_resource");
 }

@@ -1,6 +1,6 @@
 //! The loop between scheduler and job tasks.
 
-use super::job_run::{JobEvents, JobRun, Stop};
+use super::job_run::{JobRun, Stop};
 use super::journal::Journal;
 use pipelines::event::EventKind;
 use pipelines::plan::Plan;
@@ -212,8 +212,7 @@ where
 
     fn run(&mut self, id: JobId, attempt: u32) {
         let (stop, stopped) = watch::channel(Stop::No);
-        let job = self.scheduler.job(id).name.clone();
-        let events = JobEvents { job, sender: self.sender.clone() };
+        let events = self.sender.clone();
         let plan = Arc::clone(self.scheduler.plan());
         let task = self.tasks.spawn((self.start)(JobRun { plan, id, attempt, stop: stopped, events }));
         self.job_of_task.insert(task.id(), id);

@@ -12,9 +12,7 @@ pub fn interrupts() -> std::io::Result<mpsc::UnboundedReceiver<()>> {
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         let mut signals = signal(kind)?;
         let sender = sender.clone();
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() && sender.send(()).is_ok() {}
-        });
+        tokio::spawn(async move { while signals.recv().await.is_some() && sender.send(()).is_ok() {} });
     }
     Ok(receiver)
 }

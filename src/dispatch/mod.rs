@@ -19,5 +19,5 @@ mod tests;
 
 pub use dispatcher::{DispatchError, Options, RunEnd, dispatch};
 pub use interrupt::interrupts;
-pub use job_run::{JobEvents, JobRun, Stop};
+pub use job_run::{JobRun, Stop};
 pub use journal::{Journal, read_journal};

@@ -63,7 +63,12 @@ impl Ran {
     }
 }
 
-async fn run<S, F>(plan: Arc<Plan>, options: Options, interrupts: mpsc::UnboundedReceiver<()>, start: S) -> Ran
+async fn run<S, F>(
+    plan: Arc<Plan>,
+    options: Options,
+    interrupts: mpsc::UnboundedReceiver<()>,
+    start: S,
+) -> Ran
 where
     S: Fn(JobRun) -> F,
     F: Future<Output = Outcome> + Send + 'static,
@@ -87,8 +92,9 @@ fn failed(exit_code: i32) -> Outcome {
 #[tokio::test]
 async fn runs_stages_in_order_and_keeps_what_it_tells() {
     let start = |run: JobRun| async move {
-        run.events.phase(Phase::Script);
-        run.events.notice("so far");
+        let job = run.job().name.clone();
+        run.events.send(EventKind::JobPhase { job: job.clone(), phase: Phase::Script }).unwrap();
+        run.events.send(EventKind::Notice { job: Some(job), message: "so far".to_owned() }).unwrap();
         Outcome::Success
     };
     let ran = run(plan("a@1;b@2"), options(4, &[]), never(), start).await;
@@ -160,7 +166,8 @@ async fn a_retry_runs_the_next_attempt() {
 
 #[tokio::test]
 async fn a_panic_is_a_failure_of_the_runner() {
-    let start = |run: JobRun| async move { if run.job().name == "a" { panic!("broken") } else { Outcome::Success } };
+    let start =
+        |run: JobRun| async move { if run.job().name == "a" { panic!("broken") } else { Outcome::Success } };
     let ran = run(plan("a@1;b@1"), options(1, &[]), never(), start).await;
     assert_eq!((ran.end.status, ran.end.exit_code()), (Status::Failed, 1));
     let reason = ran.stored.iter().find_map(|e| match &e.kind {
@@ -224,7 +231,9 @@ async fn a_reader_that_does_not_read_or_has_gone_delays_nothing() {
     let idle = journal.subscribe();
     drop(journal.subscribe());
     let start = |run: JobRun| async move {
-        (0..10_000).for_each(|n| run.events.notice(n.to_string()));
+        for n in 0..10_000 {
+            run.events.send(EventKind::Notice { job: None, message: n.to_string() }).unwrap();
+        }
         Outcome::Success
     };
     let end = dispatch(plan("a@1"), options(1, &[]), journal, never(), start).await.unwrap();

@@ -1,4 +1,7 @@
-//! What people and machines see.
+//! What people and machines see. Reports of a run see its events, and the log files that these name, and nothing
+//! else: a stored journal replayed gives the same report. Each runs in a thread of its own and ends when the run
+//! does or the channel closes, so that a slow terminal delays no job.
 
 pub mod diagnostic;
-//! Reports of a run.
+pub mod json;
+pub mod terminal;

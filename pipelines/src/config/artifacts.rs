@@ -3,19 +3,51 @@
 use super::check::{Entry, Findings, Path, texts};
 use super::{job, ruby};
 use crate::plan::Artifacts;
-use crate::yaml::{Node, Value};
+use crate::yaml::{self, Node, Value};
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
-const KEYS: [&str; 10] =
-    ["name", "untracked", "paths", "reports", "when", "expire_in", "expose_as", "exclude", "public", "access"];
+const KEYS: [&str; 10] = [
+    "name",
+    "untracked",
+    "paths",
+    "reports",
+    "when",
+    "expire_in",
+    "expose_as",
+    "exclude",
+    "public",
+    "access",
+];
 const MOMENTS: [&str; 3] = ["on_success", "on_failure", "always"];
 const ACCESS: [&str; 4] = ["none", "developer", "all", "maintainer"];
 const REPORTS: [&str; 27] = [
-    "junit", "codequality", "sast", "secret_detection", "dependency_scanning", "container_scanning", "dast",
-    "performance", "browser_performance", "load_performance", "license_scanning", "metrics", "lsif", "dotenv",
-    "terraform", "accessibility", "coverage_fuzzing", "api_fuzzing", "cluster_image_scanning", "requirements",
-    "requirements_v2", "coverage_report", "cyclonedx", "annotations", "repository_xray", "sarif",
+    "junit",
+    "codequality",
+    "sast",
+    "secret_detection",
+    "dependency_scanning",
+    "container_scanning",
+    "dast",
+    "performance",
+    "browser_performance",
+    "load_performance",
+    "license_scanning",
+    "metrics",
+    "lsif",
+    "dotenv",
+    "terraform",
+    "accessibility",
+    "coverage_fuzzing",
+    "api_fuzzing",
+    "cluster_image_scanning",
+    "requirements",
+    "requirements_v2",
+    "coverage_report",
+    "cyclonedx",
+    "annotations",
+    "repository_xray",
+    "sarif",
     "dependency_scanning_sbom",
 ];
 
@@ -58,7 +90,7 @@ fn check(entry: &mut Entry<'_, '_, '_>) {
         }
         entry.string("expose_as");
         entry.at_most("expose_as", 100, "is too long (maximum is 100 characters)");
-        if !is_label(&ruby::to_s(exposed)) {
+        if !is_label(&yaml::text(exposed)) {
             let message = "can contain only letters, digits, '-', '_' and spaces";
             entry.fail("bad-value", "expose_as", message);
         }
@@ -88,7 +120,8 @@ fn reports(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) -> IndexMa
         return IndexMap::new();
     }
     let mut all = IndexMap::new();
-    for (key, item) in node.as_mapping().into_iter().flat_map(|m| m.iter()).filter(|(_, e)| !e.node.is_null()) {
+    for (key, item) in node.as_mapping().into_iter().flat_map(|m| m.iter()).filter(|(_, e)| !e.node.is_null())
+    {
         let kind = key.to_string();
         let value = if kind == "coverage_report" {
             coverage_report(&item.node, &path.child("coverage_report"), entry.findings);

@@ -4,7 +4,7 @@ use super::check::{Entry, Findings, Path, ROOT, flatten, texts};
 use super::ruby;
 use super::types::{CacheConfig, CacheKey};
 use crate::plan::Cache;
-use crate::yaml::{Node, Value};
+use crate::yaml::{self, Node, Value};
 
 const KEYS: [&str; 7] = ["key", "untracked", "paths", "when", "policy", "unprotect", "fallback_keys"];
 
@@ -12,7 +12,11 @@ const KEYS: [&str; 7] = ["key", "untracked", "paths", "when", "policy", "unprote
 pub(super) fn caches(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) -> Vec<CacheConfig> {
     let list = Path::child(path.parent().unwrap_or(&ROOT), "caches");
     let mut entry = Entry::new(node, &list, findings);
-    entry.is("config", |n| n.as_mapping().is_some() || n.as_sequence().is_some(), "can only be a hash or an array");
+    entry.is(
+        "config",
+        |n| n.as_mapping().is_some() || n.as_sequence().is_some(),
+        "can only be a hash or an array",
+    );
     if node.as_sequence().is_some_and(|items| items.len() > 4) {
         entry.fail("too-long", "config", "no more than 4 caches can be created");
     }
@@ -30,7 +34,7 @@ fn cache(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) -> CacheConf
     entry.allowed_keys(&KEYS);
     if let Some(policy) = entry.field("policy").filter(|n| !ruby::is_blank(n)) {
         entry.string("policy");
-        let text = ruby::to_s(policy);
+        let text = yaml::text(policy);
         if !["push", "pull", "$"].iter().any(|part| text.contains(part)) {
             entry.fail("bad-value", "policy", "should be a variable or one of: pull-push, push, pull");
         }
@@ -92,7 +96,7 @@ fn key(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) -> CacheKey {
             Some(text) => key_text(&mut entry, text),
             None => entry.fail("wrong-type", "config", "should be a string or symbol"),
         }
-        ruby::to_s(n)
+        yaml::text(n)
     });
     CacheKey::Files { files, prefix, commits }
 }

@@ -5,7 +5,7 @@ use super::ruby;
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::duration;
 use crate::source::Span;
-use crate::yaml::{Node, Value};
+use crate::yaml::{self, Node, Value};
 use std::fmt::{self, Display};
 
 /// Location of an entry: keys from the root down. Lives on the stack; printed only for an error.
@@ -91,7 +91,11 @@ pub(super) struct Entry<'a, 'f, 'd> {
 
 impl<'a, 'f, 'd> Entry<'a, 'f, 'd> {
     /// Starts validation.
-    pub(super) fn new(node: &'a Node, path: &'a Path<'a>, findings: &'f mut Findings<'d>) -> Entry<'a, 'f, 'd> {
+    pub(super) fn new(
+        node: &'a Node,
+        path: &'a Path<'a>,
+        findings: &'f mut Findings<'d>,
+    ) -> Entry<'a, 'f, 'd> {
         Entry { node, path, findings, valid: true }
     }
 
@@ -195,14 +199,22 @@ impl<'a, 'f, 'd> Entry<'a, 'f, 'd> {
     pub(super) fn exclusive_keys(&mut self, keys: &[&str]) {
         let present = self.present_keys(keys);
         if present.len() > 1 {
-            self.fail("conflict", "config", format!("these keys cannot be used together: {}", present.join(", ")));
+            self.fail(
+                "conflict",
+                "config",
+                format!("these keys cannot be used together: {}", present.join(", ")),
+            );
         }
     }
 
     /// Has exactly one of these keys.
     pub(super) fn one_of_keys(&mut self, keys: &[&str]) {
         if self.present_keys(keys).len() != 1 {
-            self.fail("conflict", "config", format!("must use exactly one of these keys: {}", keys.join(", ")));
+            self.fail(
+                "conflict",
+                "config",
+                format!("must use exactly one of these keys: {}", keys.join(", ")),
+            );
         }
     }
 
@@ -243,7 +255,11 @@ impl<'a, 'f, 'd> Entry<'a, 'f, 'd> {
 
     /// A text or a list of texts if given.
     pub(super) fn strings_or_string(&mut self, attribute: &str) {
-        self.is(attribute, |n| ruby::is_text(n) || ruby::is_texts(n), "should be an array of strings or a string");
+        self.is(
+            attribute,
+            |n| ruby::is_text(n) || ruby::is_texts(n),
+            "should be an array of strings or a string",
+        );
     }
 
     /// An integer or a list of integers if given.
@@ -281,7 +297,7 @@ impl<'a, 'f, 'd> Entry<'a, 'f, 'd> {
     pub(super) fn known_items(&mut self, attribute: &str, words: &[&str]) {
         let Some(items) = self.value(attribute).and_then(Node::as_sequence) else { return };
         let known = |n: &&Node| ruby::is_string(n) && n.as_str().is_some_and(|s| words.contains(&s));
-        let unknown: Vec<String> = items.iter().filter(|n| !known(n)).map(ruby::to_s).collect();
+        let unknown: Vec<String> = items.iter().filter(|n| !known(n)).map(yaml::text).collect();
         if !unknown.is_empty() {
             self.fail("bad-value", attribute, format!("contains unknown values: {}", unknown.join(", ")));
         }
@@ -355,9 +371,8 @@ pub(super) fn texts(node: &Node) -> Vec<String> {
 
 /// Is it `ok`, or lists of such, at most `levels` deep?
 pub(super) fn is_nested(node: &Node, levels: usize, ok: &impl Fn(&Node) -> bool) -> bool {
-    node.as_sequence().is_some_and(|items| {
-        levels > 0 && items.iter().all(|n| ok(n) || is_nested(n, levels - 1, ok))
-    })
+    node.as_sequence()
+        .is_some_and(|items| levels > 0 && items.iter().all(|n| ok(n) || is_nested(n, levels - 1, ok)))
 }
 
 /// The items of nested lists, in order.

@@ -6,7 +6,8 @@ use crate::plan::Environment;
 use crate::yaml::Node;
 
 const KEYS: [&str; 7] = ["name", "url", "action", "on_stop", "auto_stop_in", "kubernetes", "deployment_tier"];
-const KUBERNETES_KEYS: [&str; 5] = ["namespace", "agent", "flux_resource_path", "managed_resources", "dashboard"];
+const KUBERNETES_KEYS: [&str; 5] =
+    ["namespace", "agent", "flux_resource_path", "managed_resources", "dashboard"];
 const ACTIONS: [&str; 5] = ["start", "stop", "prepare", "verify", "access"];
 
 /// `environment`, the short form as a map.

@@ -83,7 +83,9 @@ fn executor_options(entry: &mut Entry<'_, '_, '_>, executor: &str, keys: &[(&str
         let node = &value.node;
         let message = match keys.iter().find(|(known, _)| *known == key.to_string()) {
             None => format!("object property at {at} is a disallowed additional property"),
-            Some(_) if executor == "kubernetes" && matches!(node.value, crate::yaml::Value::Integer(_)) => continue,
+            Some(_) if executor == "kubernetes" && matches!(node.value, crate::yaml::Value::Integer(_)) => {
+                continue;
+            }
             Some(_) if !ruby::is_text(node) => format!("value at {at} is not a string"),
             Some(_) if ruby::length(node) == 0 => format!("string length at {at} is less than: 1"),
             Some((_, most)) if ruby::length(node) > *most => {

@@ -11,8 +11,19 @@ use serde_json::Value as Json;
 
 /// Keywords of `default`.
 pub(super) const KEYS: [&str; 13] = [
-    "before_script", "image", "services", "after_script", "hooks", "cache", "interruptible", "timeout", "retry",
-    "tags", "artifacts", "id_tokens", "identity",
+    "before_script",
+    "image",
+    "services",
+    "after_script",
+    "hooks",
+    "cache",
+    "interruptible",
+    "timeout",
+    "retry",
+    "tags",
+    "artifacts",
+    "id_tokens",
+    "identity",
 ];
 /// Those that may stand at the top level instead; the order decides which conflict is reported.
 const TOP_LEVEL: [&str; 5] = ["before_script", "image", "services", "after_script", "cache"];
@@ -37,7 +48,12 @@ pub(super) struct Inheritable {
 
 impl Inheritable {
     /// Reads those of `keys` that a map has.
-    pub(super) fn read(map: &Mapping, path: &Path<'_>, findings: &mut Findings<'_>, keys: &[&str]) -> Inheritable {
+    pub(super) fn read(
+        map: &Mapping,
+        path: &Path<'_>,
+        findings: &mut Findings<'_>,
+        keys: &[&str],
+    ) -> Inheritable {
         let mut read = Inheritable::default();
         for key in keys {
             if let Some(node) = map.get(key).filter(|n| !n.is_null()) {
@@ -93,7 +109,11 @@ impl Inheritable {
 }
 
 /// `default` over the old top-level keywords. None: one keyword is in both, which ends all checking.
-pub(super) fn defaults(root: &Mapping, node: Option<&Node>, findings: &mut Findings<'_>) -> Option<Inheritable> {
+pub(super) fn defaults(
+    root: &Mapping,
+    node: Option<&Node>,
+    findings: &mut Findings<'_>,
+) -> Option<Inheritable> {
     let top = Inheritable::read(root, &ROOT, findings, &TOP_LEVEL);
     let Some(node) = node.filter(|n| !n.is_null()) else { return Some(top) };
     let path = ROOT.child("default");

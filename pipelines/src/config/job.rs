@@ -6,7 +6,10 @@ use super::inheritable::{self, Inheritable};
 use super::needs::{self, NeedKind, Needs};
 use super::parallel::{self, Parallel};
 use super::types::{JobConfig, Rule};
-use super::{cache, environment, inherit, pages, policy, release, retry, ruby, rules, script, stages, tokens, variables};
+use super::{
+    cache, environment, inherit, pages, policy, release, retry, ruby, rules, script, stages, tokens,
+    variables,
+};
 use crate::diagnostic::Diagnostic;
 use crate::expression::Regexp;
 use crate::plan::{AllowFailure, When, Work};
@@ -18,15 +21,61 @@ const WARNING: &str = "may allow multiple pipelines to run for a single action d
     `workflow:rules` - read more: https://docs.gitlab.com/ee/ci/jobs/job_troubleshooting.html\
     #job-may-allow-multiple-pipelines-to-run-for-a-single-action-warning";
 const JOB_KEYS: [&str; 38] = [
-    "tags", "script", "image", "services", "start_in", "artifacts", "cache", "dependencies", "before_script",
-    "after_script", "hooks", "coverage", "retry", "parallel", "timeout", "release", "id_tokens", "publish", "pages",
-    "manual_confirmation", "run", "inputs", "dast_configuration", "identity", "secrets", "extends", "stage", "only",
-    "except", "rules", "variables", "inherit", "allow_failure", "when", "needs", "resource_group", "environment",
+    "tags",
+    "script",
+    "image",
+    "services",
+    "start_in",
+    "artifacts",
+    "cache",
+    "dependencies",
+    "before_script",
+    "after_script",
+    "hooks",
+    "coverage",
+    "retry",
+    "parallel",
+    "timeout",
+    "release",
+    "id_tokens",
+    "publish",
+    "pages",
+    "manual_confirmation",
+    "run",
+    "inputs",
+    "dast_configuration",
+    "identity",
+    "secrets",
+    "extends",
+    "stage",
+    "only",
+    "except",
+    "rules",
+    "variables",
+    "inherit",
+    "allow_failure",
+    "when",
+    "needs",
+    "resource_group",
+    "environment",
     "interruptible",
 ];
 const BRIDGE_KEYS: [&str; 15] = [
-    "trigger", "parallel", "extends", "stage", "only", "except", "rules", "variables", "inherit", "allow_failure",
-    "when", "needs", "resource_group", "environment", "interruptible",
+    "trigger",
+    "parallel",
+    "extends",
+    "stage",
+    "only",
+    "except",
+    "rules",
+    "variables",
+    "inherit",
+    "allow_failure",
+    "when",
+    "needs",
+    "resource_group",
+    "environment",
+    "interruptible",
 ];
 const JOB_WHEN: [&str; 5] = ["on_success", "on_failure", "always", "manual", "delayed"];
 const BRIDGE_WHEN: [&str; 4] = ["on_success", "on_failure", "always", "manual"];
@@ -85,8 +134,8 @@ pub(super) fn job(key: &Key, item: &yaml::Entry, scope: &Scope<'_>, findings: &m
         let kinds = [NeedKind::Job, NeedKind::CrossDependency];
         draft.needs = Some(needs::needs(node, &path.child("needs"), findings, &kinds));
     }
-    draft.parallel = field(&item.node, "parallel")
-        .map(|n| parallel::parallel(n, &path.child("parallel"), findings, true));
+    draft.parallel =
+        field(&item.node, "parallel").map(|n| parallel::parallel(n, &path.child("parallel"), findings, true));
     draft.config.dependencies = field(&item.node, "dependencies").map(texts);
     pages::publish(&item.node, &name, &path, findings, &mut draft.config.work);
     check_dependencies(&mut Entry::new(&item.node, &path, findings), &draft);
@@ -111,8 +160,8 @@ pub(super) fn bridge(key: &Key, item: &yaml::Entry, scope: &Scope<'_>, findings:
         if draft.config.interruptible.is_none() && inheritance.takes("interruptible") {
             draft.config.interruptible = scope.defaults.interruptible;
         }
-        draft.config.allow_failure =
-            field(&item.node, "allow_failure").map(|n| AllowFailure::Static(matches!(n.value, Value::Bool(true))));
+        draft.config.allow_failure = field(&item.node, "allow_failure")
+            .map(|n| AllowFailure::Static(matches!(n.value, Value::Bool(true))));
         let trigger = field(&item.node, "trigger");
         draft.config.work.trigger =
             trigger.map(|n| super::trigger::trigger(n, &path.child("trigger"), entry.findings));
@@ -178,14 +227,23 @@ fn check_shared(entry: &mut Entry<'_, '_, '_>, key: &Key, item: &yaml::Entry) {
     entry.exclusive_keys(&["run", "trigger"]);
     if entry.field("rules").is_some() {
         let old = ["only", "except", "start_in"];
-        let given: Vec<String> = entry.present_keys(&old).into_iter().filter(|k| entry.field(k).is_some()).collect();
+        let given: Vec<String> =
+            entry.present_keys(&old).into_iter().filter(|k| entry.field(k).is_some()).collect();
         if !given.is_empty() {
-            entry.fail("conflict", "config", format!("key may not be used with `rules`: {}", given.join(", ")));
+            entry.fail(
+                "conflict",
+                "config",
+                format!("key may not be used with `rules`: {}", given.join(", ")),
+            );
         }
     }
     entry.strings_or_string("extends");
     let map = |n: &Node| n.as_mapping().is_some();
-    entry.is("rules", |n| is_nested(n, 10, &map), "should be an array containing hashes and arrays of hashes");
+    entry.is(
+        "rules",
+        |n| is_nested(n, 10, &map),
+        "should be an array containing hashes and arrays of hashes",
+    );
     entry.string("resource_group");
 }
 
@@ -332,7 +390,11 @@ fn check_dependencies(entry: &mut Entry<'_, '_, '_>, draft: &Draft) {
         return;
     }
     if needs.jobs.is_empty() {
-        return entry.fail("conflict", "needs", "corresponding to dependencies must be from the same pipeline");
+        return entry.fail(
+            "conflict",
+            "needs",
+            "corresponding to dependencies must be from the same pipeline",
+        );
     }
     let needed = |name: &&String| needs.jobs.iter().any(|n| n.need.job == **name);
     let missing: Vec<&str> = dependencies.iter().filter(|d| !needed(d)).map(String::as_str).collect();

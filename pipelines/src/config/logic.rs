@@ -17,7 +17,12 @@ pub(super) fn check(jobs: &Jobs, stages: &Stages) -> Result<(), Box<Diagnostic>>
     for job in jobs.values() {
         check_stage(job, stages)?;
         for name in job.dependencies.iter().flatten() {
-            check_reference(&Reference { job, name, keyword: "dependencies", noun: "dependency" }, jobs, stages, false)?;
+            check_reference(
+                &Reference { job, name, keyword: "dependencies", noun: "dependency" },
+                jobs,
+                stages,
+                false,
+            )?;
         }
         if let Some(needs) = &job.needs {
             check_needs(job, needs, "needs", jobs, stages)?;
@@ -26,7 +31,12 @@ pub(super) fn check(jobs: &Jobs, stages: &Stages) -> Result<(), Box<Diagnostic>>
             check_needs(job, needs, "rules", jobs, stages)?;
         }
         for name in artifact_jobs(job) {
-            check_reference(&Reference { job, name, keyword: "trigger", noun: "dependency" }, jobs, stages, false)?;
+            check_reference(
+                &Reference { job, name, keyword: "trigger", noun: "dependency" },
+                jobs,
+                stages,
+                false,
+            )?;
         }
         check_on_stop(job, jobs)?;
     }
@@ -75,9 +85,15 @@ fn check_reference(
         if optional {
             return Ok(());
         }
-        let found = error("need-undefined", job, keyword, format!("{} job: undefined {noun}: {name}", job.name));
+        let found =
+            error("need-undefined", job, keyword, format!("{} job: undefined {noun}: {name}", job.name));
         return Err(suggest(found, did_you_mean(name, jobs.keys().map(String::as_str))));
     };
+    // the names of a matrix can grow beyond what the check of the name in the YAML allows
+    if noun == "need" && name.chars().count() > 255 {
+        let text = format!("{} job: need `{name}` name is too long (maximum is 255 characters)", job.name);
+        return Err(error("job-name", job, keyword, text));
+    }
     let position = |stage: &str| stages.index.get(stage);
     if position(&other.stage).is_some_and(|there| position(&job.stage).is_some_and(|here| there <= here)) {
         return Ok(());
@@ -99,7 +115,8 @@ fn check_needs(
         let reference = Reference { job, name: &need.job, keyword, noun: "need" };
         check_reference(&reference, jobs, stages, need.optional)?;
         if need.job.chars().count() > 255 {
-            let text = format!("{} job: need `{}` name is too long (maximum is 255 characters)", job.name, need.job);
+            let text =
+                format!("{} job: need `{}` name is too long (maximum is 255 characters)", job.name, need.job);
             return Err(error("job-name", job, keyword, text));
         }
     }
@@ -139,7 +156,8 @@ fn check_on_stop(job: &JobConfig, jobs: &Jobs) -> Result<(), Box<Diagnostic>> {
         },
     };
     let text = format!("{} job: on_stop job {on_stop} {problem}", job.name);
-    let near = jobs.get(on_stop).is_none().then(|| did_you_mean(on_stop, jobs.keys().map(String::as_str))).flatten();
+    let near =
+        jobs.get(on_stop).is_none().then(|| did_you_mean(on_stop, jobs.keys().map(String::as_str))).flatten();
     Err(suggest(error("on-stop", job, "environment", text), near))
 }
 
@@ -148,7 +166,11 @@ fn check_on_stop(job: &JobConfig, jobs: &Jobs) -> Result<(), Box<Diagnostic>> {
 fn check_cycles(jobs: &Jobs) -> Result<(), Box<Diagnostic>> {
     let children: Vec<Vec<usize>> = jobs
         .values()
-        .map(|j| job_needs(j.needs.as_deref().unwrap_or_default()).filter_map(|n| jobs.get_index_of(&n.job)).collect())
+        .map(|j| {
+            job_needs(j.needs.as_deref().unwrap_or_default())
+                .filter_map(|n| jobs.get_index_of(&n.job))
+                .collect()
+        })
         .collect();
     let cyclic = |reason: String, at: usize| {
         let text = format!("The pipeline has circular dependencies: {reason}");
@@ -204,7 +226,13 @@ struct Search {
 
 impl Search {
     fn new(len: usize) -> Search {
-        Search { ids: vec![None; len], open: vec![false; len], stack: Vec::new(), frames: Vec::new(), count: 0 }
+        Search {
+            ids: vec![None; len],
+            open: vec![false; len],
+            stack: Vec::new(),
+            frames: Vec::new(),
+            count: 0,
+        }
     }
 
     fn enter(&mut self, node: usize) {

@@ -7,7 +7,7 @@
 //! | `check`, `ruby` | validators with GitLab's words, locations, Ruby's view of values |
 //! | `job` | jobs and trigger jobs |
 //! | `inheritable`, `inherit` | `default` and what a job takes from it |
-//! | `normalise`, `logic` | expansion to instances; checks between jobs |
+//! | `normalise`, `logic`, `hints` | expansion to instances; checks between jobs; findings of our own |
 //! | the others | a keyword or a family each |
 
 mod artifacts;
@@ -15,6 +15,7 @@ mod auto_cancel;
 mod cache;
 mod check;
 mod environment;
+mod hints;
 mod image;
 mod inherit;
 mod inheritable;
@@ -37,6 +38,9 @@ mod trigger;
 mod types;
 mod variables;
 mod workflow;
+
+#[cfg(test)]
+mod tests;
 
 pub use root::build;
 pub use types::{

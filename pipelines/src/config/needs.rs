@@ -64,10 +64,19 @@ impl Needs {
 }
 
 /// `needs` of a job, a trigger job or a rule, which may use the kinds `allowed`.
-pub(super) fn needs(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>, allowed: &[NeedKind]) -> Needs {
+pub(super) fn needs(
+    node: &Node,
+    path: &Path<'_>,
+    findings: &mut Findings<'_>,
+    allowed: &[NeedKind],
+) -> Needs {
     let errors = findings.errors();
     let mut entry = Entry::new(node, path, findings);
-    entry.is("config", |n| n.as_mapping().is_some() || n.as_sequence().is_some(), "can only be a hash or an array");
+    entry.is(
+        "config",
+        |n| n.as_mapping().is_some() || n.as_sequence().is_some(),
+        "can only be a hash or an array",
+    );
     if node.as_mapping().is_some_and(crate::yaml::Mapping::is_empty) {
         entry.fail("blank", "config", "can not be an empty hash");
     }
@@ -121,7 +130,8 @@ fn collect(items: &[&Node], entry: &mut Entry<'_, '_, '_>, needs: &mut Needs, al
         entry.fail("too-long", "config", "must be less than or equal to 5");
     }
     let number = |n: &&Node| {
-        super::check::field(n, "parallel").is_some_and(|p| matches!(p.value, Value::Integer(_) | Value::Float(_)))
+        super::check::field(n, "parallel")
+            .is_some_and(|p| matches!(p.value, Value::Integer(_) | Value::Float(_)))
     };
     if let Some(item) = items.iter().find(|n| kind(n) == Some(NeedKind::Job) && number(n)) {
         entry.fail_at("bad-value", "config", "cannot use \"parallel: <number>\".", item.span);
@@ -154,7 +164,8 @@ fn job_need(entry: &mut Entry<'_, '_, '_>) -> JobNeed {
     entry.boolean("artifacts");
     entry.boolean("optional");
     let parallel = entry.field("parallel").filter(|_| entry.valid);
-    let parallel = parallel.map(|n| parallel::parallel(n, &entry.path.child("parallel"), entry.findings, true));
+    let parallel =
+        parallel.map(|n| parallel::parallel(n, &entry.path.child("parallel"), entry.findings, true));
     let need = plan::Need {
         job: entry.text("job").unwrap_or_default(),
         artifacts: !is_bool(entry.field("artifacts"), false),

@@ -17,6 +17,7 @@ type Instances = HashMap<String, Vec<JobInstance>>;
 struct JobInstance {
     name: String,
     variables: IndexMap<String, String>,
+    position: Instance,
 }
 
 /// All instances in configuration order. Of two with one name the later replaces the earlier, in its place.
@@ -26,18 +27,16 @@ pub(super) fn normalise(drafts: Vec<Draft>, findings: &mut Findings<'_>) -> Inde
         .filter_map(|d| Some((d.config.name.clone(), expand(&d.config.name, d.parallel.as_ref()?))))
         .collect();
     let mut jobs = IndexMap::with_capacity(drafts.len());
-    for draft in drafts {
-        let Draft { mut config, needs, .. } = draft;
-        config.dependencies = config.dependencies.map(|names| fan_out_names(names, &instances));
-        match instances.get(&config.name) {
+    for mut draft in drafts {
+        draft.config.dependencies = draft.config.dependencies.map(|names| fan_out_names(names, &instances));
+        match instances.get(&draft.config.name) {
             None => {
-                config.needs = needs.as_ref().map(|n| fan_out(&n.jobs, n, &instances));
-                jobs.insert(config.name.clone(), config);
+                draft.config.needs = draft.needs.as_ref().map(|n| fan_out(&n.jobs, n, &instances));
+                jobs.insert(draft.config.name.clone(), draft.config);
             }
             Some(all) => {
-                for (i, instance) in all.iter().enumerate() {
-                    let copy = copy(&config, i, all.len(), instance, needs.as_ref(), &instances, findings);
-                    jobs.insert(copy.name.clone(), copy);
+                for instance in all {
+                    jobs.insert(instance.name.clone(), copy(&draft, instance, &instances, findings));
                 }
             }
         }
@@ -46,15 +45,18 @@ pub(super) fn normalise(drafts: Vec<Draft>, findings: &mut Findings<'_>) -> Inde
 }
 
 fn expand(name: &str, parallel: &Parallel) -> Vec<JobInstance> {
-    match parallel {
-        Parallel::Number(total) => (1..=*total)
-            .map(|i| JobInstance { name: format!("{name} {i}/{total}"), variables: IndexMap::new() })
-            .collect(),
-        Parallel::Matrix(entries) => matrix::product(entries)
-            .into_iter()
-            .map(|variables| JobInstance { name: matrix::name(name, &variables), variables })
-            .collect(),
-    }
+    let named: Vec<(String, IndexMap<String, String>)> = match parallel {
+        Parallel::Number(total) => {
+            (1..=*total).map(|i| (format!("{name} {i}/{total}"), IndexMap::new())).collect()
+        }
+        Parallel::Matrix(entries) => {
+            matrix::product(entries).into_iter().map(|row| (matrix::name(name, &row), row)).collect()
+        }
+    };
+    let total = u32::try_from(named.len()).unwrap_or(u32::MAX);
+    let position = |index| Instance { index, total };
+    let instance = |(index, (name, variables))| JobInstance { name, variables, position: position(index) };
+    (1..).zip(named).map(instance).collect()
 }
 
 fn fan_out_names(names: Vec<String>, instances: &Instances) -> Vec<String> {
@@ -82,31 +84,33 @@ fn fan_out(jobs: &[JobNeed], needs: &Needs, instances: &Instances) -> Vec<NeedCo
 }
 
 fn copy(
-    config: &JobConfig,
-    index: usize,
-    total: usize,
+    draft: &Draft,
     instance: &JobInstance,
-    needs: Option<&Needs>,
     instances: &Instances,
     findings: &mut Findings<'_>,
 ) -> JobConfig {
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let mut copy = config.clone();
+    let mut copy = draft.config.clone();
     copy.name.clone_from(&instance.name);
     copy.matrix.clone_from(&instance.variables);
-    copy.work.parallel = Some(Instance { index: count(index + 1), total: count(total) });
-    copy.needs = needs.map(|n| {
+    copy.work.parallel = Some(instance.position);
+    copy.needs = draft.needs.as_ref().map(|needs| {
         if instance.variables.is_empty() {
-            return fan_out(&n.jobs, n, instances);
+            return fan_out(&needs.jobs, needs, instances);
         }
-        let resolved: Vec<JobNeed> = n.jobs.iter().map(|need| resolve(need, config, instance, findings)).collect();
-        fan_out(&resolved, n, instances)
+        let mut resolved = |need| resolve(need, &draft.config, instance, findings);
+        let jobs: Vec<JobNeed> = needs.jobs.iter().map(&mut resolved).collect();
+        fan_out(&jobs, needs, instances)
     });
     copy
 }
 
 /// `$[[ matrix.NAME ]]` in a need becomes this instance's value.
-fn resolve(need: &JobNeed, config: &JobConfig, instance: &JobInstance, findings: &mut Findings<'_>) -> JobNeed {
+fn resolve(
+    need: &JobNeed,
+    config: &JobConfig,
+    instance: &JobInstance,
+    findings: &mut Findings<'_>,
+) -> JobNeed {
     let mut text = |text: &str| interpolate(text, config, instance, findings);
     let job = text(&need.need.job);
     let mut combination = |c: &Combination| -> Combination {
@@ -116,7 +120,12 @@ fn resolve(need: &JobNeed, config: &JobConfig, instance: &JobInstance, findings:
     JobNeed { need: Need { job, ..need.need.clone() }, matrix }
 }
 
-fn interpolate(text: &str, config: &JobConfig, instance: &JobInstance, findings: &mut Findings<'_>) -> String {
+fn interpolate(
+    text: &str,
+    config: &JobConfig,
+    instance: &JobInstance,
+    findings: &mut Findings<'_>,
+) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("$[[") {

@@ -15,7 +15,13 @@ pub(super) fn is_pages(node: &Node, name: &str) -> bool {
 }
 
 /// Checks both keywords, and makes an artifact of the published directory.
-pub(super) fn publish(node: &Node, name: &str, path: &Path<'_>, findings: &mut Findings<'_>, work: &mut Work) {
+pub(super) fn publish(
+    node: &Node,
+    name: &str,
+    path: &Path<'_>,
+    findings: &mut Findings<'_>,
+    work: &mut Work,
+) {
     let pages = field(node, "pages");
     if let Some(pages) = pages {
         check(pages, &path.child("pages"), findings);

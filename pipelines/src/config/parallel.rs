@@ -3,7 +3,7 @@
 use super::check::{Entry, Findings, Path};
 use super::ruby;
 use crate::matrix::{self, Combination};
-use crate::yaml::{Node, Value};
+use crate::yaml::{self, Node, Value};
 
 /// `parallel`.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +29,9 @@ pub(super) fn parallel(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>
             entry.allowed_keys(&["matrix"]);
             entry.required_keys(&["matrix"]);
             let list = entry.field("matrix").filter(|_| entry.valid);
-            Parallel::Matrix(list.map(|n| combinations(n, &path.child("matrix"), findings)).unwrap_or_default())
+            Parallel::Matrix(
+                list.map(|n| combinations(n, &path.child("matrix"), findings)).unwrap_or_default(),
+            )
         }
         _ => {
             entry.unsupported("should be an integer or a hash");
@@ -67,8 +69,8 @@ fn combination(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) -> Com
         entry.fail("blank", "config", "requires at least 1 items");
     }
     let values = |n: &Node| match n.as_sequence() {
-        Some(items) => items.iter().map(ruby::to_s).collect(),
-        None => vec![ruby::to_s(n)],
+        Some(items) => items.iter().map(yaml::text).collect(),
+        None => vec![yaml::text(n)],
     };
     let pairs = node.as_mapping().into_iter().flat_map(|m| m.iter());
     pairs.map(|(key, e)| (key.to_string(), values(&e.node))).collect()

@@ -5,7 +5,7 @@ use super::ruby;
 use super::types::Policy;
 use crate::diagnostic::Diagnostic;
 use crate::expression::{self, Regexp};
-use crate::yaml::{Node, Value};
+use crate::yaml::{self, Node, Value};
 
 const REFS: &str = "should be an array of strings or regular expressions using re2 syntax";
 
@@ -30,7 +30,7 @@ fn long_form(entry: &mut Entry<'_, '_, '_>) -> Policy {
     entry.allowed_keys(&["refs", "kubernetes", "variables", "changes"]);
     entry.is("refs", is_refs, REFS);
     if let Some(kubernetes) = entry.field("kubernetes") {
-        let text = ruby::to_s(kubernetes);
+        let text = yaml::text(kubernetes);
         if text != "active" {
             entry.fail("bad-value", "kubernetes", format!("unknown value: {text}"));
         }
@@ -39,7 +39,8 @@ fn long_form(entry: &mut Entry<'_, '_, '_>) -> Policy {
     for condition in entry.field("variables").and_then(Node::as_sequence).unwrap_or_default() {
         if let Some(Err(problem)) = condition.as_str().map(expression::parse) {
             let text = format!("{} variables invalid expression syntax", entry.path).to_lowercase();
-            let diagnostic = Diagnostic::error("bad-expression", text).at(condition.span, problem.to_string());
+            let diagnostic =
+                Diagnostic::error("bad-expression", text).at(condition.span, problem.to_string());
             entry.report(diagnostic);
         }
     }

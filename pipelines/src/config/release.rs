@@ -2,7 +2,7 @@
 
 use super::check::{Entry, Findings, Path};
 use super::ruby;
-use crate::yaml::Node;
+use crate::yaml::{self, Node};
 
 const KEYS: [&str; 8] =
     ["tag_name", "tag_message", "name", "description", "ref", "released_at", "milestones", "assets"];
@@ -59,15 +59,16 @@ fn check_link(entry: &mut Entry<'_, '_, '_>) {
     entry.required_string("name");
     entry.present("name");
     entry.present("url");
-    if entry.field("url").is_some_and(|n| !n.as_str().is_some_and(is_address)) {
-        entry.fail("bad-value", "url", "is blocked: only allowed schemes are http, https");
+    match entry.field("url") {
+        Some(url) if ruby::is_blank(url) => entry.fail("bad-value", "url", "must be a valid url"),
+        None => entry.fail("bad-value", "url", "must be a valid url"),
+        Some(url) if !yaml::text(url).starts_with("http://") && !yaml::text(url).starts_with("https://") => {
+            entry.fail("bad-value", "url", "is blocked: only allowed schemes are http, https");
+        }
+        Some(_) => {}
     }
     entry.string("filepath");
     entry.one_of("link_type", &LINK_TYPES, "is not included in the list");
-}
-
-fn is_address(text: &str) -> bool {
-    text.contains('$') || text.starts_with("http://") || text.starts_with("https://")
 }
 
 /// A calendar date, perhaps with a time and a zone: `2024-01-01T10:00:00Z`.
@@ -99,10 +100,14 @@ fn is_time(text: &str) -> bool {
     let clock = clock.split(['+', '-']).next().unwrap_or(clock);
     let clock = clock.split(['.', ',']).next().unwrap_or(clock);
     let limits = [24, 59, 60];
-    let parts: Vec<&str> = clock.split(':').collect();
-    let within = |(part, limit): (&&str, &u32)| {
-        part.len() == 2 && part.parse::<u32>().is_ok_and(|n| n <= *limit)
+    let compact = !clock.contains(':') && clock.is_ascii() && matches!(clock.len(), 4 | 6);
+    let parts: Vec<&str> = if compact {
+        (0..clock.len()).step_by(2).map(|i| &clock[i..i + 2]).collect()
+    } else {
+        clock.split(':').collect()
     };
+    let within =
+        |(part, limit): (&&str, &u32)| part.len() == 2 && part.parse::<u32>().is_ok_and(|n| n <= *limit);
     parts.len() <= 3 && parts.iter().zip(&limits).all(within)
 }
 
@@ -126,7 +131,9 @@ mod tests {
 
     #[test]
     fn dates() {
-        for text in ["2024-01-01T10:00:00Z", "2024-02-29", "20240101T101010+02:00", "2021-03-15T08:00:00.000+01:00"] {
+        for text in
+            ["2024-01-01T10:00:00Z", "2024-02-29", "20240101T101010+02:00", "2021-03-15T08:00:00.000+01:00"]
+        {
             assert!(is_iso8601(text), "{text}");
         }
         for text in ["tomorrow", "2023-02-29", "2024-13-01", "2024-01-01T25:00:00Z", "", "2024-01"] {

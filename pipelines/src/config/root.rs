@@ -4,7 +4,7 @@ use super::check::{Entry, Findings, ROOT};
 use super::inheritable::{self, Inheritable};
 use super::job::{self, Draft, Scope};
 use super::types::{Config, Workflow};
-use super::{logic, normalise, ruby, stages, variables, workflow};
+use super::{hints, logic, normalise, ruby, stages, variables, workflow};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::yaml::{self, Key, Mapping, Node};
 
@@ -26,8 +26,11 @@ pub fn build(root: &Node, diagnostics: &mut Vec<Diagnostic>) -> Config {
         findings.push(Diagnostic::error("wrong-type", "Invalid configuration format").at(root.span, ""));
         return Config::default();
     };
-    let jobs: Vec<(&Key, &yaml::Entry)> = map.iter().filter(|(key, entry)| is_job(key, &entry.node)).collect();
-    let keyword = |name: &str| map.entry(name).filter(|e| !e.node.is_null() && kind(&Key::from(name), &e.node).is_none());
+    let jobs: Vec<(&Key, &yaml::Entry)> =
+        map.iter().filter(|(key, entry)| is_job(key, &entry.node)).collect();
+    let keyword = |name: &str| {
+        map.entry(name).filter(|e| !e.node.is_null() && kind(&Key::from(name), &e.node).is_none())
+    };
     let default = keyword("default").map(|e| &e.node);
     let Some(defaults) = inheritable::defaults(map, default, &mut findings) else { return Config::default() };
     let mut config = globals(map, keyword("workflow").map(|e| &e.node), &mut findings);
@@ -38,6 +41,7 @@ pub fn build(root: &Node, diagnostics: &mut Vec<Diagnostic>) -> Config {
         config.jobs = drafts.into_iter().map(|d| d.config).collect();
         return config;
     }
+    hints::mixed_policies(&drafts, &mut findings);
     let jobs = normalise::normalise(drafts, &mut findings);
     if findings.errors() == 0
         && let Err(diagnostic) = logic::check(&jobs, &stages)

@@ -7,7 +7,7 @@ use super::types::{Changes, Exists, Rule};
 use super::{job, ruby, variables};
 use crate::expression;
 use crate::plan::AllowFailure;
-use crate::yaml::{Node, Value};
+use crate::yaml::{self, Node, Value};
 use indexmap::IndexMap;
 use std::sync::Arc;
 
@@ -24,17 +24,42 @@ pub(super) struct Dialect {
 /// Rules of a job.
 pub(super) const JOB: Dialect = Dialect {
     when: &["on_success", "on_failure", "always", "never", "manual", "delayed"],
-    keys: &["if", "changes", "exists", "when", "start_in", "allow_failure", "variables", "needs", "interruptible"],
+    keys: &[
+        "if",
+        "changes",
+        "exists",
+        "when",
+        "start_in",
+        "allow_failure",
+        "variables",
+        "needs",
+        "interruptible",
+    ],
 };
 
 /// Rules of the workflow; some keys are accepted there and mean nothing.
 pub(super) const WORKFLOW: Dialect = Dialect {
     when: &["always", "never"],
-    keys: &["if", "changes", "exists", "when", "start_in", "allow_failure", "variables", "needs", "auto_cancel"],
+    keys: &[
+        "if",
+        "changes",
+        "exists",
+        "when",
+        "start_in",
+        "allow_failure",
+        "variables",
+        "needs",
+        "auto_cancel",
+    ],
 };
 
 /// A list of rules, nested lists flattened.
-pub(super) fn rules(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>, dialect: &Dialect) -> Vec<Rule> {
+pub(super) fn rules(
+    node: &Node,
+    path: &Path<'_>,
+    findings: &mut Findings<'_>,
+    dialect: &Dialect,
+) -> Vec<Rule> {
     let mut entry = Entry::new(node, path, findings);
     entry.present("config");
     entry.is("config", |n| n.as_sequence().is_some(), "should be an array");
@@ -84,7 +109,8 @@ fn rule(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>, dialect: &Dia
     if let Some(n) = entry.field("needs") {
         rule.needs = Some(needs::needs(n, &path.child("needs"), entry.findings, &[NeedKind::Job]).direct());
     }
-    rule.auto_cancel = entry.field("auto_cancel").map(|n| auto_cancel(n, &path.child("auto_cancel"), entry.findings));
+    rule.auto_cancel =
+        entry.field("auto_cancel").map(|n| auto_cancel(n, &path.child("auto_cancel"), entry.findings));
     rule
 }
 
@@ -101,7 +127,7 @@ fn check(entry: &mut Entry<'_, '_, '_>, dialect: &Dialect) {
     entry.boolean("allow_failure");
     entry.boolean("interruptible");
     if let Some(when) = entry.field("when") {
-        let text = ruby::to_s(when);
+        let text = yaml::text(when);
         if !dialect.when.contains(&text.as_str()) {
             entry.fail("bad-value", "when", format!("unknown value: {text}"));
         }
@@ -150,7 +176,10 @@ fn changes(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) -> Changes
         }
     }
     entry.string("compare_to");
-    Changes { paths: entry.field("paths").map(texts).unwrap_or_default(), compare_to: entry.text("compare_to") }
+    Changes {
+        paths: entry.field("paths").map(texts).unwrap_or_default(),
+        compare_to: entry.text("compare_to"),
+    }
 }
 
 fn exists(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) -> Exists {

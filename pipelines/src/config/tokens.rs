@@ -5,7 +5,12 @@ use super::ruby;
 use crate::yaml::Node;
 
 const PROVIDERS: [&str; 6] = [
-    "vault", "azure_key_vault", "gcp_secret_manager", "akeyless", "gitlab_secrets_manager", "aws_secrets_manager",
+    "vault",
+    "azure_key_vault",
+    "gcp_secret_manager",
+    "akeyless",
+    "gitlab_secrets_manager",
+    "aws_secrets_manager",
 ];
 
 /// Checks `id_tokens`.

@@ -6,7 +6,17 @@ use crate::yaml::{Node, Value};
 use serde_json::{Value as Json, json};
 
 const INCLUDE_KEYS: [&str; 12] = [
-    "local", "file", "remote", "template", "component", "artifact", "inputs", "job", "project", "ref", "rules",
+    "local",
+    "file",
+    "remote",
+    "template",
+    "component",
+    "artifact",
+    "inputs",
+    "job",
+    "project",
+    "ref",
+    "rules",
     "integrity",
 ];
 
@@ -69,6 +79,9 @@ fn check_includes(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) {
     if items.len() > 3 {
         entry.fail("too-long", "config", "is too long (maximum is 3)");
     }
+    if !entry.valid {
+        return;
+    }
     let at = path.child("include");
     for item in items {
         check_include(&mut Entry::new(item, &at, findings));
@@ -78,12 +91,11 @@ fn check_includes(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) {
 fn check_include(entry: &mut Entry<'_, '_, '_>) {
     entry.is("config", |n| ruby::is_string(n) || n.as_mapping().is_some(), "should be a hash or a string");
     entry.allowed_keys(&INCLUDE_KEYS);
-    let blank = |key| entry.field(key).is_none_or(ruby::is_blank);
-    if entry.field("artifact").is_some() && blank("job") {
+    let blank = |entry: &Entry<'_, '_, '_>, key| entry.field(key).is_none_or(ruby::is_blank);
+    if entry.field("artifact").is_some() && blank(entry, "job") {
         entry.fail("missing-key", "config", "must specify the job where to fetch the artifact from");
     }
-    let blank = |key| entry.field(key).is_none_or(ruby::is_blank);
-    if entry.field("project").is_some() && blank("file") {
+    if entry.field("project").is_some() && blank(entry, "file") {
         entry.fail("missing-key", "config", "must specify the file where to fetch the config from");
     }
 }

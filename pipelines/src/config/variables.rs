@@ -4,7 +4,7 @@ use super::check::{Entry, Findings, Path};
 use super::ruby;
 use super::types::VariableConfig;
 use crate::diagnostic::Diagnostic;
-use crate::yaml::{Key, Node, Value};
+use crate::yaml::{self, Key, Node, Value};
 use indexmap::IndexMap;
 
 /// Keys of the long form at the root.
@@ -39,7 +39,7 @@ pub(super) fn variables(
 
 fn variable(entry: &mut Entry<'_, '_, '_>, keys: &[&str]) -> VariableConfig {
     let node = entry.node;
-    let scalar = VariableConfig { value: ruby::to_s(node), raw: false, span: node.span };
+    let scalar = VariableConfig { value: yaml::text(node), raw: false, span: node.span };
     match &node.value {
         Value::Null | Value::Mapping(_) => long_form(entry, keys),
         Value::Sequence(_) | Value::Reference(_) => {
@@ -74,7 +74,7 @@ fn long_form(entry: &mut Entry<'_, '_, '_>, keys: &[&str]) -> VariableConfig {
     }
     let raw = entry.field("expand").is_some_and(|n| matches!(n.value, Value::Bool(false)));
     let span = value.map_or(node.span, |n| n.span);
-    VariableConfig { value: value.map(ruby::to_s).unwrap_or_default(), raw, span }
+    VariableConfig { value: value.map(yaml::text).unwrap_or_default(), raw, span }
 }
 
 /// Attributes of the long form are called `config value` and so on in messages.

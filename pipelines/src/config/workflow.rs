@@ -2,9 +2,9 @@
 
 use super::auto_cancel::auto_cancel;
 use super::check::{Entry, Findings, ROOT};
+use super::rules;
 use super::types::Workflow;
-use super::{ruby, rules};
-use crate::yaml::Node;
+use crate::yaml::{self, Node};
 
 /// `workflow`.
 pub(super) fn workflow(node: &Node, findings: &mut Findings<'_>) -> Workflow {
@@ -13,7 +13,7 @@ pub(super) fn workflow(node: &Node, findings: &mut Findings<'_>) -> Workflow {
     entry.hash();
     entry.allowed_keys(&["rules", "name", "auto_cancel"]);
     entry.at_most("name", 255, "is too long (maximum is 255 characters)");
-    let mut workflow = Workflow { name: entry.field("name").map(ruby::to_s), ..Workflow::default() };
+    let mut workflow = Workflow { name: entry.field("name").map(yaml::text), ..Workflow::default() };
     if entry.has("rules") {
         workflow.rules = Some(Vec::new());
     }

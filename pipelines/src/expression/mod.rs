@@ -26,3 +26,6 @@ impl SyntaxError {
         SyntaxError { message: message.into(), at }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,7 +100,7 @@ impl<'a> Planner<'a> {
         let text = self.config.workflow.name.as_ref()?;
         let project = self.shared.project(None);
         let scope = self.shared.workflow_scope(&project);
-        let name = expand(text, Unknown::Remove, &|name| scope.expanded(name)).trim().to_owned();
+        let name = scope.expand(text, Unknown::Remove).trim().to_owned();
         if name.chars().count() > LONGEST_NAME {
             let text = "Failed to build pipeline metadata! Name is too long (maximum is 255 characters)";
             self.errors.push(Diagnostic::error("workflow-name", text));
@@ -131,8 +131,8 @@ impl<'a> Planner<'a> {
         let tags =
             config.tags.iter().map(|tag| expand(tag, Unknown::Keep, &|name| scope.value(name))).collect();
         drop(scope);
-        if let Some(rule) = rule.filter(|rule| !rule.variables.is_empty()) {
-            add(own.yaml.to_mut(), &rule.variables);
+        if let Some(rule) = rule {
+            own.apply(rule);
         }
         Some(self.finish(config, rule, own, tags))
     }
@@ -159,7 +159,7 @@ impl<'a> Planner<'a> {
             environment,
             cache: caches.map(|(i, c)| cache::resolve(c, i, self.files, &self.request.commit)).collect(),
             work: config.work.clone(),
-            environment_variables: environment_variables(&self.shared.scope(&own), when),
+            environment_variables: environment_variables(&self.shared.scope(&own)),
         }
     }
 

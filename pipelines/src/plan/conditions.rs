@@ -6,7 +6,7 @@ use crate::expression::{self, Expression};
 use crate::policy::{default_only, matches_refs};
 use crate::request::{Elsewhere, FetchError, Files, Request};
 use crate::rules;
-use crate::variables::{Scope, Unknown, expand};
+use crate::variables::{Scope, Unknown};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -131,10 +131,7 @@ impl<'a> Conditions<'a> {
 
     fn condition(&self, keyword: &'static str, text: &str, scope: &Scope<'_>) -> Part {
         let Some(expression) = self.expression(text) else { return part(keyword, text.to_owned(), false) };
-        let shown = |name: &str| {
-            let variable = scope.get(name)?;
-            Some(if variable.masked { "[MASKED]".to_owned() } else { variable.value.clone() })
-        };
+        let shown = |name: &str| scope.get(name).map(|variable| variable.shown().to_owned());
         let values = expression.variables().into_iter().map(|name| (name.to_owned(), shown(name))).collect();
         let holds = expression.holds(&|name| scope.value(name));
         Part { values, ..part(keyword, text.to_owned(), holds) }
@@ -151,12 +148,12 @@ impl<'a> Conditions<'a> {
 
     fn changes(&self, changes: &Changes, scope: &Scope<'_>) -> Result<Part, String> {
         if let Some(reference) = &changes.compare_to {
-            let reference = expand_all(reference, scope);
+            let reference = scope.expand(reference, Unknown::Keep);
             if !self.is_known_ref(&reference) {
                 return Err("rules:changes:compare_to is not a valid ref".into());
             }
         }
-        let globs: Vec<String> = changes.paths.iter().map(|glob| expand_all(glob, scope)).collect();
+        let globs: Vec<String> = changes.paths.iter().map(|glob| scope.expand(glob, Unknown::Keep)).collect();
         Ok(part("changes", globs.join(", "), self.changed(&globs)))
     }
 
@@ -179,12 +176,17 @@ impl<'a> Conditions<'a> {
     }
 
     fn exists(&self, exists: &Exists, scope: &Scope<'_>) -> Result<Part, String> {
-        let globs: Vec<String> = exists.paths.iter().map(|glob| expand_all(glob, scope)).collect();
+        let globs: Vec<String> = exists.paths.iter().map(|glob| scope.expand(glob, Unknown::Keep)).collect();
         let text = globs.join(", ");
         let holds = match &exists.project {
             Some(project) => {
-                let project = expand_all(project, scope);
-                let reference = exists.reference.as_ref().map(|r| expand_all(r, scope));
+                let project = scope.expand(project, Unknown::Keep);
+                if project.eq_ignore_ascii_case(&self.request.project) {
+                    // the files at hand stand for every ref of the project itself
+                    let holds = self.exists_here(globs, rules::top_level_only(&exists.paths));
+                    return Ok(part("exists", text, holds));
+                }
+                let reference = exists.reference.as_ref().map(|r| scope.expand(r, Unknown::Keep));
                 self.exists_elsewhere(&globs, project, reference)?
             }
             None => self.exists_here(globs, rules::top_level_only(&exists.paths)),
@@ -242,9 +244,4 @@ impl<'a> Conditions<'a> {
 
 fn part(keyword: &'static str, text: String, holds: bool) -> Part {
     Part { keyword, text, holds, values: Vec::new() }
-}
-
-/// References to what is not known stay as they are.
-fn expand_all(text: &str, scope: &Scope<'_>) -> String {
-    expand(text, Unknown::Keep, &|name| scope.expanded(name))
 }

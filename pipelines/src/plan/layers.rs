@@ -1,9 +1,9 @@
 //! The variables of a job, by origin.
 
 use super::{Environment, Instance, JobVariable, When};
-use crate::config::{Config, Inherit, JobConfig, VariableConfig};
+use crate::config::{Config, Inherit, JobConfig, Rule, VariableConfig};
 use crate::request::{ProjectVariable, Request};
-use crate::variables::{Layer, Scope, Unknown, Variable, environment_slug, expand, predefined, slug};
+use crate::variables::{Layer, Scope, Unknown, Variable, environment_slug, predefined, slug};
 use indexmap::IndexMap;
 use regex::Regex;
 use std::borrow::Cow;
@@ -27,9 +27,21 @@ pub(super) struct Shared<'a> {
 /// What one job adds.
 pub(super) struct Own<'s> {
     job: Layer,
-    pub(super) yaml: Cow<'s, Layer>,
+    yaml: Cow<'s, Layer>,
     environment: Layer,
     project: Rc<Layer>,
+}
+
+impl Own<'_> {
+    /// What a matching rule changes.
+    pub(super) fn apply(&mut self, rule: &Rule) {
+        if !rule.variables.is_empty() {
+            add(self.yaml.to_mut(), &rule.variables);
+        }
+        if let Some(when) = rule.when {
+            set_manual(&mut self.job, when);
+        }
+    }
 }
 
 impl<'a> Shared<'a> {
@@ -93,7 +105,7 @@ impl<'a> Shared<'a> {
         own.environment = Layer::new();
         own.project = self.project(None);
         let scope = self.scope(own);
-        let name = expand(&environment.name, Unknown::Remove, &|name| scope.expanded(name));
+        let name = scope.expand(&environment.name, Unknown::Remove);
         drop(scope);
         own.project = self.project(Some(&name));
         own.environment = environment_layer(&name, environment);
@@ -153,7 +165,17 @@ fn job_layer(job: &JobConfig) -> Layer {
     if let Some(Instance { index, .. }) = job.work.parallel {
         set("CI_NODE_INDEX", &index.to_string());
     }
+    set_manual(&mut layer, job.when.unwrap_or_default());
     layer
+}
+
+/// `CI_JOB_MANUAL` exists for jobs that something has to start.
+fn set_manual(layer: &mut Layer, when: When) {
+    if matches!(when, When::Manual | When::Delayed) {
+        layer.insert("CI_JOB_MANUAL".to_owned(), Variable::raw("true"));
+    } else {
+        layer.shift_remove("CI_JOB_MANUAL");
+    }
 }
 
 fn environment_layer(name: &str, environment: &Environment) -> Layer {
@@ -190,36 +212,36 @@ fn guess_tier(name: &str) -> &'static str {
 
 /// The values that the YAML's names have in the job, for people: secrets are hidden.
 pub(super) fn shown_variables(shared: &Shared<'_>, own: &Own<'_>) -> IndexMap<String, String> {
-    let hidden: Layer = own
-        .project
-        .iter()
-        .map(|(name, v)| (name.clone(), if v.masked { Variable::raw("[MASKED]") } else { v.clone() }))
-        .collect();
+    let secret = |v: &Variable| v.masked || v.file;
+    if !own.project.values().any(secret) {
+        return expanded(&own.yaml, &shared.scope(own));
+    }
+    let shown = |v: &Variable| if secret(v) { Variable::raw(v.shown()) } else { v.clone() };
     let own = Own {
         job: own.job.clone(),
         yaml: Cow::Borrowed(own.yaml.as_ref()),
         environment: own.environment.clone(),
-        project: if hidden == *own.project { own.project.clone() } else { Rc::new(hidden) },
+        project: Rc::new(own.project.iter().map(|(name, v)| (name.clone(), shown(v))).collect()),
     };
-    let scope = shared.scope(&own);
-    own.yaml.keys().map(|name| (name.clone(), scope.expanded(name).unwrap_or_default())).collect()
+    expanded(&own.yaml, &shared.scope(&own))
+}
+
+fn expanded(names: &Layer, scope: &Scope<'_>) -> IndexMap<String, String> {
+    names.keys().map(|name| (name.clone(), scope.expanded(name).unwrap_or_default())).collect()
 }
 
 /// Everything for the job's environment, by precedence.
-pub(super) fn environment_variables(scope: &Scope<'_>, when: When) -> Vec<JobVariable> {
-    let manual = matches!(when, When::Manual | When::Delayed).then(|| JobVariable {
-        key: "CI_JOB_MANUAL".into(),
-        value: "true".into(),
-        file: false,
-        masked: false,
-        raw: true,
-    });
+pub(super) fn environment_variables(scope: &Scope<'_>) -> Vec<JobVariable> {
+    let value = |name: &str, variable: &Variable| match variable.raw {
+        true => variable.value.clone(),
+        false => scope.for_runner(name).unwrap_or_default(),
+    };
     let all = scope.iter().map(|(name, variable)| JobVariable {
         key: name.to_owned(),
-        value: scope.for_runner(name).unwrap_or_default(),
+        value: value(name, variable),
         file: variable.file,
         masked: variable.masked,
         raw: variable.raw,
     });
-    manual.into_iter().chain(all).collect()
+    all.collect()
 }

@@ -44,3 +44,6 @@ pub struct AutoCancel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_job_failure: Option<String>,
 }
+
+#[cfg(test)]
+mod tests;

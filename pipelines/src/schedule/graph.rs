@@ -1,6 +1,8 @@
 //! What never changes while a plan runs: who waits for whom, stages, delays, resource groups.
 
+use crate::duration;
 use crate::plan::{Job, Plan, When};
+use crate::variables::{Unknown, expand};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -71,13 +73,13 @@ impl Graph {
         }
         let stage_index: HashMap<&str, usize> =
             plan.stages.iter().enumerate().map(|(i, s)| (s.as_str(), i)).collect();
-        let mut graph = Graph { nodes: Vec::new(), stages: vec![Vec::new(); plan.stages.len()], groups: 0, by_name };
+        let mut graph =
+            Graph { nodes: Vec::new(), stages: vec![Vec::new(); plan.stages.len()], groups: 0, by_name };
         let mut groups = HashMap::new();
         for (index, job) in plan.jobs.iter().enumerate() {
-            let stage = *stage_index.get(job.stage.as_str()).ok_or_else(|| PlanError::UnknownStage {
-                job: job.name.clone(),
-                stage: job.stage.clone(),
-            })?;
+            let stage = *stage_index
+                .get(job.stage.as_str())
+                .ok_or_else(|| PlanError::UnknownStage { job: job.name.clone(), stage: job.stage.clone() })?;
             graph.stages[stage].push(index);
             let group = job.work.resource_group.as_ref().map(|text| {
                 let count = groups.len();
@@ -142,35 +144,16 @@ fn delay(job: &Job) -> Result<Duration, PlanError> {
         return Ok(Duration::ZERO);
     }
     let text = job.start_in.as_deref().unwrap_or_default();
-    seconds(text)
+    duration::parse(text)
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| PlanError::BadDelay { job: job.name.clone(), text: text.to_owned() })
 }
 
-/// `1h 30m`, `2 minutes`, `90`: numbers with units.
-fn seconds(text: &str) -> Option<f64> {
-    let mut total = None;
-    let mut words = text.split_whitespace();
-    while let Some(word) = words.next() {
-        let at = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
-        let (number, unit) = word.split_at(at);
-        let number: f64 = number.parse().ok()?;
-        let unit = if unit.is_empty() { words.next().unwrap_or("s") } else { unit };
-        let factor = match unit.trim_end_matches('s') {
-            "" | "ec" | "sec" | "second" => 1.0,
-            "m" | "min" | "minute" => 60.0,
-            "h" | "hr" | "hour" => 3600.0,
-            "d" | "day" => 86400.0,
-            "w" | "week" => 604_800.0,
-            _ => return None,
-        };
-        total = Some(total.unwrap_or(0.0) + number * factor);
-    }
-    total
-}
-
 /// The group's name with the job's variables in it, so that instances of a matrix may have groups of their own.
 fn resource_group(job: &Job, text: &str) -> String {
-    let _ = &job.environment_variables;
-    text.to_owned()
+    let lookup = |name: &str| {
+        let known = job.environment_variables.iter().rfind(|v| v.key == name).map(|v| &v.value);
+        known.or_else(|| job.variables.get(name)).cloned()
+    };
+    expand(text, Unknown::Remove, &lookup)
 }

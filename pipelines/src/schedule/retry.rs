@@ -12,7 +12,9 @@ pub(super) fn always_allowed(job: &Job) -> bool {
 pub(super) fn allowed(job: &Job, exit_code: Option<i32>) -> bool {
     match &job.allow_failure {
         AllowFailure::Static(allowed) => *allowed,
-        AllowFailure::ExitCodes { exit_codes } => exit_code.is_some_and(|c| exit_codes.contains(&i64::from(c))),
+        AllowFailure::ExitCodes { exit_codes } => {
+            exit_code.is_some_and(|c| exit_codes.contains(&i64::from(c)))
+        }
     }
 }
 
@@ -58,8 +60,20 @@ mod tests {
             (json!({"max": 1, "exit_codes": [137]}), 1, ScriptFailure, Some(137), true),
             (json!({"max": 1, "exit_codes": [137]}), 1, ScriptFailure, Some(1), false),
             (json!({"max": 1, "exit_codes": [137]}), 1, RunnerSystemFailure, None, false),
-            (json!({"max": 1, "when": ["image_pull_failure"], "exit_codes": [5]}), 1, ScriptFailure, Some(5), true),
-            (json!({"max": 1, "when": ["image_pull_failure"], "exit_codes": [5]}), 1, ImagePullFailure, None, true),
+            (
+                json!({"max": 1, "when": ["image_pull_failure"], "exit_codes": [5]}),
+                1,
+                ScriptFailure,
+                Some(5),
+                true,
+            ),
+            (
+                json!({"max": 1, "when": ["image_pull_failure"], "exit_codes": [5]}),
+                1,
+                ImagePullFailure,
+                None,
+                true,
+            ),
             (json!({"max": 2, "when": ["always"]}), 1, MissingDependencyFailure, None, false),
         ];
         for (retry, attempt, reason, exit_code, expected) in table {

@@ -158,7 +158,9 @@ impl Scheduler {
     /// Takes in what happened and says what is to be done, in this order.
     pub fn handle(&mut self, input: Input) -> Vec<Action> {
         match input {
-            Input::Start => self.touched.extend((0..self.jobs.len()).filter(|j| self.graph.nodes[*j].by_needs)),
+            Input::Start => {
+                self.touched.extend((0..self.jobs.len()).filter(|j| self.graph.nodes[*j].by_needs))
+            }
             Input::JobStarted(JobId(job)) => {
                 if self.status_of(job) == Some(Status::Pending) {
                     self.change(job, Status::Running, Why::default());
@@ -323,7 +325,10 @@ impl Scheduler {
         self.change(job, Status::Failed, why);
         let cancels = plan.auto_cancel.as_ref().and_then(|a| a.on_job_failure.as_deref()) == Some("all");
         if cancels && !self.jobs[job].allowed {
-            self.cancel_all(Some(&format!("job `{}` failed and on_job_failure is `all`", plan.jobs[job].name)));
+            self.cancel_all(Some(&format!(
+                "job `{}` failed and on_job_failure is `all`",
+                plan.jobs[job].name
+            )));
         }
         self.release(job);
     }

@@ -26,8 +26,7 @@ pub struct UnknownJob {
 /// Is the job meant by that name: its own, or that of the parallel job it is an instance of?
 pub fn names(job: &Job, name: &str) -> bool {
     let instance = |rest: &str| rest.starts_with(": [") || rest.strip_prefix(' ').is_some_and(is_fraction);
-    job.name == name
-        || (job.work.parallel.is_some() && job.name.strip_prefix(name).is_some_and(instance))
+    job.name == name || (job.work.parallel.is_some() && job.name.strip_prefix(name).is_some_and(instance))
 }
 
 fn is_fraction(text: &str) -> bool {
@@ -62,7 +61,8 @@ pub fn select(plan: &Plan, selection: &Selection) -> Result<Plan, UnknownJob> {
 }
 
 fn add_predecessors(plan: &Plan, chosen: &mut BTreeSet<usize>) {
-    let by_name: HashMap<&str, usize> = plan.jobs.iter().enumerate().map(|(i, j)| (j.name.as_str(), i)).collect();
+    let by_name: HashMap<&str, usize> =
+        plan.jobs.iter().enumerate().map(|(i, j)| (j.name.as_str(), i)).collect();
     let stage_of: HashMap<&str, usize> =
         plan.stages.iter().enumerate().map(|(i, s)| (s.as_str(), i)).collect();
     let stages: Vec<usize> =

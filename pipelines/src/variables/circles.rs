@@ -7,10 +7,10 @@ use std::collections::HashMap;
 /// The circles among a scope's variables, each as the names in it. A variable that refers to itself alone is no
 /// circle. Order and names are those of Ruby's `TSort`, which GitLab's message shows.
 pub fn circles<'a>(scope: &Scope<'a>) -> Vec<Vec<&'a str>> {
-    let mut search = Search { scope, numbers: HashMap::new(), stack: Vec::new(), found: Vec::new() };
+    let mut search = Search { scope, numbers: HashMap::new(), component: Vec::new(), found: Vec::new() };
     for definition in scope.definitions() {
         if definition.variable.may_refer() && !search.numbers.contains_key(&key(definition)) {
-            search.visit(definition);
+            search.run(definition);
         }
     }
     search.found
@@ -20,39 +20,68 @@ fn key(definition: Definition<'_>) -> (&str, usize) {
     (definition.name, definition.layer)
 }
 
-/// Tarjan's strongly connected components.
+/// Tarjan's strongly connected components, without recursion: chains of references may be long.
 struct Search<'s, 'a> {
     scope: &'s Scope<'a>,
     /// In order of the visits; none once the component is complete.
     numbers: HashMap<(&'a str, usize), Option<usize>>,
-    stack: Vec<(&'a str, usize)>,
+    component: Vec<(&'a str, usize)>,
     found: Vec<Vec<&'a str>>,
 }
 
+/// A definition that is being visited.
+struct Visit<'a> {
+    number: usize,
+    /// The lowest number that can be reached.
+    lowest: usize,
+    /// Where its component begins.
+    place: usize,
+    /// Definitions referred to, the next one last.
+    next: Vec<Definition<'a>>,
+}
+
 impl<'a> Search<'_, 'a> {
-    /// Returns the lowest number that can be reached. As deep as a chain of references is long.
-    fn visit(&mut self, definition: Definition<'a>) -> usize {
+    fn run(&mut self, start: Definition<'a>) {
+        let mut visits = vec![self.begin(start)];
+        while let Some(visit) = visits.last_mut() {
+            if let Some(next) = visit.next.pop() {
+                match self.numbers.get(&key(next)) {
+                    Some(seen) => visit.lowest = visit.lowest.min(seen.unwrap_or(visit.lowest)),
+                    None if next.variable.may_refer() => {
+                        let begun = self.begin(next);
+                        visits.push(begun);
+                    }
+                    None => {}
+                }
+                continue;
+            }
+            let lowest = visit.lowest;
+            if lowest == visit.number {
+                self.complete(visit.place);
+            }
+            visits.pop();
+            if let Some(above) = visits.last_mut() {
+                above.lowest = above.lowest.min(lowest);
+            }
+        }
+    }
+
+    fn begin(&mut self, definition: Definition<'a>) -> Visit<'a> {
         let number = self.numbers.len();
-        let mut lowest = number;
         self.numbers.insert(key(definition), Some(number));
-        let place = self.stack.len();
-        self.stack.push(key(definition));
-        for other in references(&definition.variable.value) {
-            for next in self.scope.all(other).collect::<Vec<_>>() {
-                lowest = match self.numbers.get(&key(next)) {
-                    Some(seen) => lowest.min(seen.unwrap_or(lowest)),
-                    None if next.variable.may_refer() => lowest.min(self.visit(next)),
-                    None => lowest,
-                };
-            }
+        let place = self.component.len();
+        self.component.push(key(definition));
+        let mut next: Vec<_> =
+            references(&definition.variable.value).flat_map(|name| self.scope.all(name)).collect();
+        next.reverse();
+        Visit { number, lowest: number, place, next }
+    }
+
+    fn complete(&mut self, place: usize) {
+        let component = self.component.split_off(place);
+        self.numbers.extend(component.iter().map(|key| (*key, None)));
+        if component.len() > 1 {
+            self.found.push(component.into_iter().map(|(name, _)| name).collect());
         }
-        if lowest == number {
-            let component = self.stack.split_off(place);
-            self.numbers.extend(component.iter().map(|key| (*key, None)));
-            if component.len() > 1 {
-                self.found.push(component.into_iter().map(|(name, _)| name).collect());
-            }
-        }
-        lowest
     }
 }

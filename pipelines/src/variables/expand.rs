@@ -54,7 +54,7 @@ fn replace(regex: &Regex, text: &str, unknown: Unknown, lookup: &dyn Fn(&str) ->
 }
 
 /// Names that the value of a variable refers to, with repetitions.
-pub(super) fn references(value: &str) -> impl Iterator<Item = &str> {
+pub fn references(value: &str) -> impl Iterator<Item = &str> {
     REFERENCE_IN_VALUE.captures_iter(value).filter_map(|captures| name(&captures))
 }
 

@@ -7,7 +7,10 @@ mod scope;
 mod slug;
 
 pub use circles::circles;
-pub use expand::{Unknown, expand, expand_shell};
+pub use expand::{Unknown, expand, expand_shell, references};
 pub use predefined::predefined;
 pub use scope::{Layer, Scope, Variable};
 pub use slug::{environment_slug, slug};
+
+#[cfg(test)]
+mod tests;

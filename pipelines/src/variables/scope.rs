@@ -1,9 +1,9 @@
 //! All variables that one job can see, in layers, and their values with references replaced.
 
-use super::expand::{Unknown, expand_value};
+use super::expand::{Unknown, expand, expand_value, references};
 use indexmap::IndexMap;
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// A variable with its unexpanded value.
@@ -21,7 +21,7 @@ pub struct Variable {
 
 impl std::fmt::Debug for Variable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", if self.masked { "[MASKED]" } else { &self.value })
+        write!(f, "{:?}", self.shown())
     }
 }
 
@@ -34,6 +34,11 @@ impl Variable {
     /// A variable that is taken as it is.
     pub fn raw(value: impl Into<String>) -> Variable {
         Variable { raw: true, ..Variable::new(value) }
+    }
+
+    /// The value as people may see it.
+    pub fn shown(&self) -> &str {
+        if self.masked || self.file { "[MASKED]" } else { &self.value }
     }
 
     /// Can the value refer to other variables?
@@ -53,16 +58,32 @@ pub(super) struct Definition<'a> {
     pub(super) variable: &'a Variable,
 }
 
+/// What is inserted into one value, in bytes, before further references vanish: doubling variables end here.
+const LONGEST: usize = 1 << 20;
+
+/// For whom references are replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Reader {
+    /// GitLab's server: all at once.
+    Server,
+    /// A runner, which replaces the rest.
+    Runner,
+}
+
+/// A definition's name and layer identify it.
+type Key<'a> = (&'a str, usize, Reader);
+
 /// Layers of variables, the highest precedence last. Layers are borrowed, so that jobs share them.
 #[derive(Debug, Default)]
 pub struct Scope<'a> {
     layers: Vec<&'a Layer>,
-    expanded: RefCell<HashMap<(&'a str, usize), Rc<str>>>,
+    expanded: RefCell<HashMap<Key<'a>, Rc<str>>>,
 }
 
 impl<'a> Scope<'a> {
     /// A scope of these layers, the lowest first.
-    pub fn new(layers: Vec<&'a Layer>) -> Scope<'a> {
+    pub fn new(mut layers: Vec<&'a Layer>) -> Scope<'a> {
+        layers.retain(|layer| !layer.is_empty());
         Scope { layers, expanded: RefCell::default() }
     }
 
@@ -77,15 +98,20 @@ impl<'a> Scope<'a> {
     }
 
     /// The value with all references replaced, recursively; those to nothing vanish. A variable that refers to
-    /// itself means the definition in a layer below.
+    /// itself means the definition in a layer below. In a circle, the values as written stand in.
     pub fn expanded(&self, name: &str) -> Option<String> {
-        self.expanded_below(name, self.layers.len()).map(|value| value.to_string())
+        self.find(name, self.layers.len()).map(|definition| self.resolve(definition, Reader::Server))
+    }
+
+    /// Replaces the references in a text by expanded values.
+    pub fn expand(&self, text: &str, unknown: Unknown) -> String {
+        expand(text, unknown, &|name| self.expanded(name))
     }
 
     /// The value as a runner gets it: references to what is unknown here, to raw values with a `$` and to files are
     /// left to the runner, which knows more and does not look into what it inserts.
     pub fn for_runner(&self, name: &str) -> Option<String> {
-        self.find(name, self.layers.len()).map(|definition| self.runner_value(definition, &mut Vec::new()))
+        self.find(name, self.layers.len()).map(|definition| self.resolve(definition, Reader::Runner))
     }
 
     /// All names with their winning variables, the lowest layer first.
@@ -117,47 +143,62 @@ impl<'a> Scope<'a> {
         })
     }
 
-    /// Where to look for what a definition refers to.
-    fn top_for(&self, from: Definition<'a>, other: &str) -> usize {
-        if other == from.name { from.layer } else { self.layers.len() }
+    /// What a name means inside a definition.
+    fn referred(&self, from: Definition<'a>, other: &str) -> Option<Definition<'a>> {
+        self.find(other, if other == from.name { from.layer } else { self.layers.len() })
     }
 
-    fn expanded_below(&self, name: &str, top: usize) -> Option<Rc<str>> {
-        let found = self.find(name, top)?;
-        if !found.variable.may_refer() {
-            return Some(Rc::from(found.variable.value.as_str()));
+    /// Works off a list instead of recursing: chains of references may be long.
+    fn resolve(&self, wanted: Definition<'a>, reader: Reader) -> String {
+        if !wanted.variable.may_refer() {
+            return wanted.variable.value.clone();
         }
-        let key = (found.name, found.layer);
-        if let Some(done) = self.expanded.borrow().get(&key) {
-            return Some(done.clone());
+        let key = |d: Definition<'a>| (d.name, d.layer, reader);
+        let mut begun = HashSet::from([key(wanted)]);
+        let mut waiting = vec![(wanted, self.unresolved(wanted, reader))];
+        while let Some((definition, needed)) = waiting.last_mut() {
+            match needed.pop() {
+                Some(next) if begun.insert(key(next)) => waiting.push((next, self.unresolved(next, reader))),
+                Some(_) => {}
+                None => {
+                    let value = self.insert_values(*definition, reader);
+                    self.expanded.borrow_mut().insert(key(*definition), Rc::from(value));
+                    waiting.pop();
+                }
+            }
         }
-        // in a circle, the value as written stands in: the pipeline is refused for it anyway
-        self.expanded.borrow_mut().insert(key, Rc::from(found.variable.value.as_str()));
-        let value = expand_value(&found.variable.value, Unknown::Remove, &|other| {
-            self.expanded_below(other, self.top_for(found, other)).map(|value| value.to_string())
-        });
-        let value: Rc<str> = Rc::from(value);
-        self.expanded.borrow_mut().insert(key, value.clone());
-        Some(value)
+        self.known(wanted, reader).to_string()
     }
 
-    fn runner_value(&self, from: Definition<'a>, path: &mut Vec<(&'a str, usize)>) -> String {
-        let key = (from.name, from.layer);
-        if !from.variable.may_refer() || path.contains(&key) {
-            return from.variable.value.clone();
+    /// The definitions that have to be expanded before this one.
+    fn unresolved(&self, definition: Definition<'a>, reader: Reader) -> Vec<Definition<'a>> {
+        let known = self.expanded.borrow();
+        if known.contains_key(&(definition.name, definition.layer, reader)) {
+            return Vec::new();
         }
-        path.push(key);
-        let inner = RefCell::new(path);
-        let value = expand_value(&from.variable.value, Unknown::Keep, &|other| {
-            let found = self.find(other, self.top_for(from, other))?;
+        let others = references(&definition.variable.value).filter_map(|n| self.referred(definition, n));
+        others.filter(|d| d.variable.may_refer() && !known.contains_key(&(d.name, d.layer, reader))).collect()
+    }
+
+    fn insert_values(&self, from: Definition<'a>, reader: Reader) -> String {
+        let unknown = if reader == Reader::Server { Unknown::Remove } else { Unknown::Keep };
+        let inserted = Cell::new(0);
+        expand_value(&from.variable.value, unknown, &|other| {
+            let found = self.referred(from, other)?;
             let opaque = found.variable.file || found.variable.raw && found.variable.value.contains('$');
             // the runner could not tell a lower definition of the same name
-            if opaque && other != from.name {
+            if reader == Reader::Runner && opaque && other != from.name {
                 return None;
             }
-            Some(self.runner_value(found, &mut inner.borrow_mut()))
-        });
-        inner.into_inner().pop();
-        value
+            let value = self.known(found, reader);
+            inserted.set(inserted.get() + value.len());
+            (inserted.get() <= LONGEST).then(|| value.to_string())
+        })
+    }
+
+    fn known(&self, definition: Definition<'a>, reader: Reader) -> Rc<str> {
+        let key = (definition.name, definition.layer, reader);
+        let known = self.expanded.borrow().get(&key).cloned();
+        known.unwrap_or_else(|| Rc::from(definition.variable.value.as_str()))
     }
 }

@@ -1,7 +1,6 @@
 //! What can go wrong: in the child while it builds the sandbox, and in the parent.
 
 use std::io;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -64,9 +63,6 @@ pub enum Error {
     /// The child went away without saying how the task ended: somebody killed it from outside.
     #[error("sandbox: the supervisor of the sandbox died before the task ended (killed, or out of memory?)")]
     Lost,
-    /// Another `ci` uses this state directory.
-    #[error("sandbox: state directory `{}` is in use by another process", .0.display())]
-    Busy(PathBuf),
 }
 
 impl Error {

@@ -126,7 +126,7 @@ fn leave_ours(command: &Command) -> Result<(), Failure> {
     rustix::thread::set_thread_res_uid(uid, uid, uid).doing(user)?;
     let cwd: &Path = &command.cwd;
     rustix::process::chdir(cwd).doing(|| format!("changing to the working directory `{}`", cwd.display()))?;
-    sys::unblock_signals().doing(|| "unblocking signals".to_owned())?;
+    sys::reset_signals().doing(|| "resetting signals".to_owned())?;
     sys::close_on_exec_all().doing(|| "closing our files".to_owned())
 }
 

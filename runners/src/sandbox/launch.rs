@@ -91,13 +91,14 @@ impl Sandbox {
     }
 
     /// Writes the entries `paths` (relative to `dir` inside; directories without their content) to `out` as a tar
-    /// stream.
+    /// stream. Where that is a pipe, it must be read meanwhile.
     pub async fn pack(&self, spec: &Spec, dir: &Path, paths: Vec<PathBuf>, out: File) -> Result<(), Error> {
         let streams = Streams { stdin: None, stdout: out.into(), stderr: Stdio::null() };
         finished(self.start(spec, Task::Pack { dir: dir.to_owned(), paths }, streams).await?).await
     }
 
-    /// Unpacks the tar stream `archive` (a file or a pipe) below `dir` inside.
+    /// Unpacks the tar stream `archive` (a file, or a pipe that is filled meanwhile) below `dir` inside. Whatever
+    /// owners it names, root inside owns the files.
     pub async fn unpack(&self, spec: &Spec, dir: &Path, archive: OwnedFd) -> Result<(), Error> {
         let streams = Streams { stdin: Some(archive), stdout: Stdio::null(), stderr: Stdio::null() };
         finished(self.start(spec, Task::Unpack { dir: dir.to_owned() }, streams).await?).await

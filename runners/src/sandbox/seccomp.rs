@@ -3,7 +3,7 @@
 //!
 //! Written as "known calls but these", which with the upper bound is an allow list as Docker's is: a call newer
 //! than [`LAST_KNOWN`] gets ENOSYS (so C libraries fall back), a refused one EPERM. Stricter than the profile in
-//! two points: `io_uring` is refused (as Docker does since 25), and so is the x32 ABI.
+//! two points: the x32 ABI is refused, and so are calls newer than the list.
 
 use libc::sock_filter;
 
@@ -14,8 +14,8 @@ const COMMON_START: u32 = 424;
 
 /// Flags of clone(2) that make a namespace.
 const CLONE_NAMESPACES: u32 = 0x7E02_0000;
-/// Sockets to the hypervisor have no namespaces.
-const AF_VSOCK: u32 = 40;
+/// Socket families outside of namespaces: the kernel's crypto code, the hypervisor.
+const REFUSED_FAMILIES: [u32; 2] = [38, 40];
 /// Execution domains that Docker allows: Linux, Linux32, both with UNAME26, and the query.
 const PERSONALITIES: [u32; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF];
 
@@ -76,13 +76,11 @@ fn abi_block(abi: &Abi) -> Vec<sock_filter> {
         ret(ALLOW),
         ret(EPERM),
     ]);
-    out.extend([
-        jump_if(libc::BPF_JEQ, abi.socket, 0, 4),
-        load(ARG0),
-        jump_if(libc::BPF_JEQ, AF_VSOCK, 0, 1),
-        ret(EPERM),
-        ret(ALLOW),
-    ]);
+    out.extend([jump_if(libc::BPF_JEQ, abi.socket, 0, 2 * REFUSED_FAMILIES.len() as u8 + 2), load(ARG0)]);
+    for family in REFUSED_FAMILIES {
+        out.extend([jump_if(libc::BPF_JEQ, family, 0, 1), ret(EPERM)]);
+    }
+    out.push(ret(ALLOW));
     out.extend([jump_if(libc::BPF_JEQ, abi.personality, 0, 2 * PERSONALITIES.len() as u8 + 2), load(ARG0)]);
     for value in PERSONALITIES {
         out.extend([jump_if(libc::BPF_JEQ, value, 0, 1), ret(ALLOW)]);
@@ -192,6 +190,10 @@ const NATIVE_ARCH: u32 = 0xC000_003E;
 const NATIVE_LAST: u32 = 335;
 #[cfg(target_arch = "x86_64")]
 const REFUSED_NATIVE: &[libc::c_long] = &[
+    // create_module, get_kernel_syms, query_module: gone since Linux 2.6
+    174,
+    177,
+    178,
     libc::SYS__sysctl,
     libc::SYS_afs_syscall,
     libc::SYS_getpmsg,
@@ -207,11 +209,13 @@ const REFUSED_NATIVE: &[libc::c_long] = &[
     libc::SYS_vserver,
 ];
 
-/// The i386 numbers of the same calls (`asm/unistd_32.h`), with those that only i386 has: vm86, stime, umount.
+/// The i386 numbers of the same calls (`asm/unistd_32.h`), with those that only i386 has: vm86, stime, umount,
+/// and the ancient ones that the profile doesn't name.
 #[cfg(target_arch = "x86_64")]
 const REFUSED_I386: &[u32] = &[
-    21, 22, 25, 51, 52, 62, 74, 79, 86, 87, 88, 101, 103, 110, 111, 113, 115, 121, 127, 128, 129, 130, 131,
-    134, 135, 137, 149, 166, 167, 169, 217, 253, 264, 273, 274, 275, 276, 283, 286, 287, 288, 294, 310, 317,
+    17, 18, 21, 22, 25, 28, 31, 32, 34, 35, 44, 48, 51, 52, 53, 56, 58, 59, 62, 67, 68, 69, 72, 73, 74, 79,
+    84, 86, 87, 88, 89, 98, 101, 103, 109, 110, 111, 112, 113, 115, 121, 127, 128, 129, 130, 131, 134, 135,
+    137, 149, 166, 167, 169, 188, 189, 217, 253, 264, 273, 274, 275, 276, 283, 286, 287, 288, 294, 310, 317,
     336, 338, 342, 346, 349, 350, 357, 374, 404, 425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 440, 442,
     443, 450,
 ];
@@ -278,7 +282,10 @@ mod tests {
             ("clone of a thread", libc::SYS_clone, 0x3D0F00, ALLOW),
             ("clone with a user namespace", libc::SYS_clone, 0x1000_0000, EPERM),
             ("socket of TCP", libc::SYS_socket, 2, ALLOW),
-            ("socket to the hypervisor", libc::SYS_socket, AF_VSOCK, EPERM),
+            ("socket of netlink", libc::SYS_socket, 16, ALLOW),
+            ("socket to the kernel's crypto", libc::SYS_socket, 38, EPERM),
+            ("socket to the hypervisor", libc::SYS_socket, 40, EPERM),
+            ("create_module, long gone", 174, 0, if cfg!(target_arch = "x86_64") { EPERM } else { ALLOW }),
             ("personality query", libc::SYS_personality, 0xFFFF_FFFF, ALLOW),
             ("personality without randomization", libc::SYS_personality, 0x0040_0000, EPERM),
             ("a call of the future", 5000, 0, ENOSYS),

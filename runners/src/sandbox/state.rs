@@ -60,7 +60,7 @@ const TRASH: &str = ".trash";
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl StateDir {
@@ -80,7 +80,7 @@ impl StateDir {
         let layout = Layout::new(&path);
         let lock = File::create_new(layout.lock())?;
         lock.lock()?;
-        let state = Self { path, _lock: lock };
+        let state = Self { path, lock };
         // an overlay's top directory has the mode of its upper one
         for dir in ["stage", "scratch", "root", "root/upper", "root/work", "workspace"] {
             make_open_dir(&state.path.join(dir))?;
@@ -121,6 +121,13 @@ impl StateDir {
         };
         drop(self);
         sandbox.delete(&trashed).await
+    }
+}
+
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        // closing alone leaves the lock with a child that another thread has forked and that hasn't executed yet
+        let _unlocked_by_closing_then = self.lock.unlock();
     }
 }
 

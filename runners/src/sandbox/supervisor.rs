@@ -1,6 +1,7 @@
 //! `ci __init`: the process between `ci` and a sandbox. It stays outside of the sandbox's namespaces (but for the
 //! user namespace), holds the lifeline, and ends when everything inside has ended.
 
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use rustix::thread::UnshareFlags;
 
 use super::error::Doing;
 use super::wire::{self, Order, Status};
-use super::{Failure, Task, first, privilege, sys, userns};
+use super::{Failure, INIT_ARG, Task, first, privilege, sys, userns};
 
 /// What `ci` does when its first argument is [`INIT_ARG`](super::INIT_ARG). To be called first thing in `main`,
 /// while the process has one thread: it forks.
@@ -21,10 +22,15 @@ use super::{Failure, Task, first, privilege, sys, userns};
 pub fn init_main() -> ExitCode {
     // a job must not be killed without grace by the Ctrl-C that `ci` itself handles
     let _already_leader = rustix::process::setsid();
-    let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from) else {
-        return ExitCode::FAILURE;
+    let (socket, order, stdin) = match receive() {
+        Ok(received) => received,
+        Err(failure) => {
+            // there is no socket to tell it on
+            let _unheard = writeln!(std::io::stderr(), "{failure}");
+            return ExitCode::FAILURE;
+        }
     };
-    match receive(&socket).and_then(|(order, stdin)| supervise(&socket, order, stdin)) {
+    match supervise(&socket, order, stdin) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             wire::send_status(&socket, &Status::Failed(failure));
@@ -33,10 +39,13 @@ pub fn init_main() -> ExitCode {
     }
 }
 
-fn receive(socket: &UnixStream) -> Result<(Order, Option<OwnedFd>), Failure> {
-    wire::receive_order(socket).doing(|| "reading the order of `ci`".to_owned()).map_err(|failure| {
-        failure.help(format!("`{}` is started by `ci` itself, not by hand", super::INIT_ARG))
-    })
+fn receive() -> Result<(UnixStream, Order, Option<OwnedFd>), Failure> {
+    let doing = || "reading the order of `ci`".to_owned();
+    let by_hand =
+        |failure: Failure| failure.help(format!("`{INIT_ARG}` is started by `ci` itself, not by hand"));
+    let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().doing(doing)?);
+    let (order, stdin) = wire::receive_order(&socket).doing(doing).map_err(by_hand)?;
+    Ok((socket, order, stdin))
 }
 
 fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Result<(), Failure> {
@@ -63,7 +72,7 @@ fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Resul
         sys::Fork::Parent(pid) => {
             drop((stdin, gate));
             let pidfd = pidfd_open(pid, PidfdFlags::empty()).doing(|| "watching the sandbox".to_owned())?;
-            let _opened = std::io::Write::write_all(&mut &open_gate, b"!");
+            let _opened = (&open_gate).write_all(b"!");
             watch(socket, pid, &pidfd)
         }
     }
@@ -87,7 +96,7 @@ fn watch(mut socket: &UnixStream, pid: Pid, pidfd: &OwnedFd) -> Result<(), Failu
         }
         if watched.get(1).is_some_and(|fd| !fd.revents().is_empty()) {
             let mut command = [0];
-            let signal = match std::io::Read::read(&mut socket, &mut command) {
+            let signal = match socket.read(&mut command) {
                 Ok(1) if command[0] == wire::TERMINATE => Signal::TERM,
                 _ => {
                     parent_there = false;

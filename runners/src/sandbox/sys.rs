@@ -93,11 +93,15 @@ pub(super) fn block_signals() -> io::Result<()> {
     check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) }.into())
 }
 
-/// Takes back [`block_signals`]: the mask survives an exec.
-pub(super) fn unblock_signals() -> io::Result<()> {
+/// Unblocks all signals and ignores none: both survive an exec, ours and what `nohup ci run` left.
+pub(super) fn reset_signals() -> io::Result<()> {
     let mut none = std::mem::MaybeUninit::uninit();
-    // SAFETY: sigemptyset initializes the whole set; the old mask is not asked for.
+    // SAFETY: sigemptyset initializes the whole set; the old mask is not asked for; the default action runs no
+    // code of ours. Signals whose action can't be set (KILL, the C library's own) are refused, which is fine.
     let result = unsafe {
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
     };

@@ -80,7 +80,7 @@ fn enter_with_ranges((uids, gids): (IdRange, IdRange)) -> Result<(), Failure> {
         sys::Fork::Child => {
             drop((tell_inside, outcome));
             let ready = inside.read_exact(&mut [0]).is_ok();
-            let mapped = ready.then(|| map_ranges(target, uids, gids)).unwrap_or(Ok(()));
+            let mapped = if ready { map_ranges(target, uids, gids) } else { Ok(()) };
             let text = mapped.err().map(|failure| failure.cause).unwrap_or_default();
             let _told = (&tell_outcome).write_all(text.as_bytes());
             sys::exit_now(0)

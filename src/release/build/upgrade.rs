@@ -97,18 +97,22 @@ struct Build<'a> {
 impl Build<'_> {
     /// Fails with the errors among the findings, by the versions that they belong to.
     fn sound(&self, findings: Vec<(String, Finding)>) -> Result<(), Error> {
-        let mut errors: Vec<(String, Finding)> =
+        let errors: Vec<(String, Finding)> =
             findings.into_iter().filter(|(_, finding)| finding.is_error()).collect();
         if errors.is_empty() {
             return Ok(());
         }
-        let mut versions: Vec<&str> = errors.iter().map(|(version, _)| &**version).collect();
-        versions.dedup();
+        let mut versions: Vec<&str> = Vec::new();
+        for (version, _) in &errors {
+            if !versions.contains(&&**version) {
+                versions.push(version);
+            }
+        }
         Err(Error::NoHotUpgrade {
             name: self.project.name.clone(),
             from: versions.join(", "),
             to: self.project.version.clone(),
-            findings: errors.drain(..).map(|(_, finding)| finding).collect(),
+            findings: errors.into_iter().map(|(_, finding)| finding).collect(),
         })
     }
 

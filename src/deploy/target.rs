@@ -58,11 +58,6 @@ impl Target {
         self.session.close().await;
     }
 
-    /// Identity of this attempt; it names what the attempt leaves on the target.
-    pub(crate) fn run_id(&self) -> &str {
-        &self.run
-    }
-
     /// The release's directory.
     pub fn directory(&self) -> &str {
         &self.directory

@@ -8,13 +8,13 @@ use tempfile::TempDir;
 
 use super::target::run;
 
-pub struct Project {
+pub(crate) struct Project {
     directory: TempDir,
 }
 
 impl Project {
     /// A clone with all tags, `version` checked out.
-    pub fn at(version: &str) -> Self {
+    pub(crate) fn at(version: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         run(Command::new("git").args(["clone", "-q"]).arg(original()).arg(directory.path()));
         let project = Self { directory };
@@ -22,21 +22,21 @@ impl Project {
         project
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    pub fn checkout(&self, version: &str) {
+    pub(crate) fn checkout(&self, version: &str) {
         self.git(&["checkout", "-q", "-f", &format!("v{version}")]);
     }
 
-    pub fn git(&self, arguments: &[&str]) {
+    pub(crate) fn git(&self, arguments: &[&str]) {
         run(Command::new("git").arg("-C").arg(self.path()).args(["-c", "user.name=t", "-c", "user.email=t@localhost"]).args(arguments));
     }
 
     /// Replaces text in a file; it must be there.
     #[track_caller]
-    pub fn replace(&self, file: &str, from: &str, to: &str) {
+    pub(crate) fn replace(&self, file: &str, from: &str, to: &str) {
         let path = self.path().join(file);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains(from), "`{from}` is not in {file}");

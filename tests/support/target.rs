@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Target {
+pub(crate) struct Target {
     home: TempDir,
     epmd: u16,
     daemons: Vec<Child>,
@@ -19,21 +19,21 @@ pub struct Target {
 
 /// What `ci` said and how it ended.
 #[derive(Debug)]
-pub struct Said {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Said {
     #[track_caller]
-    pub fn ended(self, code: i32) -> Self {
+    pub(crate) fn ended(self, code: i32) -> Self {
         assert_eq!(self.code, code, "\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
         self
     }
 
     #[track_caller]
-    pub fn says(self, texts: &[&str]) -> Self {
+    pub(crate) fn says(self, texts: &[&str]) -> Self {
         for text in texts {
             let found = self.stdout.contains(text) || self.stderr.contains(text);
             assert!(found, "`{text}` is not in\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
@@ -41,14 +41,14 @@ impl Said {
         self
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
     }
 }
 
 impl Target {
     /// The host `dev` of the ssh configuration leads to it.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         // sockets and pipes have short paths
         let home = tempfile::Builder::new().prefix("ci-t").tempdir_in("/tmp").unwrap();
         let mut target = Self { home, epmd: free_port(), daemons: Vec::new() };
@@ -69,7 +69,7 @@ impl Target {
     }
 
     /// Another way in, on which `cat` damages what passes through it.
-    pub fn with_a_damaging_line(&mut self) {
+    pub(crate) fn with_a_damaging_line(&mut self) {
         // the dropped last byte of each copy stands for any damage: the digest must notice
         self.program("shim/cat", "#!/bin/sh\n[ $# -eq 0 ] || exec /bin/cat \"$@\"\nhead -c 1000\nprintf X\ntail -c +2\n");
         let port = self.sshd("damaging", &format!("PATH={}:/usr/local/bin:/usr/bin:/bin", self.path("shim").display()));
@@ -119,17 +119,17 @@ impl Target {
     }
 
     /// A path in the target's home.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
     /// The release's directory.
-    pub fn release(&self) -> PathBuf {
+    pub(crate) fn release(&self) -> PathBuf {
         self.path("urf")
     }
 
     /// Runs `ci` in `project` with more `variables`.
-    pub fn ci(&self, project: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Said {
+    pub(crate) fn ci(&self, project: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Said {
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
         let mut ci = Command::new(env!("CARGO_BIN_EXE_ci"));
         ci.args(arguments).current_dir(project).stdin(Stdio::null());
@@ -144,7 +144,7 @@ impl Target {
     }
 
     /// Runs the release's own script on the target.
-    pub fn script(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn script(&self, arguments: &[&str]) -> Output {
         Command::new(self.release().join("bin/urf"))
             .args(arguments)
             .env("ERL_EPMD_PORT", self.epmd.to_string())
@@ -156,7 +156,7 @@ impl Target {
 
     /// The value of an expression on the node.
     #[track_caller]
-    pub fn eval(&self, expression: &str) -> String {
+    pub(crate) fn eval(&self, expression: &str) -> String {
         let output = self.script(&["eval", expression]);
         let text = String::from_utf8(output.stdout).unwrap().trim().to_owned();
         assert!(output.status.success(), "{expression}: {text} {}", String::from_utf8_lossy(&output.stderr));
@@ -165,7 +165,7 @@ impl Target {
 
     /// What stays the same as long as the node neither ends nor restarts.
     #[track_caller]
-    pub fn boot(&self) -> String {
+    pub(crate) fn boot(&self) -> String {
         self.eval("{os:getpid(), whereis(kernel_sup), erlang:system_info(creation)}.")
     }
 
@@ -177,7 +177,7 @@ impl Target {
     }
 
     /// Whether a virtual machine of the release lives.
-    pub fn lives(&self) -> bool {
+    pub(crate) fn lives(&self) -> bool {
         self.processes().into_iter().any(|pid| {
             let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
             exe.ends_with("beam.smp")
@@ -197,7 +197,7 @@ impl Drop for Target {
     }
 }
 
-pub fn signal(pid: u32) {
+pub(crate) fn signal(pid: u32) {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     if let Some(pid) = pid {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
@@ -206,7 +206,7 @@ pub fn signal(pid: u32) {
 
 /// Waits for something that has no event to wait for.
 #[track_caller]
-pub fn until(what: &str, mut true_now: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut true_now: impl FnMut() -> bool) {
     let began = Instant::now();
     while !true_now() {
         assert!(began.elapsed() < PATIENCE, "waited too long until {what}");
@@ -215,7 +215,7 @@ pub fn until(what: &str, mut true_now: impl FnMut() -> bool) {
 }
 
 #[track_caller]
-pub fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

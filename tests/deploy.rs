@@ -10,7 +10,11 @@ const STATE: &str = "urf_store:info().";
 /// A target that runs 0.1.0 with a state worth keeping.
 fn running() -> (Target, Project) {
     let (target, project) = (Target::start(), Project::at("0.1.0"));
-    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0).says(&["nothing installed", "fresh install", "installed and running"]);
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0).says(&[
+        "nothing installed",
+        "fresh install",
+        "installed and running",
+    ]);
     target.eval("urf_store:incr().");
     target.eval("urf_store:incr().");
     assert_eq!(target.eval(STATE), "{v1, {state, 2}}");
@@ -35,7 +39,10 @@ fn fresh_then_nothing_then_a_hot_upgrade_in_the_same_process() {
     target.ci(project.path(), &["deploy", "dev"], &[]).ended(0).says(&["nothing to do"]);
     target.ci(project.path(), &["deploy", "dev"], &[("OLD_VSN", "0.1.0")]).ended(0).says(&["nothing to do"]);
     project.checkout("0.2.0");
-    target.ci(project.path(), &["deploy", "dev", "--plan"], &[]).ended(0).says(&["would be deployed", "hot upgrade"]);
+    target
+        .ci(project.path(), &["deploy", "dev", "--plan"], &[])
+        .ended(0)
+        .says(&["would be deployed", "hot upgrade"]);
     assert!(!target.path("urf/releases/0.2.0").exists());
 
     let said = target.ci(project.path(), &["deploy", "dev", "--format", "json"], &[]).ended(0);
@@ -47,11 +54,18 @@ fn fresh_then_nothing_then_a_hot_upgrade_in_the_same_process() {
     let state = target.eval(STATE);
     assert!(state.starts_with("{v2, {state, 2, "), "{state}");
     assert!(!target.path("urf/releases/urf-0.2.0.tar.gz").exists());
-    target.ci(project.path(), &["release", "status", "dev"], &[]).ended(0).says(&["`0.2.0` running", "0.2.0 permanent", "0.1.0 old"]);
+    target.ci(project.path(), &["release", "status", "dev"], &[]).ended(0).says(&[
+        "`0.2.0` running",
+        "0.2.0 permanent",
+        "0.1.0 old",
+    ]);
 
     // the other of the two ways: the version is given, the target is asked only under the lock
     project.checkout("0.3.0");
-    target.ci(project.path(), &["deploy", "dev"], &[("OLD_VSN", "0.2.0")]).ended(0).says(&["target was not asked"]);
+    target
+        .ci(project.path(), &["deploy", "dev"], &[("OLD_VSN", "0.2.0")])
+        .ended(0)
+        .says(&["target was not asked"]);
     assert_eq!(target.boot(), boot, "the node restarted");
     assert!(target.eval(STATE).starts_with("{v3, "));
     target.ci(project.path(), &["release", "version"], &[]).ended(0).says(&["0.3.0"]);
@@ -60,8 +74,14 @@ fn fresh_then_nothing_then_a_hot_upgrade_in_the_same_process() {
 
     // what was upgraded hot also boots: stopped, the installed version is what is said to be there
     assert!(target.script(&["stop"]).status.success());
-    target.ci(project.path(), &["release", "status", "dev"], &[]).ended(0).says(&["`0.3.0` installed, not running"]);
-    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0).says(&["no process of it runs", "installed and running"]);
+    target
+        .ci(project.path(), &["release", "status", "dev"], &[])
+        .ended(0)
+        .says(&["`0.3.0` installed, not running"]);
+    target
+        .ci(project.path(), &["deploy", "dev"], &[])
+        .ended(0)
+        .says(&["no process of it runs", "installed and running"]);
     assert_eq!(target.eval(STATE), "{v1, {state, 0}}");
 }
 
@@ -69,13 +89,25 @@ fn fresh_then_nothing_then_a_hot_upgrade_in_the_same_process() {
 fn what_fails_before_the_upgrade_leaves_the_node_alone() {
     let (mut target, project) = running();
     project.checkout("0.2.0");
-    fails(&target, &project, &[("DEV_SSH_USER_HOST", "nobody-there")], 1, &["cannot connect", "can't be reached"]);
+    fails(
+        &target,
+        &project,
+        &[("DEV_SSH_USER_HOST", "nobody-there")],
+        1,
+        &["cannot connect", "can't be reached"],
+    );
     fails(&target, &project, &[("DEV_SSH_USER_HOST", "wrong-key")], 1, &["none of our keys"]);
     fails(&target, &project, &[("DEV_SSH_USER_HOST", "no-such-host.invalid")], 1, &["name is unknown"]);
     fails(&target, &project, &[("OLD_VSN", "0.0.9")], 1, &["0.0.9", "v0.0.9"]);
 
     target.with_a_damaging_line();
-    fails(&target, &project, &[("DEV_SSH_USER_HOST", "damaging-line")], 1, &["did not arrive as it was sent", "untouched"]);
+    fails(
+        &target,
+        &project,
+        &[("DEV_SSH_USER_HOST", "damaging-line")],
+        1,
+        &["did not arrive as it was sent", "untouched"],
+    );
     assert!(!target.path("urf/releases/urf-0.2.0.tar.gz").exists());
     assert!(!target.path("urf/releases/urf-0.2.0.tar.gz.part").exists());
 
@@ -125,11 +157,18 @@ fn a_failing_code_change_ends_in_the_old_version_and_the_next_deployment_works()
     let (target, project) = running();
     let boot = target.boot();
     project.checkout("0.2.0");
-    project.replace("src/urf_store.erl", "    {ok, #state{count = Count, since = urf_util:now_s()}};", "    error({cannot_convert, Count});");
-    target
-        .ci(project.path(), &["deploy", "dev"], &[])
-        .ended(4)
-        .says(&["code_change_failed", "the node restarted", "`0.1.0` serves again", "state of its processes is lost", "mend `code_change/3`"]);
+    project.replace(
+        "src/urf_store.erl",
+        "    {ok, #state{count = Count, since = urf_util:now_s()}};",
+        "    error({cannot_convert, Count});",
+    );
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(4).says(&[
+        "code_change_failed",
+        "the node restarted",
+        "`0.1.0` serves again",
+        "state of its processes is lost",
+        "mend `code_change/3`",
+    ]);
     until("the old version answers", || target.script(&["ping"]).status.success());
     assert_ne!(target.boot(), boot);
     assert_eq!(target.eval(STATE), "{v1, {state, 0}}");
@@ -143,6 +182,29 @@ fn a_failing_code_change_ends_in_the_old_version_and_the_next_deployment_works()
 }
 
 #[test]
+fn an_upgrade_that_the_node_refuses_leaves_it_untouched() {
+    let (target, project) = running();
+    project.checkout("0.2.0");
+    // a guard before the point of no return
+    project.replace(
+        "ebin/urf.appup",
+        "[{add_module, urf_util},",
+        "[{apply, {erlang, error, [not_today]}}, point_of_no_return, {add_module, urf_util},",
+    );
+    fails(
+        &target,
+        &project,
+        &[],
+        1,
+        &["the node refused it before changing anything", "not_today", "`0.1.0` still serves, untouched"],
+    );
+    assert!(!target.path("urf/releases/0.2.0").exists());
+    assert!(!target.path("urf/releases/urf-0.2.0.tar.gz").exists());
+    project.checkout("0.2.0");
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0).says(&["the same as before"]);
+}
+
+#[test]
 fn leftovers_of_an_attempt_that_died_are_removed_first() {
     let (target, project) = running();
     // what an unpacking leaves that ran out of disk: release_handler stops at it for ever
@@ -152,7 +214,10 @@ fn leftovers_of_an_attempt_that_died_are_removed_first() {
     std::fs::create_dir_all(target.path("urf/lib/urf-0.2.0/ebin")).unwrap();
     std::fs::write(target.path("urf/lib/urf-0.2.0/ebin/urf_store.beam"), "cut").unwrap();
     project.checkout("0.2.0");
-    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0).says(&["remove what is left", "the same as before"]);
+    target
+        .ci(project.path(), &["deploy", "dev"], &[])
+        .ended(0)
+        .says(&["remove what is left", "the same as before"]);
     assert!(target.eval(STATE).starts_with("{v2, {state, 2, "));
 }
 
@@ -163,7 +228,10 @@ fn an_installed_version_that_is_not_permanent_is_made_so() {
     project.checkout("0.2.0");
     target.ci(project.path(), &["deploy", "dev"], &[]).ended(0);
     assert!(target.script(&["install", "--no-permanent", "0.1.0"]).status.success());
-    target.ci(project.path(), &["release", "status", "dev"], &[]).ended(0).says(&["`0.1.0` running but not permanent", "boots `0.2.0`"]);
+    target
+        .ci(project.path(), &["release", "status", "dev"], &[])
+        .ended(0)
+        .says(&["`0.1.0` running but not permanent", "boots `0.2.0`"]);
     target.ci(project.path(), &["deploy", "dev"], &[]).ended(3).says(&["never made permanent"]);
     project.checkout("0.1.0");
     target.ci(project.path(), &["deploy", "dev"], &[]).ended(0).says(&["is permanent now"]);
@@ -191,5 +259,8 @@ fn a_target_directory_that_cannot_be_made_is_refused() {
         .ended(3)
         .says(&["cannot write", "mkdir -p"]);
     target.ci(project.path(), &["deploy", "dev"], &[("TARGET_DIR", "urf")]).ended(3).says(&["absolute path"]);
-    target.ci(project.path(), &["deploy", "dev"], &[("DEV_SSH_USER_HOST", "")]).ended(3).says(&["SSH_USER_HOST"]);
+    target
+        .ci(project.path(), &["deploy", "dev"], &[("DEV_SSH_USER_HOST", "")])
+        .ended(3)
+        .says(&["SSH_USER_HOST"]);
 }

@@ -62,7 +62,8 @@ pub(super) fn settings(environment: &str) -> CliResult<Settings> {
 }
 
 pub(super) fn runtime() -> CliResult<tokio::runtime::Runtime> {
-    tokio::runtime::Runtime::new().map_err(|error| CliError::failed(format!("cannot start the runtime: {error}")))
+    tokio::runtime::Runtime::new()
+        .map_err(|error| CliError::failed(format!("cannot start the runtime: {error}")))
 }
 
 pub(super) fn cli_error(error: deploy::Error) -> CliError {
@@ -89,12 +90,20 @@ fn summary(report: &Report) -> String {
     let pid = report.pid.map_or(String::new(), |pid| format!(", process {pid}"));
     match &decision.strategy {
         Strategy::Nothing => format!("{place}: nothing to do, {release} {version} is there already\n"),
-        _ if report.plan => format!("{place}: {release} {version} would be deployed ({decision}); nothing was sent\n"),
+        _ if report.plan => {
+            format!("{place}: {release} {version} would be deployed ({decision}); nothing was sent\n")
+        }
         Strategy::Hot { from } => {
-            let same = if report.pid.is_some() && report.pid == report.pid_before { ", the same as before" } else { "" };
+            let same = if report.pid.is_some() && report.pid == report.pid_before {
+                ", the same as before"
+            } else {
+                ""
+            };
             format!("{place}: {release} upgraded from {from} to {version} while running{pid}{same}\n")
         }
         Strategy::Commit => format!("{place}: {release} {version} is permanent now{pid}\n"),
-        Strategy::Fresh | Strategy::Refuse => format!("{place}: {release} {version} installed and running{pid}\n"),
+        Strategy::Fresh | Strategy::Refuse => {
+            format!("{place}: {release} {version} installed and running{pid}\n")
+        }
     }
 }

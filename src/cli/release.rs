@@ -45,7 +45,8 @@ pub(super) fn run(args: &ReleaseArgs) -> CliResult {
 
 fn version(format: Format) -> CliResult {
     let profile = std::env::var("SERVER").ok().filter(|profile| !profile.is_empty());
-    let (name, version) = deploy::identity(Path::new("."), profile.as_deref().unwrap_or("default")).map_err(cli_error)?;
+    let (name, version) =
+        deploy::identity(Path::new("."), profile.as_deref().unwrap_or("default")).map_err(cli_error)?;
     match format {
         Format::Json => print_json(&serde_json::json!({ "name": name, "version": version })),
         Format::Text => print_raw(format!("{version}\n").as_bytes()),
@@ -60,7 +61,10 @@ fn status(environment: &str, format: Format) -> CliResult {
         Format::Text => print_raw(text(&verdict).as_bytes())?,
     }
     match verdict.installed {
-        Installed::Absent | Installed::Stopped { .. } | Installed::Running { .. } | Installed::Current { .. } => Ok(()),
+        Installed::Absent
+        | Installed::Stopped { .. }
+        | Installed::Running { .. }
+        | Installed::Current { .. } => Ok(()),
         _ => Err(CliError::silent(ErrorKind::Failed)),
     }
 }

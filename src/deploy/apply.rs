@@ -44,7 +44,8 @@ pub struct Apply<'a> {
     pub package: &'a Package,
 }
 
-const PREPARE: &str = r#"mkdir -p "$T/releases" && rm -f "$T/releases/$N-$V.tar.gz" "$T/releases/$N-$V.tar.gz.part""#;
+const PREPARE: &str =
+    r#"mkdir -p "$T/releases" && rm -f "$T/releases/$N-$V.tar.gz" "$T/releases/$N-$V.tar.gz.part""#;
 
 const ARRIVE: &str = r#"
 part=$T/releases/$N-$V.tar.gz.part
@@ -90,10 +91,17 @@ impl Apply<'_> {
     pub(crate) async fn upload(&mut self, evidence: &Evidence) -> Result<(), Error> {
         let Self { target, candidate, package, steps } = self;
         let file = format!("{}-{}.tar.gz", candidate.name, candidate.version);
-        if evidence.free.is_some_and(|free| free.saturating_mul(1024) < package.size.saturating_mul(SPACE_FACTOR)) {
+        if evidence
+            .free
+            .is_some_and(|free| free.saturating_mul(1024) < package.size.saturating_mul(SPACE_FACTOR))
+        {
             let free = evidence.free.unwrap_or(0);
-            return Err(Error::refused(format!("too little space on `{}`: {free} KiB free for a package of {} KiB", target.destination(), package.size / 1024))
-                .help("remove old releases on the target (`bin/NAME uninstall VERSION`) or give it more disk"));
+            return Err(Error::refused(format!(
+                "too little space on `{}`: {free} KiB free for a package of {} KiB",
+                target.destination(),
+                package.size / 1024
+            ))
+            .help("remove old releases on the target (`bin/NAME uninstall VERSION`) or give it more disk"));
         }
         let part = format!("{}/releases/{file}.part", target.directory());
         steps
@@ -123,7 +131,9 @@ impl Apply<'_> {
     pub(crate) async fn clean(&mut self, survey: &Survey) -> Result<(), Error> {
         let Some(node) = &survey.evidence.snapshot else { return Ok(()) };
         let version = &self.candidate.version;
-        let known = node.releases.iter().any(|release| &release.version == version && matches!(release.status.as_str(), "unpacked" | "old"));
+        let known = node.releases.iter().any(|release| {
+            &release.version == version && matches!(release.status.as_str(), "unpacked" | "old")
+        });
         let remove = leftovers(node, &survey.evidence.entries, self.candidate);
         let script = self
             .target
@@ -144,13 +154,28 @@ impl Apply<'_> {
         if survey.installed.running().is_some() {
             return Ok(survey);
         }
-        let log = self.target.session().run(&self.target.script(LOG), LIMIT).await.map(|output| output.stdout).unwrap_or_default();
+        let log = self
+            .target
+            .session()
+            .run(&self.target.script(LOG), LIMIT)
+            .await
+            .map(|output| output.stdout)
+            .unwrap_or_default();
         let said = if said.trim().is_empty() { log } else { said };
         // what was started here and does not answer would block the next attempt
-        let pids: Vec<String> = survey.evidence.nodes().iter().map(|process| process.pid.to_string()).collect();
+        let pids: Vec<String> =
+            survey.evidence.nodes().iter().map(|process| process.pid.to_string()).collect();
         self.target.session().run(&self.target.script(STOP_ALL).set("PIDS", &pids.join(" ")), LIMIT).await?;
-        Err(Error::failed(format!("`{}` does not start: {}", self.target.name(), super::ssh::last_lines(&said, 6)))
-            .help(format!("see `{}/log/erlang.log.1` on the target; `bin/{} foreground` there shows the start", self.target.directory(), self.target.name())))
+        Err(Error::failed(format!(
+            "`{}` does not start: {}",
+            self.target.name(),
+            super::ssh::last_lines(&said, 6)
+        ))
+        .help(format!(
+            "see `{}/log/erlang.log.1` on the target; `bin/{} foreground` there shows the start",
+            self.target.directory(),
+            self.target.name()
+        )))
     }
 }
 
@@ -167,7 +192,10 @@ impl Apply<'_> {
             let survey = self.target.query().await?;
             gone = if survey.evidence.nodes().is_empty() { gone + 1 } else { 0 };
             let over = gone >= LOOKS_WITHOUT_PROCESS || began.elapsed() >= START_LIMIT;
-            if survey.installed.running().is_some() || over || finished.as_ref().is_some_and(|finished| finished.code != Some(0)) {
+            if survey.installed.running().is_some()
+                || over
+                || finished.as_ref().is_some_and(|finished| finished.code != Some(0))
+            {
                 break (finished.map(|finished| finished.output).unwrap_or_default(), survey);
             }
         };
@@ -181,12 +209,16 @@ fn leftovers(node: &Snapshot, entries: &BTreeSet<String>, candidate: &Candidate)
     let others = node.releases.iter().filter(|release| release.version != candidate.version);
     let mut used: BTreeSet<String> = others.flat_map(|release| release.libraries.iter().cloned()).collect();
     used.extend(node.applications.iter().map(|(name, version)| format!("{name}-{version}")));
-    let running = node.releases.iter().any(|r| r.version == candidate.version && matches!(r.status.as_str(), "permanent" | "current"));
+    let running = node
+        .releases
+        .iter()
+        .any(|r| r.version == candidate.version && matches!(r.status.as_str(), "permanent" | "current"));
     if running {
         return Vec::new();
     }
     let libraries = candidate.applications.iter().map(|(name, version)| format!("{name}-{version}"));
-    let libraries = libraries.filter(|library| !used.contains(library)).map(|library| format!("lib/{library}"));
+    let libraries =
+        libraries.filter(|library| !used.contains(library)).map(|library| format!("lib/{library}"));
     let release = std::iter::once(format!("releases/{}", candidate.version));
     libraries.chain(release).filter(|entry| entries.contains(entry)).collect()
 }
@@ -216,12 +248,25 @@ mod tests {
     fn only_what_no_release_uses_is_removed() {
         let candidate = Candidate {
             version: "0.2.0".into(),
-            applications: [("urf", "0.2.0"), ("sasl", "4.2"), ("dep", "1")].map(|(a, b)| (a.into(), b.into())).into(),
+            applications: [("urf", "0.2.0"), ("sasl", "4.2"), ("dep", "1")]
+                .map(|(a, b)| (a.into(), b.into()))
+                .into(),
             ..Candidate::default()
         };
-        let entries: BTreeSet<String> =
-            ["lib/urf-0.1.0", "lib/urf-0.2.0", "lib/sasl-4.2", "lib/dep-1", "releases/0.1.0", "releases/0.2.0"].map(str::to_owned).into();
-        let mut node = Snapshot { releases: vec![release("0.1.0", "permanent", &["urf-0.1.0", "sasl-4.2"])], ..Snapshot::default() };
+        let entries: BTreeSet<String> = [
+            "lib/urf-0.1.0",
+            "lib/urf-0.2.0",
+            "lib/sasl-4.2",
+            "lib/dep-1",
+            "releases/0.1.0",
+            "releases/0.2.0",
+        ]
+        .map(str::to_owned)
+        .into();
+        let mut node = Snapshot {
+            releases: vec![release("0.1.0", "permanent", &["urf-0.1.0", "sasl-4.2"])],
+            ..Snapshot::default()
+        };
         assert_eq!(leftovers(&node, &entries, &candidate), ["lib/dep-1", "lib/urf-0.2.0", "releases/0.2.0"]);
         node.applications.insert("dep".into(), "1".into());
         assert_eq!(leftovers(&node, &entries, &candidate), ["lib/urf-0.2.0", "releases/0.2.0"]);

@@ -11,11 +11,11 @@ use crate::release::version;
 
 use super::apply::{Apply, Package};
 use super::error::{Error, Outcome};
+use super::lock;
 use super::packages::{self, Built, Source};
 use super::settings::Settings;
 use super::steps::{Step, Steps};
 use super::target::{PATIENCE, Survey, Target};
-use super::lock;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -170,13 +170,23 @@ fn believe(old: &str, version: &str) -> Decision {
 
 /// Versions that aren't numbers (a commit, say) have no order worth refusing for.
 fn order(a: &str, b: &str) -> Option<Ordering> {
-    let numeric = |version: &str| version.split('.').count() > 1 && version.split('.').take(2).all(|part| part.starts_with(|c: char| c.is_ascii_digit()));
+    let numeric = |version: &str| {
+        version.split('.').count() > 1
+            && version.split('.').take(2).all(|part| part.starts_with(|c: char| c.is_ascii_digit()))
+    };
     (numeric(a) && numeric(b)).then(|| version::compare(a, b))
 }
 
-async fn ask(settings: &Settings, directory: &str, name: &str, steps: &mut Steps) -> Result<(Target, Survey), Error> {
+async fn ask(
+    settings: &Settings,
+    directory: &str,
+    name: &str,
+    steps: &mut Steps,
+) -> Result<(Target, Survey), Error> {
     let destination = &settings.destination;
-    let target = steps.take(format!("connect to {destination}"), Target::connect(destination, directory, name)).await?;
+    let target = steps
+        .take(format!("connect to {destination}"), Target::connect(destination, directory, name))
+        .await?;
     let survey = steps.take(format!("query {directory}"), target.survey(PATIENCE)).await?;
     Ok((target, survey))
 }
@@ -197,7 +207,9 @@ async fn carry_out(
         }
         Strategy::Refuse => return Err(refusal(decision)),
         Strategy::Commit => Built::committed(source),
-        Strategy::Fresh => steps.take(format!("build {} {}", source.name(), source.version()), source.fresh()).await?,
+        Strategy::Fresh => {
+            steps.take(format!("build {} {}", source.name(), source.version()), source.fresh()).await?
+        }
         Strategy::Hot { from } => {
             let name = format!("build {} {} and its upgrade from {from}", source.name(), source.version());
             steps.take(name, source.upgrade(from, node)).await?
@@ -208,7 +220,9 @@ async fn carry_out(
         steps.note(&format!("warning: {warning}"));
     }
     if let (Strategy::Hot { .. }, Some(node)) = (&decision.strategy, node) {
-        steps.take("check the upgrade against the running node", async { check(node, &built.candidate) }).await?;
+        steps
+            .take("check the upgrade against the running node", async { check(node, &built.candidate) })
+            .await?;
     }
     if request.plan {
         return Ok(());
@@ -217,7 +231,12 @@ async fn carry_out(
         Some((target, _)) => target,
         None => {
             let destination = &request.settings.destination;
-            steps.take(format!("connect to {destination}"), Target::connect(destination, &report.directory, source.name())).await?
+            steps
+                .take(
+                    format!("connect to {destination}"),
+                    Target::connect(destination, &report.directory, source.name()),
+                )
+                .await?
         }
     };
     lock::take(&target, source.version()).await?;
@@ -239,7 +258,9 @@ async fn carry_out(
 /// Ctrl-C, or the end of the job that runs us: the lock has to be given back.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -249,7 +270,12 @@ async fn interrupted() {
 }
 
 /// What is done under the lock. The target is asked again: somebody may have been faster.
-async fn apply(target: &mut Target, strategy: &Strategy, built: &Built, steps: &mut Steps) -> Result<Survey, Error> {
+async fn apply(
+    target: &mut Target,
+    strategy: &Strategy,
+    built: &Built,
+    steps: &mut Steps,
+) -> Result<Survey, Error> {
     let before = steps.take("query again, under the lock", target.survey(PATIENCE)).await?;
     needs_tools(&before, target, strategy)?;
     let Built { candidate, package, .. } = built;
@@ -294,18 +320,28 @@ fn needs_tools(survey: &Survey, target: &Target, strategy: &Strategy) -> Result<
         missing.push("`setsid`");
     }
     if *strategy == Strategy::Fresh {
-        missing.extend(["tar", "gzip"].into_iter().filter(|tool| !has(tool)).map(|tool| if tool == "tar" { "`tar`" } else { "`gzip`" }));
+        missing.extend(
+            ["tar", "gzip"]
+                .into_iter()
+                .filter(|tool| !has(tool))
+                .map(|tool| if tool == "tar" { "`tar`" } else { "`gzip`" }),
+        );
     }
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Error::refused(format!("`{}` lacks {}", target.destination(), missing.join(", "))).help("install coreutils, util-linux, tar and gzip there"))
+    Err(Error::refused(format!("`{}` lacks {}", target.destination(), missing.join(", ")))
+        .help("install coreutils, util-linux, tar and gzip there"))
 }
 
 impl Built {
     /// Nothing is built or sent when the version runs already and only has to be made permanent.
     fn committed(source: &Source) -> Self {
-        let candidate = Candidate { name: source.name().to_owned(), version: source.version().to_owned(), ..Candidate::default() };
+        let candidate = Candidate {
+            name: source.name().to_owned(),
+            version: source.version().to_owned(),
+            ..Candidate::default()
+        };
         let package = Package { path: PathBuf::new(), sha256: String::new(), size: 0 };
         Self { candidate, package, warnings: Vec::new(), _directory: None }
     }

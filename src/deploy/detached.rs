@@ -49,7 +49,12 @@ pub(crate) struct Finished {
 }
 
 /// Runs `bin/NAME COMMAND [ARGUMENT]` on the target, for at most `limit`; then it is ended.
-pub(crate) async fn run(target: &mut Target, command: &str, argument: &str, limit: Duration) -> Result<Finished, Error> {
+pub(crate) async fn run(
+    target: &mut Target,
+    command: &str,
+    argument: &str,
+    limit: Duration,
+) -> Result<Finished, Error> {
     start(target, command, argument).await?;
     let began = Instant::now();
     let finished = loop {
@@ -86,7 +91,8 @@ async fn poll(target: &mut Target) -> Result<String, Error> {
         match target.session().run(&target.script(POLL), LIMIT).await {
             Ok(output) => return Ok(output.stdout),
             Err(error) if began.elapsed() >= MENDING => {
-                return Err(error.and("the command goes on on the target, its outcome is unknown")
+                return Err(error
+                    .and("the command goes on on the target, its outcome is unknown")
                     .help("ask with `ci release status ENV` when the target can be reached again"));
             }
             Err(_) => {

@@ -36,8 +36,11 @@ impl Apply<'_> {
     /// Something runs there after all; the package does not arrive or unpack; the release does not start.
     pub async fn fresh(mut self, before: &Survey) -> Result<Survey, Error> {
         if !matches!(before.installed, Installed::Absent | Installed::Stopped { .. }) {
-            return Err(Error::refused(format!("expected that nothing runs, but {}", state_in_words(&before.installed)))
-                .help("deploy again without `OLD_VSN`, so that the target is asked first"));
+            return Err(Error::refused(format!(
+                "expected that nothing runs, but {}",
+                state_in_words(&before.installed)
+            ))
+            .help("deploy again without `OLD_VSN`, so that the target is asked first"));
         }
         self.upload(&before.evidence).await?;
         let unpack = self.target.script(UNPACK).set("V", &self.candidate.version);
@@ -47,15 +50,23 @@ impl Apply<'_> {
         if survey.installed.running() == Some(self.candidate.version.as_str()) {
             return Ok(survey);
         }
-        Err(Error::failed(format!("`{}` was installed and started, but {}", self.candidate.version, state_in_words(&survey.installed)))
-            .help("look at the target with `ci release status`"))
+        Err(Error::failed(format!(
+            "`{}` was installed and started, but {}",
+            self.candidate.version,
+            state_in_words(&survey.installed)
+        ))
+        .help("look at the target with `ci release status`"))
     }
 
     async fn started(&mut self) -> Result<Survey, Error> {
         let began = std::time::Instant::now();
         let result = self.start().await;
         let took = began.elapsed();
-        self.steps.record(format!("start `{}`, until it answers", self.candidate.version), took, result.is_ok());
+        self.steps.record(
+            format!("start `{}`, until it answers", self.candidate.version),
+            took,
+            result.is_ok(),
+        );
         result
     }
 }

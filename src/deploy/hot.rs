@@ -26,12 +26,17 @@ impl Apply<'_> {
         let node = match &before.evidence.snapshot {
             Some(node) if before.installed.running() == Some(from) => node.clone(),
             _ => {
-                return Err(Error::refused(format!("expected `{from}` to run, but {}", state_in_words(&before.installed)))
-                    .help("deploy again without `OLD_VSN`, so that the target is asked first"));
+                return Err(Error::refused(format!(
+                    "expected `{from}` to run, but {}",
+                    state_in_words(&before.installed)
+                ))
+                .help("deploy again without `OLD_VSN`, so that the target is asked first"));
             }
         };
         self.clean(before).await?;
-        self.upload(&before.evidence).await.map_err(|error| error.and(&format!("`{from}` still serves, untouched")))?;
+        self.upload(&before.evidence)
+            .await
+            .map_err(|error| error.and(&format!("`{from}` still serves, untouched")))?;
         let finished = self.upgrade().await?;
         let after = match finished.code {
             Some(0) => self.target.survey(PATIENCE).await?,
@@ -46,13 +51,20 @@ impl Apply<'_> {
     /// The node did not make it permanent.
     pub async fn commit(mut self, before: &Survey) -> Result<Survey, Error> {
         let Some(node) = before.evidence.snapshot.clone() else {
-            return Err(Error::refused(format!("the target changed since it was asked; {}", state_in_words(&before.installed))));
+            return Err(Error::refused(format!(
+                "the target changed since it was asked; {}",
+                state_in_words(&before.installed)
+            )));
         };
         let finished = self.upgrade().await?;
         let after = self.target.survey(PATIENCE).await?;
         if finished.code != Some(0) {
-            return Err(Error::failed(format!("making `{}` permanent failed: {}", self.candidate.version, gist(&finished)))
-                .and(&state_in_words(&after.installed)));
+            return Err(Error::failed(format!(
+                "making `{}` permanent failed: {}",
+                self.candidate.version,
+                gist(&finished)
+            ))
+            .and(&state_in_words(&after.installed)));
         }
         self.finish(&node, after).await
     }
@@ -76,7 +88,12 @@ impl Apply<'_> {
 
     /// Finds out what an upgrade that failed has left, and mends what can be mended. `Ok` when the candidate
     /// runs all the same.
-    async fn after_failure(&mut self, finished: &Finished, from: &str, node: &Snapshot) -> Result<Survey, Error> {
+    async fn after_failure(
+        &mut self,
+        finished: &Finished,
+        from: &str,
+        node: &Snapshot,
+    ) -> Result<Survey, Error> {
         let version = self.candidate.version.clone();
         let what = format!("`{version}` was not installed: {} ({})", meaning(finished.code), gist(finished));
         let Self { target, steps, .. } = self;
@@ -92,7 +109,8 @@ impl Apply<'_> {
                 self.clean(&survey).await?;
                 let boot = survey.evidence.snapshot.as_ref().map(|snapshot| &snapshot.boot);
                 if boot == Some(&node.boot) {
-                    return Err(Error::failed(format!("{what}; `{from}` still serves, untouched")).help(advice(finished, from)));
+                    return Err(Error::failed(format!("{what}; `{from}` still serves, untouched"))
+                        .help(advice(finished, from)));
                 }
                 Err(Error::restarted(format!(
                     "{what}; the failure came after the point of no return, so the node restarted: `{from}` serves again, the state of its processes is lost"
@@ -102,7 +120,10 @@ impl Apply<'_> {
             Installed::Stopped { .. } => {
                 let started = self.start().await;
                 let then = match &started {
-                    Ok(survey) => format!("the node had ended and was started again: {}; the state of its processes is lost", state_in_words(&survey.installed)),
+                    Ok(survey) => format!(
+                        "the node had ended and was started again: {}; the state of its processes is lost",
+                        state_in_words(&survey.installed)
+                    ),
                     Err(error) => format!("the node has ended, and starting it again failed too: {error}"),
                 };
                 Err(Error::restarted(format!("{what}; {then}")).help(advice(finished, from)))
@@ -115,7 +136,11 @@ impl Apply<'_> {
     async fn finish(&mut self, node: &Snapshot, after: Survey) -> Result<Survey, Error> {
         let Self { target, candidate, steps, .. } = self;
         let tidy = target.script(TIDY).set("V", &candidate.version);
-        steps.take(format!("verify that `{}` runs", candidate.version), async { verify(node, &after, candidate) }).await?;
+        steps
+            .take(format!("verify that `{}` runs", candidate.version), async {
+                verify(node, &after, candidate)
+            })
+            .await?;
         target.demand(&tidy, "removing the package", LIMIT).await?;
         Ok(after)
     }
@@ -124,8 +149,11 @@ impl Apply<'_> {
 /// The version is permanent, the node has not restarted, and the loaded code is the package's.
 fn verify(node: &Snapshot, after: &Survey, candidate: &Candidate) -> Result<(), Error> {
     let version = &candidate.version;
-    let wrong = |what: String| Error::restarted(format!("the upgrade to `{version}` ended without an error, but {what}"));
-    let look = "look at the target with `ci release status`, then restart the release there if that is acceptable";
+    let wrong = |what: String| {
+        Error::restarted(format!("the upgrade to `{version}` ended without an error, but {what}"))
+    };
+    let look =
+        "look at the target with `ci release status`, then restart the release there if that is acceptable";
     let Some(snapshot) = after.evidence.snapshot.as_ref() else {
         return Err(wrong(after.installed.to_string()).help(look));
     };
@@ -133,7 +161,8 @@ fn verify(node: &Snapshot, after: &Survey, candidate: &Candidate) -> Result<(), 
         return Err(wrong(format!("afterwards: {}", after.installed)).help(look));
     }
     if snapshot.boot != node.boot {
-        return Err(wrong("the node restarted on the way: the state of its processes is lost".to_owned()).help("see log/ on the target for the reason"));
+        return Err(wrong("the node restarted on the way: the state of its processes is lost".to_owned())
+            .help("see log/ on the target for the reason"));
     }
     let stale = stale_modules(snapshot, candidate);
     if !stale.is_empty() {
@@ -156,12 +185,12 @@ fn meaning(code: Option<i32>) -> &'static str {
     }
 }
 
-/// The telling lines of the script's output.
+/// What the script said from the first telling line on: the term that follows spans lines.
 fn gist(finished: &Finished) -> String {
     let telling = ["ERROR", "failed", "exception", "not running", "unable"];
-    let lines: Vec<&str> = finished.output.lines().filter(|line| telling.iter().any(|word| line.contains(word))).collect();
-    let text = if lines.is_empty() { finished.output.clone() } else { lines.join("\n") };
-    let said: String = super::ssh::last_lines(&text, 2).chars().take(500).collect();
+    let lines: Vec<&str> = finished.output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let first = lines.iter().position(|line| telling.iter().any(|word| line.contains(word))).unwrap_or(0);
+    let said: String = lines[first..].join(" ").chars().take(500).collect();
     match finished.code {
         Some(code) => format!("exit code {code}: {said}"),
         None => said,
@@ -177,7 +206,8 @@ fn advice(finished: &Finished, from: &str) -> String {
     } else if said.contains("old processes") {
         "a process still runs the code before last; deploy again when it has ended".to_owned()
     } else {
-        "mend what is named, then deploy again; nothing of the failed attempt was left on the target".to_owned()
+        "mend what is named, then deploy again; nothing of the failed attempt was left on the target"
+            .to_owned()
     }
 }
 
@@ -188,9 +218,12 @@ mod tests {
     #[test]
     fn the_telling_line_is_found_in_the_noise() {
         let output = "Release 0.2.0 not found, attempting to unpack releases/urf-0.2.0.tar.gz\nUnpacked successfully: \"0.2.0\"\n\
-            ERROR: release_handler:install_release failed: {code_change_failed,<9200.275.0>,urf_store}\n";
+            ERROR: release_handler:install_release failed: {code_change_failed,<9200.275.0>,\n   urf_store}\n";
         let finished = Finished { code: Some(4), output: output.into() };
-        assert_eq!(gist(&finished), "exit code 4: ERROR: release_handler:install_release failed: {code_change_failed,<9200.275.0>,urf_store}");
+        assert_eq!(
+            gist(&finished),
+            "exit code 4: ERROR: release_handler:install_release failed: {code_change_failed,<9200.275.0>, urf_store}"
+        );
         assert!(advice(&finished, "0.1.0").contains("code_change/3"));
     }
 }

@@ -44,11 +44,22 @@ pub(crate) async fn take(target: &Target, version: &str) -> Result<(), Error> {
             let mut lines = output.stdout.lines();
             let holder = lines.next().filter(|line| *line != "stale").unwrap_or("somebody");
             let age = if output.stdout.contains("\nstale") { ", which is more than an hour ago" } else { "" };
-            Err(Error::refused(format!("`{directory}` on `{}` is locked by {holder}{age}", target.destination()))
-                .help(format!("wait for that deployment; if it is dead, `rm -r {directory}/.ci-lock` on the target")))
+            Err(Error::refused(format!(
+                "`{directory}` on `{}` is locked by {holder}{age}",
+                target.destination()
+            ))
+            .help(format!(
+                "wait for that deployment; if it is dead, `rm -r {directory}/.ci-lock` on the target"
+            )))
         }
-        _ => Err(Error::refused(format!("cannot write `{directory}` on `{}`: {}", target.destination(), output.tail()))
-            .help(format!("on the target, as an administrator: `mkdir -p {directory}` and `chown` it to the deploying user"))),
+        _ => Err(Error::refused(format!(
+            "cannot write `{directory}` on `{}`: {}",
+            target.destination(),
+            output.tail()
+        ))
+        .help(format!(
+            "on the target, as an administrator: `mkdir -p {directory}` and `chown` it to the deploying user"
+        ))),
     }
 }
 
@@ -58,7 +69,8 @@ pub(crate) async fn release(target: &Target) -> Result<(), Error> {
 }
 
 fn whoami() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".to_owned());
+    let user =
+        std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".to_owned());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{user}@{host}")
 }

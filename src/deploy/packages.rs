@@ -55,7 +55,12 @@ impl Source {
     pub(crate) async fn fresh(&self) -> Result<Built, Error> {
         let built = build::fresh(&self.project, &log).await.map_err(explain)?;
         let read = package::Package::read(&built.path).map_err(explain)?;
-        Ok(Built { candidate: candidate(&read, ""), package: whole(&read), warnings: Vec::new(), _directory: None })
+        Ok(Built {
+            candidate: candidate(&read, ""),
+            package: whole(&read),
+            warnings: Vec::new(),
+            _directory: None,
+        })
     }
 
     /// Builds an upgrade from `from`, and leaves out of its package what the target has: what `node` says, or
@@ -79,7 +84,11 @@ impl Source {
         let left_out = thin.left_out.iter().filter_map(|part| part.strip_prefix("lib/"));
         candidate.left_out = left_out.map(str::to_owned).collect();
         let package = Package { path, sha256: thin.sha256, size: thin.size };
-        let warnings = built.warnings.iter().map(ToString::to_string).collect();
+        let warnings = built
+            .warnings
+            .iter()
+            .map(|finding| format!("{} ({}); {}", finding.text, finding.code, finding.remedy))
+            .collect();
         Ok(Built { candidate, package, warnings, _directory: Some(directory) })
     }
 }
@@ -122,8 +131,13 @@ fn loaded(read: &package::Package, from: &str) -> BTreeSet<String> {
 fn libraries(node: &Snapshot) -> Option<TargetLibraries> {
     let running = |release: &&InstalledRelease| Some(release.version.as_str()) == node.running();
     let release = node.releases.iter().find(running)?;
-    let split = |library: &String| library.rsplit_once('-').map(|(name, version)| (name.to_owned(), version.to_owned()));
-    Some(TargetLibraries { erts: node.erts.clone(), apps: release.libraries.iter().filter_map(split).collect() })
+    let split = |library: &String| {
+        library.rsplit_once('-').map(|(name, version)| (name.to_owned(), version.to_owned()))
+    };
+    Some(TargetLibraries {
+        erts: node.erts.clone(),
+        apps: release.libraries.iter().filter_map(split).collect(),
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {

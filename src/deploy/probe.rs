@@ -67,7 +67,8 @@ fn process(value: &str) -> Option<Process> {
 
 /// The permanent version in the text of a `RELEASES` file.
 fn permanent(releases: &str) -> Option<String> {
-    let entry = r#"\{\s*release\s*,\s*"[^"]*"\s*,\s*"([^"]*)"\s*,\s*"[^"]*"\s*,\s*\[[^\]]*\]\s*,\s*permanent\s*\}"#;
+    let entry =
+        r#"\{\s*release\s*,\s*"[^"]*"\s*,\s*"([^"]*)"\s*,\s*"[^"]*"\s*,\s*\[[^\]]*\]\s*,\s*permanent\s*\}"#;
     let pattern = regex::Regex::new(entry).expect("the pattern is constant");
     pattern.captures(releases).map(|found| found[1].to_owned())
 }
@@ -146,9 +147,14 @@ mod tests {
         let bytes = zlib.finish().unwrap();
         let mut encoded = String::new();
         for chunk in bytes.chunks(3) {
-            let word = chunk.iter().fold(0usize, |word, byte| word << 8 | *byte as usize) << (8 * (3 - chunk.len()));
+            let word =
+                chunk.iter().fold(0usize, |word, byte| word << 8 | *byte as usize) << (8 * (3 - chunk.len()));
             for place in 0..4 {
-                encoded.push(if place <= chunk.len() { ALPHABET[word >> (18 - 6 * place) & 63] as char } else { '=' });
+                encoded.push(if place <= chunk.len() {
+                    ALPHABET[word >> (18 - 6 * place) & 63] as char
+                } else {
+                    '='
+                });
             }
         }
         encoded
@@ -161,7 +167,11 @@ mod tests {
     fn a_snapshot_is_read_quoted_or_as_numbers() {
         let encoded = encode(NODE);
         let numbers: Vec<String> = encoded.bytes().map(|byte| byte.to_string()).collect();
-        for answer in [format!("\"{encoded}\"\n"), format!("[{}]", numbers.join(", ")), format!("{{ok, \"{encoded}\"}}")] {
+        for answer in [
+            format!("\"{encoded}\"\n"),
+            format!("[{}]", numbers.join(", ")),
+            format!("{{ok, \"{encoded}\"}}"),
+        ] {
             let snapshot = snapshot(&answer).unwrap();
             assert_eq!(snapshot.pid, 7);
             assert_eq!(snapshot.running(), Some("0.2.0"));

@@ -30,8 +30,10 @@ impl Settings {
             return Err(Error::refused(format!("no target for the environment `{environment}`"))
                 .help(format!("set `SSH_USER_HOST` or `{prefix}_SSH_USER_HOST` to `user@host`, a host of your ssh configuration, or `ssh://user@host:port`")));
         };
-        if destination.starts_with('-') || destination.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(Error::refused("`SSH_USER_HOST` is not a host").help("use `user@host`, a host of your ssh configuration, or `ssh://user@host:port`"));
+        if destination.starts_with('-') || destination.contains(|c: char| c.is_whitespace() || c.is_control())
+        {
+            return Err(Error::refused("`SSH_USER_HOST` is not a host")
+                .help("use `user@host`, a host of your ssh configuration, or `ssh://user@host:port`"));
         }
         let directory = get("TARGET_DIR").map(|directory| check_directory(&directory)).transpose()?;
         Ok(Self {
@@ -50,15 +52,21 @@ impl Settings {
 }
 
 fn prefix(environment: &str) -> String {
-    environment.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+    environment
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+        .collect()
 }
 
 fn check_directory(directory: &str) -> Result<String, Error> {
     let trimmed = directory.trim_end_matches('/');
     let odd = trimmed.contains(char::is_control) || trimmed.split('/').any(|part| part == "..");
     if !trimmed.starts_with('/') || odd {
-        return Err(Error::refused(format!("`TARGET_DIR` is `{}`, which is not an absolute path below `/`", directory.escape_debug()))
-            .help("give the release a directory of its own, as `/data/urf`"));
+        return Err(Error::refused(format!(
+            "`TARGET_DIR` is `{}`, which is not an absolute path below `/`",
+            directory.escape_debug()
+        ))
+        .help("give the release a directory of its own, as `/data/urf`"));
     }
     Ok(trimmed.to_owned())
 }
@@ -68,12 +76,20 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<Settings, Error> {
-        Settings::read("dev", |name| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
+        Settings::read("dev", |name| {
+            variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+        })
     }
 
     #[test]
     fn the_environments_own_variable_wins() {
-        let settings = read(&[("SSH_USER_HOST", "a@b"), ("DEV_SSH_USER_HOST", "c@d"), ("DEV_OLD_VSN", ""), ("OLD_VSN", "1.0")]).unwrap();
+        let settings = read(&[
+            ("SSH_USER_HOST", "a@b"),
+            ("DEV_SSH_USER_HOST", "c@d"),
+            ("DEV_OLD_VSN", ""),
+            ("OLD_VSN", "1.0"),
+        ])
+        .unwrap();
         assert_eq!(settings.destination, "c@d");
         assert_eq!(settings.profile, "default");
         assert_eq!(settings.old_version.as_deref(), Some("1.0"));
@@ -82,7 +98,14 @@ mod tests {
 
     #[test]
     fn the_target_directory_is_an_absolute_path_below_the_root() {
-        for (value, expected) in [("/srv/urf/", Some("/srv/urf")), ("/", None), ("urf", None), ("~/urf", None), ("/a/../..", None), ("/a\nb", None)] {
+        for (value, expected) in [
+            ("/srv/urf/", Some("/srv/urf")),
+            ("/", None),
+            ("urf", None),
+            ("~/urf", None),
+            ("/a/../..", None),
+            ("/a\nb", None),
+        ] {
             let settings = read(&[("SSH_USER_HOST", "h"), ("TARGET_DIR", value)]);
             assert_eq!(settings.ok().map(|s| s.target_directory("urf")).as_deref(), expected, "{value:?}");
         }

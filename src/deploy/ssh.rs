@@ -107,21 +107,31 @@ impl Session {
         let _ = self.master.close().await;
     }
 
-    async fn bounded<T>(&self, limit: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let late = || Error::failed(format!("`{}` gave no answer within {} s", self.destination, limit.as_secs()));
+    async fn bounded<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let late =
+            || Error::failed(format!("`{}` gave no answer within {} s", self.destination, limit.as_secs()));
         tokio::time::timeout(limit, work).await.map_err(|_| late())?
     }
 
     fn finish(&self, output: Result<std::process::Output, openssh::Error>) -> Result<Output, Error> {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         match output {
-            Ok(output) => Ok(Output { code: ExitStatus::code(&output.status), stdout: text(output.stdout), stderr: text(output.stderr) }),
+            Ok(output) => Ok(Output {
+                code: ExitStatus::code(&output.status),
+                stdout: text(output.stdout),
+                stderr: text(output.stderr),
+            }),
             Err(error) => Err(self.broken(&error)),
         }
     }
 
     fn broken(&self, error: &openssh::Error) -> Error {
-        let reason = std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+        let reason = std::error::Error::source(error)
+            .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
         Error::failed(format!("the ssh connection to `{}` broke: {reason}", self.destination))
     }
 }
@@ -149,7 +159,8 @@ async fn effective_configuration(builder: &SessionBuilder, destination: &str) ->
     })?;
     if !output.status.success() {
         let said = last_lines(&String::from_utf8_lossy(&output.stderr), 2);
-        return Err(Error::failed(format!("`ssh` refuses the target `{destination}`: {said}")).help("mend `SSH_USER_HOST` or the ssh configuration"));
+        return Err(Error::failed(format!("`ssh` refuses the target `{destination}`: {said}"))
+            .help("mend `SSH_USER_HOST` or the ssh configuration"));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -171,17 +182,27 @@ fn explain(destination: &str, error: &openssh::Error) -> Error {
     let detail = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     let detail = detail.replace('\r', "");
     let (what, help) = if detail.contains("Host key verification failed") || detail.contains("host key") {
-        ("its host key is unknown or has changed", "compare the key's fingerprint with the host's own, then add it to ~/.ssh/known_hosts (`ssh-keyscan`), or set `StrictHostKeyChecking accept-new` for it in ~/.ssh/config")
+        (
+            "its host key is unknown or has changed",
+            "compare the key's fingerprint with the host's own, then add it to ~/.ssh/known_hosts (`ssh-keyscan`), or set `StrictHostKeyChecking accept-new` for it in ~/.ssh/config",
+        )
     } else if detail.contains("Permission denied") || detail.contains("Too many authentication failures") {
-        ("it accepts none of our keys", "check the user name, that the agent holds the key (`ssh-add -l`), and that its public half is in the target's ~/.ssh/authorized_keys")
+        (
+            "it accepts none of our keys",
+            "check the user name, that the agent holds the key (`ssh-add -l`), and that its public half is in the target's ~/.ssh/authorized_keys",
+        )
     } else if detail.contains("Could not resolve") {
         ("its name is unknown", "check the host in `SSH_USER_HOST` and the `Host` entries in ~/.ssh/config")
     } else if ["refused", "timed out", "unreachable", "No route"].iter().any(|word| detail.contains(word)) {
-        ("it can't be reached", "check that the host is up, that sshd listens on that port, and the way there (VPN, ProxyJump, firewall)")
+        (
+            "it can't be reached",
+            "check that the host is up, that sshd listens on that port, and the way there (VPN, ProxyJump, firewall)",
+        )
     } else {
         ("no connection", "try `ssh` to it by hand with `-v`")
     };
-    Error::failed(format!("cannot connect to `{destination}`: {what} ({})", last_lines(&detail, 2))).help(help)
+    Error::failed(format!("cannot connect to `{destination}`: {what} ({})", last_lines(&detail, 2)))
+        .help(help)
 }
 
 #[cfg(test)]
@@ -208,7 +229,9 @@ mod tests {
 
     #[test]
     fn the_users_own_host_key_policy_is_kept() {
-        let policy = |value: &str| format!("{:?}", known_hosts(&format!("user a\nstricthostkeychecking {value}\nport 22\n")));
+        let policy = |value: &str| {
+            format!("{:?}", known_hosts(&format!("user a\nstricthostkeychecking {value}\nport 22\n")))
+        };
         assert_eq!(policy("false"), "Accept");
         assert_eq!(policy("accept-new"), "Add");
         assert_eq!(policy("ask"), "Strict");

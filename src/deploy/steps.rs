@@ -39,7 +39,11 @@ impl Steps {
     }
 
     /// Takes a step.
-    pub async fn take<T>(&mut self, name: impl Into<String>, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    pub async fn take<T>(
+        &mut self,
+        name: impl Into<String>,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         let began = Instant::now();
         let result = work.await;
         self.record(name.into(), began.elapsed(), result.is_ok());

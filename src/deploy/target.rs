@@ -83,7 +83,12 @@ impl Target {
     }
 
     /// Runs a script and demands that it succeeds; `doing` is for the error.
-    pub(crate) async fn demand(&self, script: &Script, doing: &str, limit: Duration) -> Result<Output, Error> {
+    pub(crate) async fn demand(
+        &self,
+        script: &Script,
+        doing: &str,
+        limit: Duration,
+    ) -> Result<Output, Error> {
         let output = self.session.run(script, limit).await?;
         if output.code == Some(0) {
             return Ok(output);
@@ -95,8 +100,12 @@ impl Target {
     pub(crate) async fn query(&self) -> Result<Survey, Error> {
         let output = self.session.run(&probe::script(&self.directory, &self.name), QUERY_LIMIT).await?;
         let Some(evidence) = probe::read(&output.stdout, &self.directory) else {
-            return Err(Error::failed(format!("the query did not run to its end on `{}`: {}", self.destination, output.tail()))
-                .help("the target needs a POSIX shell, awk, sed, grep, tr and /proc; try `ssh` to it by hand"));
+            return Err(Error::failed(format!(
+                "the query did not run to its end on `{}`: {}",
+                self.destination,
+                output.tail()
+            ))
+            .help("the target needs a POSIX shell, awk, sed, grep, tr and /proc; try `ssh` to it by hand"));
         };
         let installed = Installed::judge(&evidence);
         Ok(Survey { evidence, installed })
@@ -124,7 +133,8 @@ impl Target {
         loop {
             tokio::time::sleep(BETWEEN_QUERIES).await;
             let next = self.survey(patience.saturating_sub(began.elapsed())).await?;
-            let boot = |survey: &Survey| survey.evidence.snapshot.as_ref().map(|snapshot| snapshot.boot.clone());
+            let boot =
+                |survey: &Survey| survey.evidence.snapshot.as_ref().map(|snapshot| snapshot.boot.clone());
             let same = boot(&last) == boot(&next) && last.installed == next.installed;
             if same || began.elapsed() >= patience {
                 return Ok(next);

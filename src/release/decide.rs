@@ -63,24 +63,36 @@ impl std::fmt::Display for Decision {
 
 /// Chooses the strategy for putting `version` on a target with this verdict. `order` compares release
 /// versions; `None` means that they can't be compared, which is no reason to refuse.
-pub fn decide(installed: &Installed, version: &str, order: impl Fn(&str, &str) -> Option<Ordering>) -> Decision {
+pub fn decide(
+    installed: &Installed,
+    version: &str,
+    order: impl Fn(&str, &str) -> Option<Ordering>,
+) -> Decision {
     match installed {
         Installed::Absent => Decision::new(Strategy::Fresh, "nothing is installed there"),
         Installed::Stopped { version: Some(old) } => {
             Decision::new(Strategy::Fresh, format!("`{old}` is installed and no process of it runs"))
         }
-        Installed::Stopped { version: None } => Decision::new(Strategy::Fresh, "it is installed and no process of it runs"),
+        Installed::Stopped { version: None } => {
+            Decision::new(Strategy::Fresh, "it is installed and no process of it runs")
+        }
         Installed::Running { version: old } if old == version => {
             Decision::new(Strategy::Nothing, format!("`{version}` runs there already and is permanent"))
         }
         Installed::Running { version: old } => upgrade(old, version, order),
         Installed::Current { version: current, permanent } if current == version => Decision::new(
             Strategy::Commit,
-            format!("`{version}` runs there already, but a restart would boot `{permanent}`: it only has to be made permanent"),
+            format!(
+                "`{version}` runs there already, but a restart would boot `{permanent}`: it only has to be made permanent"
+            ),
         ),
         Installed::Current { version: current, permanent } => Decision::refuse(
-            vec![format!("`{current}` runs there and was never made permanent (a restart boots `{permanent}`)")],
-            format!("on the target, keep it with `bin/NAME upgrade {current}` or go back with `bin/NAME upgrade {permanent}`, then deploy again"),
+            vec![format!(
+                "`{current}` runs there and was never made permanent (a restart boots `{permanent}`)"
+            )],
+            format!(
+                "on the target, keep it with `bin/NAME upgrade {current}` or go back with `bin/NAME upgrade {permanent}`, then deploy again"
+            ),
         ),
         Installed::Restarting => Decision::refuse(
             vec!["the node was starting or stopping for as long as it was watched".to_owned()],
@@ -106,7 +118,9 @@ fn upgrade(old: &str, version: &str, order: impl Fn(&str, &str) -> Option<Orderi
     if order(version, old) == Some(Ordering::Less) {
         return Decision::refuse(
             vec![format!("`{version}` is older than `{old}`, which runs there; going back is not built yet")],
-            format!("on the target: `bin/NAME downgrade {version}` (if it was upgraded from there), or deploy a newer version"),
+            format!(
+                "on the target: `bin/NAME downgrade {version}` (if it was upgraded from there), or deploy a newer version"
+            ),
         );
     }
     Decision::new(Strategy::Hot { from: old.to_owned() }, format!("`{old}` runs there"))
@@ -142,10 +156,14 @@ pub fn check_live(node: &Snapshot, candidate: &Candidate) -> Vec<String> {
     }
     let running = node.releases.iter().find(|release| Some(release.version.as_str()) == node.running());
     match running.map(|release| &release.libraries) {
-        Some(libraries) if !libraries.is_empty() => reasons.extend(candidate.left_out.difference(libraries).map(|library| {
-            format!("the package leaves out `{library}`, which the running release does not have")
-        })),
-        _ => reasons.push("the node's release lists no libraries (it was installed without releases/RELEASES)".to_owned()),
+        Some(libraries) if !libraries.is_empty() => {
+            reasons.extend(candidate.left_out.difference(libraries).map(|library| {
+                format!("the package leaves out `{library}`, which the running release does not have")
+            }))
+        }
+        _ => reasons.push(
+            "the node's release lists no libraries (it was installed without releases/RELEASES)".to_owned(),
+        ),
     }
     for (module, md5) in &candidate.modules {
         match node.modules.get(module) {
@@ -160,7 +178,8 @@ pub fn check_live(node: &Snapshot, candidate: &Candidate) -> Vec<String> {
 
 /// Modules whose loaded code is not the candidate's.
 pub fn stale_modules(node: &Snapshot, candidate: &Candidate) -> Vec<String> {
-    let stale = |(module, md5): &(&String, &String)| node.modules.get(*module).is_some_and(|loaded| loaded != *md5);
+    let stale =
+        |(module, md5): &(&String, &String)| node.modules.get(*module).is_some_and(|loaded| loaded != *md5);
     candidate.modules.iter().filter(stale).map(|(module, _)| module.clone()).collect()
 }
 

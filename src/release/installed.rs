@@ -112,12 +112,16 @@ pub struct Evidence {
 impl Evidence {
     /// Virtual machines that run this release. Those of its own tools (`versions`, `remote_console`) don't count.
     pub fn nodes(&self) -> Vec<&Process> {
-        let roots: Vec<&str> = [Some(self.directory.as_str()), self.root.as_deref()].into_iter().flatten().collect();
-        let below = |path: &str, part: &str| roots.iter().any(|root| path.starts_with(&format!("{root}/{part}")));
+        let roots: Vec<&str> =
+            [Some(self.directory.as_str()), self.root.as_deref()].into_iter().flatten().collect();
+        let below =
+            |path: &str, part: &str| roots.iter().any(|root| path.starts_with(&format!("{root}/{part}")));
         self.processes
             .iter()
             .filter(|process| {
-                let ours = below(&process.exe, "erts-") || roots.contains(&process.root.as_str()) || below(&process.boot, "releases/");
+                let ours = below(&process.exe, "erts-")
+                    || roots.contains(&process.root.as_str())
+                    || below(&process.boot, "releases/");
                 let boot = process.boot.rsplit('/').next().unwrap_or_default();
                 ours && boot != "start_clean" && boot != "no_dot_erlang"
             })
@@ -223,7 +227,8 @@ fn judge_silent(evidence: &Evidence) -> Installed {
         let reason = "`/proc` on the target does not show every user's processes, so it can't be proved that the node does not run";
         return Installed::Unclear { reason: reason.to_owned() };
     }
-    let version = evidence.start.clone().or_else(|| evidence.permanent.clone()).or_else(|| evidence.script.clone());
+    let version =
+        evidence.start.clone().or_else(|| evidence.permanent.clone()).or_else(|| evidence.script.clone());
     Installed::Stopped { version }
 }
 
@@ -240,7 +245,10 @@ fn judge_running(evidence: &Evidence, snapshot: &Snapshot) -> Installed {
         ));
     }
     for process in nodes.iter().filter(|process| process.pid != snapshot.pid) {
-        problems.push(format!("process {} runs from the same directory and is not the node that answers", process.pid));
+        problems.push(format!(
+            "process {} runs from the same directory and is not the node that answers",
+            process.pid
+        ));
     }
     let Some(permanent) = snapshot.version("permanent") else {
         problems.push("the node knows no permanent release".to_owned());
@@ -294,7 +302,8 @@ mod tests {
     }
 
     fn answering() -> Evidence {
-        let release = InstalledRelease { version: "0.1.0".into(), status: "permanent".into(), ..Default::default() };
+        let release =
+            InstalledRelease { version: "0.1.0".into(), status: "permanent".into(), ..Default::default() };
         let snapshot = Snapshot {
             root: "/data/urf".into(),
             pid: 7,
@@ -321,36 +330,62 @@ mod tests {
         let cases: &[(&str, Change, &str)] = &[
             ("no process", |_| {}, "stopped"),
             ("a process", |e| e.processes.push(node(7, "/data/urf/releases/0.1.0/start")), "unreachable"),
-            ("a remote console", |e| e.processes.push(node(7, "/data/urf/releases/0.1.0/start_clean")), "stopped"),
+            (
+                "a remote console",
+                |e| e.processes.push(node(7, "/data/urf/releases/0.1.0/start_clean")),
+                "stopped",
+            ),
             ("its own escript", |e| e.processes.push(node(7, "no_dot_erlang")), "stopped"),
-            ("somebody else's node, executable hidden", |e| {
-                e.processes.push(Process { exe: String::new(), ..node(7, "/data/urf/releases/0.1.0/start") });
-            }, "unreachable"),
-            ("system erts, boot file of the release", |e| {
-                e.processes.push(Process {
-                    exe: "/usr/lib/erlang/erts-13/bin/beam.smp".into(),
-                    root: "/usr/lib/erlang".into(),
-                    ..node(7, "/data/urf/releases/0.1.0/start")
-                });
-            }, "unreachable"),
-            ("another release", |e| {
-                e.processes.push(Process {
-                    pid: 7,
-                    exe: "/data/urf2/erts-1/bin/beam.smp".into(),
-                    root: "/data/urf2".into(),
-                    boot: "/data/urf2/releases/1/start".into(),
-                });
-            }, "stopped"),
-            ("through a symbolic link", |e| {
-                e.root = Some("/srv/urf".into());
-                e.processes.push(Process { exe: "/srv/urf/erts-1/bin/beam.smp".into(), ..Process::default() });
-            }, "unreachable"),
+            (
+                "somebody else's node, executable hidden",
+                |e| {
+                    e.processes
+                        .push(Process { exe: String::new(), ..node(7, "/data/urf/releases/0.1.0/start") });
+                },
+                "unreachable",
+            ),
+            (
+                "system erts, boot file of the release",
+                |e| {
+                    e.processes.push(Process {
+                        exe: "/usr/lib/erlang/erts-13/bin/beam.smp".into(),
+                        root: "/usr/lib/erlang".into(),
+                        ..node(7, "/data/urf/releases/0.1.0/start")
+                    });
+                },
+                "unreachable",
+            ),
+            (
+                "another release",
+                |e| {
+                    e.processes.push(Process {
+                        pid: 7,
+                        exe: "/data/urf2/erts-1/bin/beam.smp".into(),
+                        root: "/data/urf2".into(),
+                        boot: "/data/urf2/releases/1/start".into(),
+                    });
+                },
+                "stopped",
+            ),
+            (
+                "through a symbolic link",
+                |e| {
+                    e.root = Some("/srv/urf".into());
+                    e.processes
+                        .push(Process { exe: "/srv/urf/erts-1/bin/beam.smp".into(), ..Process::default() });
+                },
+                "unreachable",
+            ),
             ("other users' processes hidden", |e| e.sees_all = false, "unclear"),
             ("nothing installed", |e| (e.script, e.start, e.permanent) = (None, None, None), "absent"),
-            ("files gone, process lives", |e| {
-                (e.script, e.start, e.permanent) = (None, None, None);
-                e.processes.push(node(7, "/data/urf/releases/0.1.0/start"));
-            }, "unreachable"),
+            (
+                "files gone, process lives",
+                |e| {
+                    (e.script, e.start, e.permanent) = (None, None, None);
+                    e.processes.push(node(7, "/data/urf/releases/0.1.0/start"));
+                },
+                "unreachable",
+            ),
         ];
         for (name, change, expected) in cases {
             let mut evidence = installed();
@@ -364,20 +399,36 @@ mod tests {
         let cases: &[(&str, Change, &str)] = &[
             ("all agree", |_| {}, "running"),
             ("stopping", |e| e.snapshot.as_mut().unwrap().init = "stopping".into(), "restarting"),
-            ("from elsewhere", |e| {
-                let snapshot = e.snapshot.as_mut().unwrap();
-                (snapshot.root, snapshot.pid) = ("/data/other".into(), 8);
-                e.processes.clear();
-            }, "inconsistent"),
-            ("a second node", |e| e.processes.push(node(9, "/data/urf/releases/0.1.0/start")), "inconsistent"),
+            (
+                "from elsewhere",
+                |e| {
+                    let snapshot = e.snapshot.as_mut().unwrap();
+                    (snapshot.root, snapshot.pid) = ("/data/other".into(), 8);
+                    e.processes.clear();
+                },
+                "inconsistent",
+            ),
+            (
+                "a second node",
+                |e| e.processes.push(node(9, "/data/urf/releases/0.1.0/start")),
+                "inconsistent",
+            ),
             ("old script", |e| e.script = Some("0.0.9".into()), "inconsistent"),
             ("script without a version", |e| e.script = Some(String::new()), "running"),
             ("old start_erl.data", |e| e.start = Some("0.0.9".into()), "inconsistent"),
             ("nothing permanent", |e| e.snapshot.as_mut().unwrap().releases.clear(), "inconsistent"),
-            ("installed, not permanent", |e| {
-                let release = InstalledRelease { version: "0.2.0".into(), status: "current".into(), ..Default::default() };
-                e.snapshot.as_mut().unwrap().releases.push(release);
-            }, "current"),
+            (
+                "installed, not permanent",
+                |e| {
+                    let release = InstalledRelease {
+                        version: "0.2.0".into(),
+                        status: "current".into(),
+                        ..Default::default()
+                    };
+                    e.snapshot.as_mut().unwrap().releases.push(release);
+                },
+                "current",
+            ),
         ];
         for (name, change, expected) in cases {
             let mut evidence = answering();

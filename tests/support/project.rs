@@ -31,7 +31,11 @@ impl Project {
     }
 
     pub(crate) fn git(&self, arguments: &[&str]) {
-        run(Command::new("git").arg("-C").arg(self.path()).args(["-c", "user.name=t", "-c", "user.email=t@localhost"]).args(arguments));
+        run(Command::new("git")
+            .arg("-C")
+            .arg(self.path())
+            .args(["-c", "user.name=t", "-c", "user.email=t@localhost"])
+            .args(arguments));
     }
 
     /// Replaces text in a file; it must be there.

@@ -59,7 +59,10 @@ impl Target {
         }
         fs::copy(path.join("user.pub"), path.join("authorized")).unwrap();
         // ssh takes its configuration from the password file's home directory, whatever HOME says
-        target.program("bin/ssh", &format!("#!/bin/sh\nexec {} -F {}/config \"$@\"\n", which("ssh"), path.display()));
+        target.program(
+            "bin/ssh",
+            &format!("#!/bin/sh\nexec {} -F {}/config \"$@\"\n", which("ssh"), path.display()),
+        );
         fs::write(path.join("config"), "").unwrap();
         let port = target.sshd("sshd", "");
         target.host("dev", port, "user");
@@ -71,8 +74,12 @@ impl Target {
     /// Another way in, on which `cat` damages what passes through it.
     pub(crate) fn with_a_damaging_line(&mut self) {
         // the dropped last byte of each copy stands for any damage: the digest must notice
-        self.program("shim/cat", "#!/bin/sh\n[ $# -eq 0 ] || exec /bin/cat \"$@\"\nhead -c 1000\nprintf X\ntail -c +2\n");
-        let port = self.sshd("damaging", &format!("PATH={}:/usr/local/bin:/usr/bin:/bin", self.path("shim").display()));
+        self.program(
+            "shim/cat",
+            "#!/bin/sh\n[ $# -eq 0 ] || exec /bin/cat \"$@\"\nhead -c 1000\nprintf X\ntail -c +2\n",
+        );
+        let port = self
+            .sshd("damaging", &format!("PATH={}:/usr/local/bin:/usr/bin:/bin", self.path("shim").display()));
         self.host("damaging-line", port, "user");
     }
 
@@ -93,7 +100,13 @@ impl Target {
         fs::write(&file, config).unwrap();
         let log = fs::File::create(path.join(format!("{name}.log"))).unwrap();
         let sshd = which("sshd");
-        let daemon = Command::new(sshd).args(["-D", "-e", "-f"]).arg(file).stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        let daemon = Command::new(sshd)
+            .args(["-D", "-e", "-f"])
+            .arg(file)
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         self.daemons.push(daemon);
         until("sshd listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         port
@@ -136,11 +149,18 @@ impl Target {
         for name in ["SSH_USER_HOST", "SERVER", "OLD_VSN", "RELUP_TAR"] {
             ci.env_remove(name);
         }
-        ci.env("PATH", path).env("NO_COLOR", "1").env("DEV_SSH_USER_HOST", "dev").env("TARGET_DIR", self.release());
+        ci.env("PATH", path)
+            .env("NO_COLOR", "1")
+            .env("DEV_SSH_USER_HOST", "dev")
+            .env("TARGET_DIR", self.release());
         ci.envs(variables.iter().copied());
         let output = ci.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Said { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 
     /// Runs the release's own script on the target.
@@ -173,7 +193,10 @@ impl Target {
     fn processes(&self) -> Vec<u32> {
         let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
         let all = fs::read_dir("/proc").unwrap().filter_map(Result::ok).filter_map(pid);
-        all.filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(self.home.path()))).collect()
+        all.filter(|pid| {
+            fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(self.home.path()))
+        })
+        .collect()
     }
 
     /// Whether a virtual machine of the release lives.

@@ -1,5 +1,7 @@
 //! The build side with a real rebar3 and a real OTP, on the application of `examples/urf` in three versions.
 
+#![allow(clippy::unwrap_used, reason = "the whole file is tests")]
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -109,9 +111,9 @@ async fn an_upgrade_is_derived_where_nothing_is_written_and_like_the_hand_writte
 fn thin_package_is_small_and_as_sound(built: &build::BuiltUpgrade) {
     let (old, new) = (Package::read(&built.old[0]).unwrap(), Package::read(&built.release.path).unwrap());
     assert!(old.has_erts() && new.has_erts());
-    let to = built.release.path.with_file_name("thin").join(built.release.path.file_name().unwrap());
-    fs::create_dir_all(to.parent().unwrap()).unwrap();
     let target = TargetLibraries { erts: old.rel.erts.clone(), apps: old.rel.apps.clone() };
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("urf-0.2.0.tar.gz");
     let written = thin::write(&new, &target, &to).unwrap();
     assert_eq!(written.left_out.len(), 4, "{:?}", written.left_out);
     assert!(written.size < 100_000, "{}", written.size);
@@ -119,6 +121,63 @@ fn thin_package_is_small_and_as_sound(built: &build::BuiltUpgrade) {
     assert_eq!(thin.document("relup"), new.document("relup"));
     assert_eq!(thin.releases, new.releases);
     assert_eq!(warning_codes(&check::upgrade(&old, &thin)), ["R016"]);
+
+    let node = Node::start(&built.old[0]);
+    assert_eq!(node.run(&["rpc", "urf_store", "incr"]), "1");
+    let pid = node.run(&["pid"]);
+    fs::copy(&to, node.dir.path().join("releases/urf-0.2.0.tar.gz")).unwrap();
+    assert!(node.run(&["upgrade", "0.2.0"]).ends_with("Made release permanent: \"0.2.0\""));
+    let info = node.run(&["eval", "urf_store:info()."]);
+    assert!(info.starts_with("{v2, {state, 1,") || info.starts_with("{v2,{state,1,"), "{info}");
+    let loaded = node.run(&["eval", "binary:decode_unsigned(urf_store:module_info(md5))."]);
+    // erl_call prints large integers in base 16
+    let packaged = u128::from_be_bytes(new.modules["urf"]["urf_store"].md5).to_string();
+    assert_eq!(text::parse_one(&format!("{loaded}.")).unwrap().to_string(), packaged);
+    node.run(&["downgrade", "0.1.0"]);
+    assert_eq!(node.run(&["eval", "urf_store:info().",]).replace(' ', ""), "{v1,{state,1}}");
+    assert_eq!(node.run(&["pid"]), pid, "the node never restarted");
+}
+
+/// A node that runs from an unpacked package, with an epmd of its own.
+struct Node {
+    dir: tempfile::TempDir,
+    port: String,
+}
+
+impl Node {
+    fn start(package: &Path) -> Node {
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), &["tar", "-xzf", package.to_str().unwrap()]);
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let node = Node { dir, port: free.local_addr().unwrap().port().to_string() };
+        drop(free);
+        node.run(&["daemon"]);
+        node
+    }
+
+    fn command(&self, program: &str, args: &[&str]) -> std::process::Output {
+        let mut command = Command::new(self.dir.path().join(program));
+        command.args(args).current_dir(self.dir.path());
+        command.env("ERL_EPMD_PORT", &self.port).env("ERL_EPMD_ADDRESS", "127.0.0.1");
+        command.env("PIPE_DIR", format!("{}/pipes/", self.dir.path().display()));
+        command.stdin(std::process::Stdio::null()).output().unwrap()
+    }
+
+    fn run(&self, args: &[&str]) -> String {
+        let out = self.command("bin/urf", args);
+        let text = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+        assert!(out.status.success(), "{args:?}: {text} {}", String::from_utf8_lossy(&out.stderr));
+        text
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.command("bin/urf", &["stop"]);
+        let erts = fs::read_dir(self.dir.path()).unwrap().flatten().map(|entry| entry.file_name());
+        let erts = erts.map(|name| name.into_string().unwrap()).find(|name| name.starts_with("erts-"));
+        self.command(&format!("{}/bin/epmd", erts.unwrap()), &["-kill"]);
+    }
 }
 
 #[tokio::test]
@@ -203,11 +262,11 @@ async fn without_a_tag_a_package_that_was_built_before_is_taken() {
 fn module_md5s_exports_imports_and_behaviours_are_those_of_beam_lib() {
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("ask.escript");
-    fs::write(&script, "%%\nmain([]) -> lists:foreach(fun(F) ->
+    fs::write(&script, "%%\nmain([]) -> ok = io:setopts([{encoding, unicode}]), lists:foreach(fun(F) ->
         {ok, {M, Md5}} = beam_lib:md5(F),
         {ok, {_, [{exports, E}, {imports, I}, {attributes, A}]}} = beam_lib:chunks(F, [exports, imports, attributes]),
         B = lists:append([V || {K, V} <- A, K =:= behaviour orelse K =:= behavior]),
-        io:format(\"~0p.~n\", [{F, M, binary_to_list(Md5), length(lists:usort(E)), lists:usort([X || {X, _, _} <- I]), B}])
+        io:format(\"~0p.~n\", [{F, M, binary:decode_unsigned(Md5), length(lists:usort(E)), lists:usort([X || {X, _, _} <- I]), B}])
         end, filelib:wildcard(filename:join(code:lib_dir(), \"{stdlib,kernel,sasl,compiler}-*/ebin/*.beam\"))).").unwrap();
     let answers = text::parse(&run(dir.path(), &["escript", script.to_str().unwrap()])).unwrap();
     assert!(answers.len() > 200, "{}", answers.len());
@@ -219,14 +278,7 @@ fn module_md5s_exports_imports_and_behaviours_are_those_of_beam_lib() {
         let [file, module, md5, exports, imports, behaviours] = answer.as_tuple().unwrap() else { panic!() };
         let beam = Beam::parse(&fs::read(file.text().unwrap()).unwrap()).unwrap();
         assert_eq!(Some(&*beam.module), module.as_atom());
-        let expected: Vec<i64> = beam.md5.iter().map(|byte| i64::from(*byte)).collect();
-        let md5 = match md5 {
-            Term::Str(text) => text.chars().map(|c| i64::from(u32::from(c))).collect(),
-            list => {
-                list.as_list().unwrap().iter().map(|b| b.to_string().parse().unwrap()).collect::<Vec<i64>>()
-            }
-        };
-        assert_eq!(expected, md5, "{}", beam.module);
+        assert_eq!(u128::from_be_bytes(beam.md5).to_string(), md5.to_string(), "{}", beam.module);
         assert_eq!(Term::Int(beam.exports.len() as i64), *exports, "{}", beam.module);
         assert_eq!(beam.imports.iter().cloned().collect::<Vec<_>>(), names(imports), "{}", beam.module);
         assert_eq!(beam.behaviours().collect::<Vec<_>>(), names(behaviours), "{}", beam.module);

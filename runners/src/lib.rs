@@ -1,3 +1,43 @@
-//! Runs one CI job: executors, containers, workspace, sources, artifacts, cache, services, logs.
+//! Runs one CI job: executors, workspace, artifacts, cache, logs.
+//!
+//! ```text
+//! job::run(JobSpec) ─ phases ─> Executor::prepare -> Execution { get_sources, start, pack, unpack, cleanup }
+//!        │                                              └ fake · shell · embedded (sandbox)
+//!        └ output ─> log (mask, limit, file job.log) ─> EventKind::JobLog { length }
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`executor`] | the contract between a job and the place where it runs |
+//! | [`fake`], [`shell`], [`embedded`] | the places |
+//! | [`sandbox`] | the container runtime behind `embedded` |
+//! | [`job`] | the phases of a job, its outcome |
+//! | [`script`] | from YAML commands to the text that a shell reads |
+//! | [`variables`], [`parameter`] | the runner's own expansion, file variables; POSIX expansion of paths |
+//! | [`workspace`], [`sources`] | a directory for a job; snapshots of the sources |
+//! | [`archive`], [`glob`] | tar+zstd of selected files, unpacked without escaping |
+//! | [`artifacts`], [`dotenv`], [`cache`] | what is kept of a job |
+//! | [`log`] | masking, output limit, sections, the log file |
+//! | [`conformance`] | the behavioural suite that every executor passes |
+//!
+//! On disk, below a run's directory: `jobs/NAME/ATTEMPT/` holds `job.log`, `artifacts.tar.zst`,
+//! `report-TYPE.tar.zst` and their index `artifacts.json`. A project's cache directory holds `KEY.tar.zst`.
 
+pub mod archive;
+pub mod artifacts;
+pub mod cache;
+pub mod conformance;
+pub mod dotenv;
+pub mod embedded;
+pub mod executor;
+pub mod fake;
+pub mod glob;
+pub mod job;
+pub mod log;
+pub mod parameter;
 pub mod sandbox;
+pub mod script;
+pub mod shell;
+pub mod sources;
+pub mod variables;
+pub mod workspace;

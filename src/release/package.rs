@@ -52,7 +52,7 @@ pub struct Package {
     /// Application upgrade files as text, by application. Packages of `rebar3 tar` have none.
     pub appups: BTreeMap<String, String>,
     /// The files of `releases/VSN/`, by name.
-    documents: BTreeMap<String, Vec<u8>>,
+    pub(super) documents: BTreeMap<String, Vec<u8>>,
 }
 
 impl Package {
@@ -271,7 +271,8 @@ mod tests {
     #[test]
     fn broken_packages_are_refused_with_the_file_named() {
         let rel = ("releases/0.1.0/urf.rel", REL);
-        let cases: &[(&[(&str, &[u8])], &str)] = &[
+        type Files<'a> = &'a [(&'a str, &'a [u8])];
+        let cases: &[(Files, &str)] = &[
             (&[], "the package `P` is not usable: it should hold one `releases/VSN/NAME.rel`, it has 0"),
             (
                 &[rel, ("releases/0.2.0/urf.rel", REL)],

@@ -53,7 +53,7 @@ impl<'a> Numeric<'a> {
     }
 
     fn compare(&self, other: &Numeric) -> Ordering {
-        let core = compare_lists(&self.core, &other.core, |a, b| compare_numbers(a, b));
+        let core = compare_lists(&self.core, &other.core, compare_numbers);
         let pre = match (self.pre, other.pre) {
             (None, None) => Ordering::Equal,
             (None, Some(_)) => Ordering::Greater,

@@ -2,6 +2,7 @@
 //! allows are never built.
 
 use super::document::{Failure, Piece};
+use super::repair::repair;
 use super::{Entry, Key, Mapping, Node, Value, inspect, tag};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
@@ -21,8 +22,6 @@ const MAX_ALIASED_BYTES: u64 = 2 * 1024 * 1024;
 pub(super) struct Builder<'a> {
     piece: &'a Piece<'a>,
     hints: &'a mut Vec<Diagnostic>,
-    /// Byte offset of each character; empty when the text is ASCII.
-    offsets: Vec<u32>,
     open: Vec<Open>,
     anchors: HashMap<usize, Built>,
     aliased: u64,
@@ -66,17 +65,14 @@ enum Content {
 
 impl<'a> Builder<'a> {
     pub(super) fn new(piece: &'a Piece<'a>, hints: &'a mut Vec<Diagnostic>) -> Builder<'a> {
-        let offsets = if piece.text.is_ascii() {
-            Vec::new()
-        } else {
-            piece.text.char_indices().map(|(i, _)| i as u32).collect()
-        };
-        Builder { piece, hints, offsets, open: Vec::new(), anchors: HashMap::new(), aliased: 0 }
+        Builder { piece, hints, open: Vec::new(), anchors: HashMap::new(), aliased: 0 }
     }
 
     /// The document's root; null when there is none.
     pub(super) fn build(mut self) -> Result<Node, Failure> {
-        let mut parser = Parser::new_from_str(self.piece.text);
+        let mut parser = Parser::new_from_str(self.piece.parsed());
+        let end = self.piece.start + self.piece.text.len();
+        let mut root = Node::new(Value::Null, Span::new(self.piece.file, end, end));
         while let Some(event) = parser.next_event() {
             let (event, span) = event.map_err(|error| self.syntax(&error))?;
             let (start, end) = (self.byte(span.start), self.byte(span.end));
@@ -100,15 +96,13 @@ impl<'a> Builder<'a> {
                     None
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.end(end)?,
+                // what comes after the first document is not even looked at
                 Event::DocumentEnd | Event::StreamEnd => break,
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) => None,
             };
-            if let Some(root) = done {
-                return if self.aliased > MAX_ALIASED_BYTES { Err(self.too_big(start)) } else { Ok(root) };
-            }
+            root = done.unwrap_or(root);
         }
-        let end = self.piece.start + self.piece.text.len();
-        Ok(Node::new(Value::Null, Span::new(self.piece.file, end, end)))
+        if self.aliased > MAX_ALIASED_BYTES { Err(self.too_big(root.span.start as usize)) } else { Ok(root) }
     }
 
     fn scalar(
@@ -200,6 +194,9 @@ impl<'a> Builder<'a> {
     /// Puts a value into the innermost open collection; without one it is the root.
     fn attach(&mut self, built: Built) -> Result<Option<Node>, Failure> {
         let Some(open) = self.open.last_mut() else { return Ok(Some(built.node)) };
+        if let Content::Mapping { key: None, .. } = &open.content {
+            check_key(self.piece, &built, open.flow)?;
+        }
         if built.via != Via::Alias {
             open.end = open.end.max(built.node.span.end as usize);
         }
@@ -237,12 +234,7 @@ impl<'a> Builder<'a> {
 
     /// Byte offset in the file.
     fn byte(&self, marker: Marker) -> usize {
-        let local = if self.offsets.is_empty() {
-            marker.index().min(self.piece.text.len())
-        } else {
-            self.offsets.get(marker.index()).map_or(self.piece.text.len(), |&i| i as usize)
-        };
-        self.piece.start + local
+        self.piece.start + self.piece.local_byte(marker.index())
     }
 
     fn too_big(&self, start: usize) -> Failure {
@@ -251,6 +243,7 @@ impl<'a> Builder<'a> {
             message: "The parsed YAML is too big".to_owned(),
             start,
             end: start,
+            repaired: None,
             help: Some("at most 100 levels are allowed, and 2 MiB that come from aliases"),
         }
     }
@@ -270,17 +263,40 @@ impl<'a> Builder<'a> {
                 message: format!("Unknown alias: {name}"),
                 start: at,
                 end: at + name.len() + 1,
+                repaired: None,
                 help: Some("anchors are known in their own file only, after the place where they stand"),
             };
         }
+        let in_flow = self.open.last().is_some_and(|open| open.flow);
         Failure {
             code: "yaml-syntax",
+            repaired: repair(self.piece, error.info(), error.marker().index(), in_flow),
             message: error.info().to_owned(),
             start: at,
             end: at + width,
             help: None,
         }
     }
+}
+
+/// What libyaml refuses before a key and saphyr does not: tabs as indentation, and no key at all.
+fn check_key(piece: &Piece<'_>, key: &Built, flow: bool) -> Result<(), Failure> {
+    let start = key.node.span.start as usize;
+    let local = start - piece.start;
+    let (before, after) =
+        (piece.text.get(..local).unwrap_or_default(), piece.text.get(local..).unwrap_or_default());
+    let indentation = before.rsplit('\n').next().unwrap_or_default();
+    let tab = !flow && indentation.contains('\t') && indentation.trim().is_empty();
+    let nothing =
+        key.node.span.range().is_empty() && after.starts_with(':') && !before.trim_end().ends_with('?');
+    let message = match (tab, nothing && key.node.is_null()) {
+        (true, _) => "found character that cannot start any token while scanning for the next token",
+        (_, true) => "did not find expected key while parsing a mapping",
+        _ => return Ok(()),
+    };
+    let help = tab.then_some("indent with spaces: YAML takes no tabs");
+    let (start, end) = if tab { (start - indentation.len(), start) } else { (start, start + 1) };
+    Err(Failure { code: "yaml-syntax", message: message.to_owned(), start, end, repaired: None, help })
 }
 
 fn refusal(message: String, start: usize, end: usize) -> Failure {
@@ -291,7 +307,7 @@ fn refusal(message: String, start: usize, end: usize) -> Failure {
     } else {
         ("yaml-class", "only texts, numbers, booleans, lists, mappings and `!reference` can be loaded")
     };
-    Failure { code, message, start, end, help: Some(help) }
+    Failure { code, message, start, end, repaired: None, help: Some(help) }
 }
 
 fn is_merge_key(key: &Built) -> bool {
@@ -432,6 +448,33 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(shown(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn white_space_inside_brackets_and_quotes_means_nothing() {
+        let cases = [
+            ("a: [\n  b\n]\nc: d\n", "{:a=>[\"b\"], :c=>\"d\"}"),
+            ("é: {x: [\n1,\n2\n]\n}\nc: d\n", "{:é=>{:x=>[1, 2]}, :c=>\"d\"}"),
+            ("a: [\n\tb\n]\n", "{:a=>[\"b\"]}"),
+            ("a:\tb\n", "{:a=>\"b\"}"),
+            ("a: \"x\ny\n\n'z\"\n", "{:a=>\"x y\\n'z\"}"),
+            ("a: 'x\nit''s'\n", "{:a=>\"x it's\"}"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(shown(text), expected, "{text:?}");
+        }
+        let text = "é: [\nb\n]\nk: v\n";
+        let (documents, _) = load(text).unwrap();
+        let root = documents[0].as_mapping().unwrap();
+        assert_eq!(text[root.get("é").unwrap().span.range()], *"[\nb\n]");
+        assert_eq!(text[root.entry("k").unwrap().key_span.range()], *"k");
+    }
+
+    #[test]
+    fn what_libyaml_refuses_is_refused() {
+        for text in ["\ta: b\n", ": b\n", "a:\n\tb: c\n", "a: b: c\n", "a: x\n}\n", "a: [b\n", "a\nb: c\n"] {
+            assert_eq!(load(text).map_err(|error| error.code).err(), Some("yaml-syntax"), "{text:?}");
         }
     }
 

@@ -10,6 +10,8 @@ use std::sync::LazyLock;
 
 /// A header and the content.
 const MAX_DOCUMENTS: usize = 2;
+/// Each costs a parse.
+const MAX_REPAIRS: usize = 200;
 
 static DIVIDER: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?m)^---[ \t\r\n\x0B\x0C]+").expect("the pattern is a constant"));
@@ -23,8 +25,9 @@ static DIVIDER: LazyLock<Regex> =
 pub fn parse(text: &str, file: FileId, hints: &mut Vec<Diagnostic>) -> Result<Vec<Node>, Diagnostic> {
     let mut documents = Vec::new();
     for (start, end) in split(text) {
-        let piece = Piece { text: &text[start..end], start, file };
-        let node = Builder::new(&piece, hints).build().map_err(|failure| failure.diagnose(text, file))?;
+        let (node, found) = build(Piece::new(&text[start..end], start, file));
+        hints.extend(found);
+        let node = node.map_err(|failure| failure.diagnose(text, file))?;
         if !is_blank(&node) {
             documents.push(node);
         }
@@ -40,12 +43,55 @@ pub fn parse(text: &str, file: FileId, hints: &mut Vec<Diagnostic>) -> Result<Ve
     }
 }
 
+/// Builds one document, with the repairs that it needs.
+fn build(mut piece: Piece<'_>) -> (Result<Node, Failure>, Vec<Diagnostic>) {
+    for _ in 0..MAX_REPAIRS {
+        let mut hints = Vec::new();
+        match Builder::new(&piece, &mut hints).build() {
+            Err(Failure { repaired: Some(repaired), .. }) => piece.repaired = Some(repaired),
+            result => return (result, hints),
+        }
+    }
+    let mut hints = Vec::new();
+    let result = Builder::new(&piece, &mut hints).build();
+    (result, hints)
+}
+
 /// A document in the text of its file.
 pub(super) struct Piece<'a> {
     pub(super) text: &'a str,
     /// Where the piece begins in the file, in bytes.
     pub(super) start: usize,
     pub(super) file: FileId,
+    /// Byte of each character; empty when the text is ASCII.
+    offsets: Vec<u32>,
+    /// What is parsed instead of the text, and the byte of the text for each of its characters.
+    repaired: Option<(String, Vec<u32>)>,
+}
+
+impl<'a> Piece<'a> {
+    fn new(text: &'a str, start: usize, file: FileId) -> Piece<'a> {
+        let indices = || text.char_indices().map(|(i, _)| i as u32).collect();
+        let offsets = if text.is_ascii() { Vec::new() } else { indices() };
+        Piece { text, start, file, offsets, repaired: None }
+    }
+
+    /// What the parser gets.
+    pub(super) fn parsed(&self) -> &str {
+        self.repaired.as_ref().map_or(self.text, |(text, _)| text)
+    }
+
+    /// Byte of the text for a character of what the parser got.
+    pub(super) fn local_byte(&self, index: usize) -> usize {
+        let offsets = match &self.repaired {
+            Some((_, offsets)) => offsets,
+            None => &self.offsets,
+        };
+        if self.repaired.is_none() && offsets.is_empty() {
+            return index.min(self.text.len());
+        }
+        offsets.get(index).map_or(self.text.len(), |&byte| byte as usize)
+    }
 }
 
 /// What the builder stopped at.
@@ -56,6 +102,8 @@ pub(super) struct Failure {
     /// Byte offsets in the file.
     pub(super) start: usize,
     pub(super) end: usize,
+    /// A text that GitLab takes to be the same and that does not have this fault.
+    pub(super) repaired: Option<(String, Vec<u32>)>,
     pub(super) help: Option<&'static str>,
 }
 

@@ -7,6 +7,7 @@ mod builder;
 mod document;
 mod inspect;
 mod node;
+mod repair;
 mod scalar;
 mod tag;
 

@@ -2,8 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write as _};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+use crate::archive::Selection;
 
 use super::error::Doing;
 use super::{Entry, EntryKind, Failure};
@@ -55,6 +57,29 @@ pub(super) fn pack(dir: &Path, paths: &[PathBuf], out: BorrowedFd<'_>) -> Result
             .doing(|| format!("packing `{}`", path.display()))?;
     }
     archive.into_inner().and_then(|mut out| out.flush()).doing(doing)
+}
+
+/// Packs what `selection` finds, and tells what that was.
+pub(super) fn archive(dir: &Path, selection: &Selection) -> Result<(), Failure> {
+    let doing = || format!("packing files of `{}`", dir.display());
+    let out = File::from(std::io::stdout().as_fd().try_clone_to_owned().doing(doing)?);
+    let out = BufWriter::with_capacity(BUFFER, out);
+    let packed = crate::archive::pack(dir, selection, out)
+        .map_err(|error| Failure::new(doing(), error.to_string()))?;
+    let told = serde_json::to_writer(std::io::stderr().lock(), &packed);
+    told.map_err(std::io::Error::from).doing(doing)
+}
+
+/// Unpacks an archive of [`archive`], and tells what that was.
+pub(super) fn restore(dir: &Path, archive: Option<OwnedFd>) -> Result<(), Failure> {
+    let doing = || format!("unpacking into `{}`", dir.display());
+    let archive = File::from(archive.ok_or_else(|| Failure::new(doing(), "no archive was given"))?);
+    let unpacked =
+        crate::archive::unpack(dir, archive).map_err(|error| Failure::new(doing(), error.to_string()))?;
+    let mut out = std::io::stdout().lock();
+    let told = serde_json::to_writer(&mut out, &unpacked).map_err(std::io::Error::from);
+    // flushed here: the task ends without Rust's own clean-up
+    told.and_then(|()| out.flush()).doing(doing)
 }
 
 /// Unpacks a tar stream. Owners are the task's user (root inside); modes and times are kept.

@@ -139,6 +139,8 @@ fn perform(task: &Task, stdin: Option<OwnedFd>, socket: &UnixStream) -> i32 {
             Some(stdin) => archive::unpack(dir, stdin),
             None => Err(Failure::new(format!("unpacking into `{}`", dir.display()), "no archive was given")),
         },
+        Task::Archive { dir, selection } => archive::archive(dir, selection),
+        Task::Restore { dir } => archive::restore(dir, stdin),
         Task::Check | Task::Run(_) | Task::Remove { .. } => Ok(()),
     };
     match done {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::Selection;
+
 /// The hidden first argument with which `ci` starts itself as supervisor of a sandbox.
 pub const INIT_ARG: &str = "__init";
 
@@ -107,6 +109,19 @@ pub enum Task {
     },
     /// The tar stream on stdin, unpacked below `dir` (made when missing).
     Unpack {
+        /// Absolute path inside.
+        dir: PathBuf,
+    },
+    /// The selected files below `dir` as [`crate::archive::pack`] writes them, on stdout; on stderr, as JSON, what
+    /// it packed.
+    Archive {
+        /// Absolute path inside.
+        dir: PathBuf,
+        /// What to take.
+        selection: Selection,
+    },
+    /// The archive on stdin, unpacked below `dir` by [`crate::archive::unpack`]; on stdout, as JSON, what that was.
+    Restore {
         /// Absolute path inside.
         dir: PathBuf,
     },

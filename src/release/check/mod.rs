@@ -27,6 +27,8 @@
 
 mod package;
 mod script;
+#[cfg(test)]
+mod tests;
 
 use super::{Finding, package::Package};
 

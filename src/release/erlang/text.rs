@@ -370,19 +370,17 @@ impl<'a> Parser<'a> {
             let radix = digits.parse().ok().filter(|r| (2..=36).contains(r));
             let radix = radix.ok_or_else(|| self.error(format!("`{digits}` is no base")))?;
             let digits = self.digits(radix)?;
-            let value = i64::from_str_radix(&digits, radix)
+            let value = u128::from_str_radix(&digits, radix)
                 .map_err(|_| self.error(format!("`{radix}#{digits}` is too large")))?;
-            return Ok(Term::Int(if negative { -value } else { value }));
+            return Ok(integer(negative, &value.to_string()));
         }
         let fraction =
             self.rest().starts_with('.') && self.rest()[1..].starts_with(|c: char| c.is_ascii_digit());
-        let sign = if negative { "-" } else { "" };
         if !fraction {
-            let digits = digits.trim_start_matches('0');
-            let text = format!("{sign}{}", if digits.is_empty() { "0" } else { digits });
-            return Ok(text.parse().map(Term::Int).unwrap_or(Term::Big(text)));
+            return Ok(integer(negative, &digits));
         }
         self.take();
+        let sign = if negative { "-" } else { "" };
         let mut text = format!("{sign}{digits}.{}", self.digits(10)?);
         if self.rest().starts_with(['e', 'E']) {
             self.take();
@@ -401,6 +399,14 @@ impl<'a> Parser<'a> {
         let digits = self.take_while(|c| c.is_digit(radix) || c == '_').replace('_', "");
         if digits.is_empty() { Err(self.unexpected("expected a digit")) } else { Ok(digits) }
     }
+}
+
+/// Decimal digits as a term, by size.
+fn integer(negative: bool, digits: &str) -> Term {
+    let digits = digits.trim_start_matches('0');
+    let sign = if negative && !digits.is_empty() { "-" } else { "" };
+    let text = format!("{sign}{}", if digits.is_empty() { "0" } else { digits });
+    text.parse().map(Term::Int).unwrap_or(Term::Big(text))
 }
 
 #[cfg(test)]
@@ -423,6 +429,8 @@ mod tests {
             ("1.50e2.", "150.0"),
             ("1.0e100.", "1.0e100"),
             ("340282366920938463463374607431768211455.", "340282366920938463463374607431768211455"),
+            ("-16#FFFFFFFFFFFFFFFFFFFF.", "-1208925819614629174706175"),
+            ("-00.", "0"),
             ("{a, [b | c], [d | [e]]} .", "{a,[b|c],[d,e]}"),
             ("#{a => 1, \"b\" => <<\"x\">>}.", "#{a => 1,\"b\" => <<\"x\">>}"),
             ("<<1,255,\"ab\">>.", "<<1,255,97,98>>"),

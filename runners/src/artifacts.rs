@@ -1,0 +1,222 @@
+//! Artifacts of a job attempt: the archive, the reports, and the index that says what there is.
+
+use crate::archive::PackedFile;
+use pipelines::plan::{Job, Plan, When};
+use pipelines::status::Status;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Name of the index in an attempt's directory.
+pub const INDEX: &str = "artifacts.json";
+/// Name of the archive in an attempt's directory.
+pub const ARCHIVE: &str = "artifacts.tar.zst";
+
+/// What an attempt left. Written whole or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    /// Name of the job.
+    pub job: String,
+    /// Attempt, from 1.
+    pub attempt: u32,
+    /// `artifacts:name`, expanded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `artifacts:expire_in`, as written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_in: Option<String>,
+    /// What other jobs download: [`ARCHIVE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<Stored>,
+    /// Report type to its archive.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reports: BTreeMap<String, Stored>,
+    /// Variables of dotenv reports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dotenv: Vec<(String, String)>,
+}
+
+/// One archive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// File name, in the same directory.
+    pub file: String,
+    /// Bytes of the file.
+    pub size: u64,
+    /// What is in it.
+    pub files: Vec<PackedFile>,
+}
+
+impl Index {
+    /// Writes the index into an attempt's directory. Only the owner may read it: dotenv values are in it.
+    ///
+    /// # Errors
+    /// The directory can't be written.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
+        file.persist(directory.join(INDEX)).map(|_| ()).map_err(|error| error.error)
+    }
+
+    /// The index of the newest attempt that left one, and the directory of that attempt, below a job's
+    /// directory; none: no attempt left artifacts.
+    ///
+    /// # Errors
+    /// There is one that can't be read.
+    pub fn newest(job_directory: &Path) -> io::Result<Option<(PathBuf, Index)>> {
+        let entries = match fs::read_dir(job_directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let attempts = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let newest = attempts.filter(|n| job_directory.join(n.to_string()).join(INDEX).is_file()).max();
+        let Some(newest) = newest else { return Ok(None) };
+        let directory = job_directory.join(newest.to_string());
+        let index = serde_json::from_slice(&fs::read(directory.join(INDEX))?)?;
+        Ok(Some((directory, index)))
+    }
+}
+
+/// Should artifacts with this `when` be kept after a job with this status?
+pub fn kept(when: Option<When>, status: Status) -> bool {
+    match when.unwrap_or_default() {
+        When::Always => true,
+        When::OnFailure => status != Status::Success,
+        _ => status == Status::Success,
+    }
+}
+
+/// The jobs whose artifacts and dotenv variables `job` gets, in the order of the plan: without `needs` those of
+/// all earlier stages, with `needs` those needed with artifacts; `dependencies` narrows both.
+pub fn sources<'a>(plan: &'a Plan, job: &Job) -> Vec<&'a Job> {
+    let stage = |job: &Job| plan.stages.iter().position(|stage| *stage == job.stage);
+    let own_stage = stage(job);
+    let listed = |name: &str| {
+        job.dependencies
+            .as_ref()
+            .is_none_or(|list| list.iter().any(|entry| entry == name || entry == group(name)))
+    };
+    let feeds = |other: &&Job| {
+        let by_order = match &job.needs {
+            Some(needs) => needs.iter().any(|need| need.artifacts && need.job == other.name),
+            None => stage(other) < own_stage,
+        };
+        by_order && listed(&other.name) && other.name != job.name
+    };
+    plan.jobs.iter().filter(feeds).collect()
+}
+
+/// Name of a parallel job without its instance: `test 1/3` and `test: [a, b]` are `test`.
+fn group(name: &str) -> &str {
+    if let Some((group, rest)) = name.rsplit_once(' ') {
+        let numbers = rest.split_once('/');
+        if numbers.is_some_and(|(a, b)| a.parse::<u32>().is_ok() && b.parse::<u32>().is_ok()) {
+            return group;
+        }
+    }
+    match name.split_once(": [") {
+        Some((group, rest)) if rest.ends_with(']') => group,
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pipelines::plan::{AllowFailure, Need, Work};
+
+    fn job(name: &str, stage: &str) -> Job {
+        Job {
+            name: name.into(),
+            stage: stage.into(),
+            when: When::OnSuccess,
+            start_in: None,
+            allow_failure: AllowFailure::Static(false),
+            needs: None,
+            dependencies: None,
+            interruptible: false,
+            tags: Vec::new(),
+            variables: Default::default(),
+            environment: None,
+            cache: Vec::new(),
+            work: Work::default(),
+            environment_variables: Vec::new(),
+        }
+    }
+
+    fn plan() -> Plan {
+        let jobs = [
+            ("a", "build"),
+            ("b 1/2", "build"),
+            ("b 2/2", "build"),
+            ("c: [x, y]", "test"),
+            ("d", "test"),
+            ("e", "last"),
+        ];
+        Plan {
+            stages: vec!["build".into(), "test".into(), "last".into()],
+            jobs: jobs.into_iter().map(|(name, stage)| job(name, stage)).collect(),
+            ..Plan::default()
+        }
+    }
+
+    #[test]
+    fn artifacts_flow_along_stages_needs_and_dependencies() {
+        let need = |job: &str, artifacts| Need { job: job.into(), artifacts, optional: false };
+        let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        type Row<'a> = (Option<Vec<Need>>, Option<Vec<String>>, &'a [&'a str]);
+        let table: Vec<Row<'_>> = vec![
+            (None, None, &["a", "b 1/2", "b 2/2"]),
+            (None, list(&["b"]), &["b 1/2", "b 2/2"]),
+            (None, list(&["b 2/2"]), &["b 2/2"]),
+            (None, list(&[]), &[]),
+            (Some(vec![]), None, &[]),
+            (Some(vec![need("a", false), need("c: [x, y]", true)]), None, &["c: [x, y]"]),
+            (Some(vec![need("a", true), need("b 1/2", true)]), list(&["a"]), &["a"]),
+            (Some(vec![need("not there", true)]), None, &[]),
+        ];
+        for (needs, dependencies, expected) in table {
+            let asking = Job { needs: needs.clone(), dependencies: dependencies.clone(), ..job("d", "test") };
+            let plan = plan();
+            let got: Vec<&str> = sources(&plan, &asking).iter().map(|job| job.name.as_str()).collect();
+            assert_eq!(got, expected, "{needs:?} {dependencies:?}");
+        }
+        let names: Vec<String> = sources(&plan(), &Job { dependencies: list(&["c"]), ..job("e", "last") })
+            .iter()
+            .map(|job| job.name.clone())
+            .collect();
+        assert_eq!(names, ["c: [x, y]"]);
+    }
+
+    #[test]
+    fn the_newest_attempt_with_an_index_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Index::newest(&dir.path().join("none")).unwrap(), None);
+        for attempt in [2, 10, 11] {
+            fs::create_dir(dir.path().join(attempt.to_string())).unwrap();
+        }
+        for attempt in [2, 10] {
+            let index = Index { job: "a".into(), attempt, ..Index::default() };
+            index.write(&dir.path().join(attempt.to_string())).unwrap();
+        }
+        let (directory, index) = Index::newest(dir.path()).unwrap().unwrap();
+        assert_eq!((directory, index.attempt), (dir.path().join("10"), 10));
+    }
+
+    #[test]
+    fn when_decides_by_status() {
+        let table = [
+            (None, Status::Success, true),
+            (None, Status::Failed, false),
+            (Some(When::OnFailure), Status::Failed, true),
+            (Some(When::OnFailure), Status::Canceled, true),
+            (Some(When::OnFailure), Status::Success, false),
+            (Some(When::Always), Status::Canceled, true),
+        ];
+        for (when, status, expected) in table {
+            assert_eq!(kept(when, status), expected, "{when:?} {status:?}");
+        }
+    }
+}

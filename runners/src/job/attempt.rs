@@ -1,0 +1,213 @@
+//! The course of one attempt.
+
+use super::environment::{Moment, compose};
+use super::outcome::{End, Outcome};
+use super::spec::{Cancel, JobSpec};
+use crate::executor::{Execution, Executor};
+use crate::log::{JobLog, JobLogOptions, Tone};
+use crate::variables::Variables;
+use pipelines::event::{EventKind, Phase};
+use pipelines::status::{FailureReason, Status};
+use std::time::SystemTime;
+use tokio::sync::{mpsc::UnboundedSender, watch};
+use tokio::time::{Duration, Instant};
+
+/// Runs one attempt of a job to its end. Phases, log growth and notices go to `events`; the log and the
+/// artifacts to [`JobSpec::dir`]. Never panics, never leaves anything running.
+pub async fn run(
+    spec: JobSpec,
+    executor: &Executor,
+    events: UnboundedSender<EventKind>,
+    cancel: watch::Receiver<Cancel>,
+) -> Outcome {
+    let path = spec.log();
+    let limit = spec.run.output_limit;
+    let options =
+        JobLogOptions { job: spec.job.name.clone(), path: path.clone(), limit, events: events.clone() };
+    let failed = |error: std::io::Error| Outcome::Failed {
+        reason: FailureReason::RunnerSystemFailure,
+        exit_code: None,
+        message: format!("writing the log `{}`: {error}", path.display()),
+    };
+    let log = match JobLog::open(options) {
+        Ok(log) => log,
+        Err(error) => return failed(error),
+    };
+    let mut attempt = Attempt::new(&spec, executor, log, events, cancel);
+    let outcome = attempt.whole().await;
+    let outcome = attempt.close(outcome);
+    match attempt.log.finish() {
+        Err(error) if outcome == Outcome::Success => failed(error),
+        _ => outcome,
+    }
+}
+
+/// One attempt under way.
+pub(super) struct Attempt<'a> {
+    pub(super) spec: &'a JobSpec,
+    pub(super) executor: &'a Executor,
+    pub(super) log: JobLog,
+    pub(super) events: UnboundedSender<EventKind>,
+    pub(super) cancel: watch::Receiver<Cancel>,
+    pub(super) started: SystemTime,
+    pub(super) timeout: Duration,
+    pub(super) deadline: Instant,
+    /// What the job's processes see; complete after `prepare`.
+    pub(super) variables: Variables,
+    pub(super) dotenv: Vec<(String, String)>,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(
+        spec: &'a JobSpec,
+        executor: &'a Executor,
+        log: JobLog,
+        events: UnboundedSender<EventKind>,
+        cancel: watch::Receiver<Cancel>,
+    ) -> Attempt<'a> {
+        let asked = spec.job.work.timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let timeout = asked.unwrap_or(spec.run.timeout);
+        let now = Instant::now();
+        Attempt {
+            spec,
+            executor,
+            log,
+            events,
+            cancel,
+            started: SystemTime::now(),
+            timeout,
+            // a timeout beyond what the clock can count is none
+            deadline: now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(86_400 * 365)),
+            variables: Variables::default(),
+            dotenv: Vec::new(),
+        }
+    }
+
+    async fn whole(&mut self) -> Result<(), End> {
+        self.phase(Phase::Prepare, "Preparing the place to run");
+        let mut execution = self.prepare().await?;
+        let result = self.inside(&mut execution).await;
+        self.phase(Phase::Cleanup, "Cleaning up");
+        if let Err(error) = execution.cleanup().await {
+            // the outcome of the job stands; the place is swept by the next one
+            self.warn(&error.message);
+        }
+        result
+    }
+
+    /// Everything between preparing and cleaning up.
+    async fn inside(&mut self, execution: &mut Execution) -> Result<(), End> {
+        self.settle(execution).await?;
+        self.get_sources(execution).await?;
+        self.restore_caches(execution).await?;
+        self.download_artifacts(execution).await?;
+        self.check()?;
+        let mut result = self.script(execution).await;
+        if *self.cancel.borrow() == Cancel::Kill {
+            return Err(End::Canceled);
+        }
+        // a script that its own, shorter timeout ended leaves time for the rest
+        if result.is_err() && Instant::now() >= self.deadline {
+            return result;
+        }
+        // the place can't be trusted with another script
+        let broken = FailureReason::RunnerSystemFailure;
+        if matches!(&result, Err(End::Failed { reason, .. }) if *reason == broken) {
+            return result;
+        }
+        let after = self.after_script(execution, status_of(&result)).await;
+        result = result.and(after);
+        self.archive_caches(execution, status_of(&result)).await;
+        let uploaded = self.upload_artifacts(execution, status_of(&result)).await;
+        result = result.and(uploaded);
+        if result.is_ok() && *self.cancel.borrow() != Cancel::No {
+            return Err(End::Canceled);
+        }
+        result
+    }
+
+    /// Puts the variables together, now that the place is known, and writes the file variables.
+    async fn settle(&mut self, execution: &mut Execution) -> Result<(), End> {
+        self.dotenv = self.dotenv_of_sources()?;
+        let site = execution.site().clone();
+        let composed = self.compose(Some(&site));
+        let resolved = composed.resolve(&site.temporary);
+        let contents = resolved.files.iter().filter(|file| file.masked).map(|file| file.content.as_str());
+        for value in resolved.variables.masked().chain(contents) {
+            self.log.hide(value);
+        }
+        self.variables = resolved.variables;
+        self.write_files(execution, &resolved.files).await
+    }
+
+    pub(super) fn compose(&self, site: Option<&crate::executor::Site>) -> Variables {
+        let moment = Moment { started: self.started, timeout: self.timeout, dotenv: &self.dotenv, site };
+        compose(self.spec, &moment)
+    }
+
+    /// Ends the attempt between phases when it was cancelled or its time is up.
+    pub(super) fn check(&self) -> Result<(), End> {
+        if *self.cancel.borrow() != Cancel::No {
+            return Err(End::Canceled);
+        }
+        if Instant::now() >= self.deadline { Err(End::timeout(self.timeout.as_secs_f64())) } else { Ok(()) }
+    }
+
+    /// Announces a phase and opens its section in the log.
+    pub(super) fn phase(&mut self, phase: Phase, title: &str) {
+        let section = match phase {
+            Phase::Prepare => "prepare_executor",
+            Phase::GetSources => "get_sources",
+            Phase::RestoreCache => "restore_cache",
+            Phase::DownloadArtifacts => "download_artifacts",
+            Phase::Script => "step_script",
+            Phase::AfterScript => "after_script",
+            Phase::ArchiveCache => "archive_cache",
+            Phase::UploadArtifacts => "upload_artifacts",
+            Phase::Cleanup => "cleanup_file_variables",
+        };
+        self.log.section(section, title);
+        // nobody listening is no reason to stop a job
+        let _ = self.events.send(EventKind::JobPhase { job: self.spec.job.name.clone(), phase });
+    }
+
+    /// A sentence for the log only.
+    pub(super) fn say(&mut self, text: &str) {
+        self.log.line(Tone::Plain, text);
+    }
+
+    /// A sentence for the log and for whoever watches the run.
+    pub(super) fn warn(&mut self, text: &str) {
+        self.log.line(Tone::Warning, &format!("WARNING: {text}"));
+        let message = self.log.masked(text);
+        let _ = self.events.send(EventKind::Notice { job: Some(self.spec.job.name.clone()), message });
+    }
+
+    /// The last line of the log, and the outcome with secrets masked.
+    fn close(&mut self, result: Result<(), End>) -> Outcome {
+        self.log.end_section();
+        match result {
+            Ok(()) => {
+                self.log.line(Tone::Good, "Job succeeded");
+                Outcome::Success
+            }
+            Err(End::Canceled) => {
+                self.log.line(Tone::Error, "ERROR: Job canceled");
+                Outcome::Canceled
+            }
+            Err(End::Failed { reason, exit_code, message }) => {
+                let message = self.log.masked(&message);
+                self.log.line(Tone::Error, &format!("ERROR: Job failed: {message}"));
+                Outcome::Failed { reason, exit_code, message }
+            }
+        }
+    }
+}
+
+pub(super) fn status_of(result: &Result<(), End>) -> Status {
+    match result {
+        Ok(()) => Status::Success,
+        Err(End::Canceled) => Status::Canceled,
+        Err(End::Failed { .. }) => Status::Failed,
+    }
+}

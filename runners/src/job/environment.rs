@@ -1,0 +1,158 @@
+//! The variables of one attempt: what GitLab calls persisted and runner variables around those of the plan.
+
+use super::spec::JobSpec;
+use crate::executor::Site;
+use crate::script::ENVIRONMENT_FILE;
+use crate::variables::Variables;
+use pipelines::plan::JobVariable;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Facts that are known when the job runs, and not before.
+pub(super) struct Moment<'a> {
+    pub(super) started: SystemTime,
+    pub(super) timeout: Duration,
+    pub(super) dotenv: &'a [(String, String)],
+    /// None: there is no place yet; its variables are absent.
+    pub(super) site: Option<&'a Site>,
+}
+
+/// All variables, by precedence: runner and persisted, the plan's, dotenv where the plan's come from the YAML or
+/// below, the runner's last word.
+pub(super) fn compose(spec: &JobSpec, moment: &Moment<'_>) -> Variables {
+    let mut variables = Variables::default();
+    persisted(spec, moment, &mut variables);
+    for variable in spec.run.variables.iter().chain(&spec.job.environment_variables) {
+        variables.set(variable.clone());
+    }
+    for (key, value) in moment.dotenv {
+        if !spec.run.fixed.contains(key) {
+            let (key, value) = (key.clone(), value.clone());
+            variables.set(JobVariable { key, value, file: false, masked: false, raw: true });
+        }
+    }
+    last(spec, moment, &mut variables);
+    variables
+}
+
+fn persisted(spec: &JobSpec, moment: &Moment<'_>, variables: &mut Variables) {
+    let started = iso8601(moment.started);
+    let runner = &spec.run.runner;
+    let tags = serde_json::Value::from(runner.tags.clone()).to_string();
+    let facts = [
+        ("CI_JOB_ID", spec.id.to_string()),
+        ("CI_PIPELINE_ID", spec.run.id.to_string()),
+        ("CI_JOB_NAME", spec.job.name.clone()),
+        ("CI_JOB_STAGE", spec.job.stage.clone()),
+        ("CI_JOB_STARTED_AT", started.clone()),
+        ("CI_JOB_STARTED_AT_SLUG", slug(&started)),
+        ("CI_JOB_TIMEOUT", moment.timeout.as_secs().to_string()),
+        ("CI_RUNNER_ID", runner.id.to_string()),
+        ("CI_RUNNER_DESCRIPTION", runner.description.clone()),
+        ("CI_RUNNER_TAGS", tags),
+        ("CI_RUNNER_SHORT_TOKEN", "local".to_owned()),
+        ("CI_SERVER", "yes".to_owned()),
+    ];
+    for (key, value) in facts {
+        variables.put(key, value);
+    }
+}
+
+fn last(spec: &JobSpec, moment: &Moment<'_>, variables: &mut Variables) {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    variables.put("CI_RUNNER_VERSION", spec.run.runner.version.clone());
+    variables.put("CI_RUNNER_REVISION", spec.run.runner.version.clone());
+    variables.put("CI_RUNNER_EXECUTABLE_ARCH", format!("{}/{arch}", std::env::consts::OS));
+    variables.put("CI_JOB_STATUS", "running");
+    if let Some(image) = &spec.job.work.image {
+        let name = variables.expand(&image.name);
+        variables.put("CI_JOB_IMAGE", name);
+    }
+    if let Some(site) = moment.site {
+        let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+        variables.put("CI_BUILDS_DIR", text(&site.builds));
+        variables.put("CI_PROJECT_DIR", text(&site.project));
+        variables.put("RUNNER_TEMP_PROJECT_DIR", text(&site.temporary));
+        variables.put("GITLAB_ENV", text(&site.temporary.join(ENVIRONMENT_FILE)));
+        variables.put("CI_CONCURRENT_ID", site.slot.to_string());
+        variables.put("CI_CONCURRENT_PROJECT_ID", site.slot.to_string());
+        let kind = if site.disposable { "CI_DISPOSABLE_ENVIRONMENT" } else { "CI_SHARED_ENVIRONMENT" };
+        variables.put(kind, "true");
+    }
+}
+
+/// GitLab's slug of a timestamp.
+fn slug(text: &str) -> String {
+    text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}
+
+/// UTC to the second: `2026-11-21T22:40:00Z`.
+fn iso8601(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // days since 0000-03-01, in 400-year eras, so that leap days come last in their years
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// A duration as Go writes it (`1h30m`, `90s`, `500ms`); a bare number is not one.
+pub(super) fn go_duration(text: &str) -> Option<Duration> {
+    let mut total = 0.0;
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let after = &rest[digits..];
+        let units = [("ms", 0.001), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
+        let (unit, scale) = units.into_iter().find(|(unit, _)| after.starts_with(unit))?;
+        total += number * scale;
+        rest = &after[unit.len()..];
+    }
+    Duration::try_from_secs_f64(total).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_are_calendar_dates() {
+        let table = [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_200, "2024-03-01T00:00:00Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ];
+        for (seconds, expected) in table {
+            assert_eq!(iso8601(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+        }
+        assert_eq!(slug("2026-11-21T22:40:00Z"), "2026-11-21t22-40-00z");
+    }
+
+    #[test]
+    fn durations_are_those_of_go() {
+        let table = [("5m", Some(300.0)), ("1h30m", Some(5400.0)), ("1.5s", Some(1.5)), ("200ms", Some(0.2))];
+        for (text, seconds) in table {
+            assert_eq!(go_duration(text).map(|got| got.as_secs_f64()), seconds, "{text}");
+        }
+        for text in ["", "5", "m", "5 minutes", "-1s", "1..s"] {
+            assert_eq!(go_duration(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! How an attempt ended.
+
+use crate::executor::ExecutorError;
+use pipelines::status::FailureReason;
+
+/// How an attempt of a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything went well.
+    Success,
+    /// The script, or the runner, failed.
+    Failed {
+        /// For `retry:when`.
+        reason: FailureReason,
+        /// Of the script, if it got so far.
+        exit_code: Option<i32>,
+        /// For people; secrets are masked.
+        message: String,
+    },
+    /// It was cancelled.
+    Canceled,
+}
+
+/// What ends an attempt before its last phase.
+#[derive(Debug)]
+pub(super) enum End {
+    Failed { reason: FailureReason, exit_code: Option<i32>, message: String },
+    Canceled,
+}
+
+impl End {
+    pub(super) fn system(message: impl Into<String>) -> End {
+        End::Failed { reason: FailureReason::RunnerSystemFailure, exit_code: None, message: message.into() }
+    }
+
+    pub(super) fn exit(code: i32) -> End {
+        let message = format!("exit code {code}");
+        End::Failed { reason: FailureReason::ScriptFailure, exit_code: Some(code), message }
+    }
+
+    pub(super) fn timeout(seconds: f64) -> End {
+        let message = format!("execution took longer than {seconds}s: raise the job's `timeout`");
+        End::Failed { reason: FailureReason::JobExecutionTimeout, exit_code: None, message }
+    }
+}
+
+impl From<ExecutorError> for End {
+    fn from(error: ExecutorError) -> End {
+        End::Failed { reason: error.reason, exit_code: None, message: error.message }
+    }
+}

@@ -1,5 +1,8 @@
 //! Deployments against a real sshd and real Erlang/OTP, through the binary.
 
+// a test's panic is its report
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use support::project::Project;

@@ -137,28 +137,135 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
     report.release = source.name().to_owned();
     report.version = source.version().to_owned();
     report.directory = request.settings.target_directory(source.name());
-    let mut asked = None;
-    let decision = match &request.settings.old_version {
-        Some(old) => believe(old, source.version()),
-        None => {
-            let (target, survey) = ask(&request.settings, &report.directory, source.name(), steps).await?;
-            report.before = Some(survey.installed.clone());
-            report.pid_before = survey.evidence.snapshot.as_ref().map(|node| node.pid);
-            steps.note(&format!("found: {}", survey.installed));
-            let decision = decide::decide(&survey.installed, source.version(), order);
-            asked = Some((target, survey));
-            decision
-        }
-    };
-    steps.note(&format!("plan: {decision}"));
-    report.decision = Some(decision.clone());
-    let result = carry_out(request, &source, decision, asked, steps, report).await;
+    let mut deployment = Deployment { request, source, steps, report };
+    let (decision, asked) = deployment.choose().await?;
+    deployment.steps.note(&format!("plan: {decision}"));
+    deployment.report.decision = Some(decision.clone());
+    let result = deployment.carry_out(decision, asked).await;
     if let (Err(error), Some(Decision { strategy, .. })) = (&result, &mut report.decision)
         && error.outcome == Outcome::Refused
     {
         *strategy = Strategy::Refuse;
     }
     result
+}
+
+/// A target that was asked, and its answer.
+type Asked = Option<(Target, Survey)>;
+
+struct Deployment<'a> {
+    request: &'a Request,
+    source: Source,
+    steps: &'a mut Steps,
+    report: &'a mut Report,
+}
+
+impl Deployment<'_> {
+    async fn choose(&mut self) -> Result<(Decision, Asked), Error> {
+        let version = self.source.version().to_owned();
+        if let Some(old) = &self.request.settings.old_version {
+            return Ok((believe(old, &version), None));
+        }
+        let target = self.connect().await?;
+        let directory = &self.report.directory;
+        let survey = self.steps.take(format!("query {directory}"), target.survey(PATIENCE)).await?;
+        self.steps.note(&format!("found: {}", survey.installed));
+        self.report.before = Some(survey.installed.clone());
+        self.report.pid_before = survey.evidence.snapshot.as_ref().map(|node| node.pid);
+        let decision = decide::decide(&survey.installed, &version, order);
+        Ok((decision, Some((target, survey))))
+    }
+
+    async fn connect(&mut self) -> Result<Target, Error> {
+        let destination = &self.request.settings.destination;
+        let connect = Target::connect(destination, &self.report.directory, self.source.name());
+        self.steps.take(format!("connect to {destination}"), connect).await
+    }
+
+    async fn carry_out(&mut self, decision: Decision, asked: Asked) -> Result<(), Error> {
+        let node = asked.as_ref().and_then(|(_, survey)| survey.evidence.snapshot.as_ref());
+        let strategy = decision.strategy.clone();
+        match strategy {
+            Strategy::Nothing => {
+                self.report.pid = node.map(|node| node.pid);
+                return Ok(());
+            }
+            Strategy::Refuse => return Err(refusal(decision)),
+            Strategy::Commit | Strategy::Fresh | Strategy::Hot { .. } => {}
+        }
+        let built = self.build(&strategy, node).await?;
+        if self.request.plan {
+            return Ok(());
+        }
+        let mut target = match asked {
+            Some((target, _)) => target,
+            None => self.connect().await?,
+        };
+        target.revive().await?;
+        lock::take(&target, self.source.version()).await?;
+        let result = tokio::select! {
+            result = self.apply(&mut target, &strategy, &built) => result,
+            () = interrupted() => Err(Error::failed("interrupted; an upgrade that had begun goes on on the target")
+                .help("ask with `ci release status ENV` what runs there now")),
+        };
+        let unlocked = lock::release(&target).await;
+        target.close().await;
+        if let Err(error) = unlocked {
+            self.warn(error.to_string());
+        }
+        self.report.pid = result?.evidence.snapshot.map(|node| node.pid);
+        Ok(())
+    }
+
+    async fn build(&mut self, strategy: &Strategy, node: Option<&Snapshot>) -> Result<Built, Error> {
+        let Self { source, steps, .. } = self;
+        let (name, version) = (source.name(), source.version());
+        let built = match strategy {
+            Strategy::Hot { from } => {
+                let step = format!("build {name} {version} and its upgrade from {from}");
+                steps.take(step, source.upgrade(from, node)).await?
+            }
+            Strategy::Fresh => steps.take(format!("build {name} {version}"), source.fresh()).await?,
+            _ => Built::committed(source),
+        };
+        for warning in &built.warnings {
+            self.warn(warning.clone());
+        }
+        if let (Strategy::Hot { .. }, Some(node)) = (strategy, node) {
+            let check = async { check(node, &built.candidate) };
+            self.steps.take("check the upgrade against the running node", check).await?;
+        }
+        Ok(built)
+    }
+
+    /// What is done under the lock. The target is asked again: somebody may have been faster.
+    async fn apply(
+        &mut self,
+        target: &mut Target,
+        strategy: &Strategy,
+        built: &Built,
+    ) -> Result<Survey, Error> {
+        let before = self.steps.take("query again, under the lock", target.survey(PATIENCE)).await?;
+        self.report.pid_before = before.evidence.snapshot.as_ref().map(|node| node.pid);
+        needs_tools(&before, target, strategy)?;
+        let Built { candidate, package, .. } = built;
+        let apply = Apply { target, steps: self.steps, candidate, package };
+        match strategy {
+            Strategy::Hot { from } => {
+                if let Some(node) = &before.evidence.snapshot {
+                    check(node, candidate)?;
+                }
+                apply.hot(from, &before).await
+            }
+            Strategy::Commit => apply.commit(&before).await,
+            _ => apply.fresh(&before).await,
+        }
+    }
+
+    fn warn(&mut self, warning: String) {
+        self.steps.note(&format!("warning: {warning}"));
+        self.report.warnings.push(warning);
+    }
 }
 
 /// `OLD_VSN` is somebody's word for what runs; the steps on the target check it before they change anything.
@@ -177,84 +284,6 @@ fn order(a: &str, b: &str) -> Option<Ordering> {
     (numeric(a) && numeric(b)).then(|| version::compare(a, b))
 }
 
-async fn ask(
-    settings: &Settings,
-    directory: &str,
-    name: &str,
-    steps: &mut Steps,
-) -> Result<(Target, Survey), Error> {
-    let destination = &settings.destination;
-    let target = steps
-        .take(format!("connect to {destination}"), Target::connect(destination, directory, name))
-        .await?;
-    let survey = steps.take(format!("query {directory}"), target.survey(PATIENCE)).await?;
-    Ok((target, survey))
-}
-
-async fn carry_out(
-    request: &Request,
-    source: &Source,
-    decision: Decision,
-    asked: Option<(Target, Survey)>,
-    steps: &mut Steps,
-    report: &mut Report,
-) -> Result<(), Error> {
-    let node = asked.as_ref().and_then(|(_, survey)| survey.evidence.snapshot.as_ref());
-    let built = match &decision.strategy {
-        Strategy::Nothing => {
-            report.pid = node.map(|node| node.pid);
-            return Ok(());
-        }
-        Strategy::Refuse => return Err(refusal(decision)),
-        Strategy::Commit => Built::committed(source),
-        Strategy::Fresh => {
-            steps.take(format!("build {} {}", source.name(), source.version()), source.fresh()).await?
-        }
-        Strategy::Hot { from } => {
-            let name = format!("build {} {} and its upgrade from {from}", source.name(), source.version());
-            steps.take(name, source.upgrade(from, node)).await?
-        }
-    };
-    report.warnings.clone_from(&built.warnings);
-    for warning in &built.warnings {
-        steps.note(&format!("warning: {warning}"));
-    }
-    if let (Strategy::Hot { .. }, Some(node)) = (&decision.strategy, node) {
-        steps
-            .take("check the upgrade against the running node", async { check(node, &built.candidate) })
-            .await?;
-    }
-    if request.plan {
-        return Ok(());
-    }
-    let mut target = match asked {
-        Some((target, _)) => target,
-        None => {
-            let destination = &request.settings.destination;
-            steps
-                .take(
-                    format!("connect to {destination}"),
-                    Target::connect(destination, &report.directory, source.name()),
-                )
-                .await?
-        }
-    };
-    lock::take(&target, source.version()).await?;
-    let result = tokio::select! {
-        result = apply(&mut target, &decision.strategy, &built, steps) => result,
-        () = interrupted() => Err(Error::failed("interrupted; an upgrade that had begun goes on on the target")
-            .help("ask with `ci release status ENV` what runs there now")),
-    };
-    let unlocked = lock::release(&target).await;
-    target.close().await;
-    if let Err(error) = unlocked {
-        steps.note(&format!("warning: {error}"));
-        report.warnings.push(error.to_string());
-    }
-    report.pid = result?.evidence.snapshot.map(|node| node.pid);
-    Ok(())
-}
-
 /// Ctrl-C, or the end of the job that runs us: the lock has to be given back.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
@@ -266,29 +295,6 @@ async fn interrupted() {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
-    }
-}
-
-/// What is done under the lock. The target is asked again: somebody may have been faster.
-async fn apply(
-    target: &mut Target,
-    strategy: &Strategy,
-    built: &Built,
-    steps: &mut Steps,
-) -> Result<Survey, Error> {
-    let before = steps.take("query again, under the lock", target.survey(PATIENCE)).await?;
-    needs_tools(&before, target, strategy)?;
-    let Built { candidate, package, .. } = built;
-    let apply = Apply { target, steps, candidate, package };
-    match strategy {
-        Strategy::Hot { from } => {
-            if let Some(node) = &before.evidence.snapshot {
-                check(node, candidate)?;
-            }
-            apply.hot(from, &before).await
-        }
-        Strategy::Commit => apply.commit(&before).await,
-        _ => apply.fresh(&before).await,
     }
 }
 

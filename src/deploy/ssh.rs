@@ -102,6 +102,11 @@ impl Session {
         self.bounded(limit, copy).await
     }
 
+    /// Whether the connection still stands.
+    pub(crate) async fn lives(&self) -> bool {
+        self.master.check().await.is_ok()
+    }
+
     /// Ends the connection.
     pub(crate) async fn close(self) {
         let _ = self.master.close().await;

@@ -53,6 +53,11 @@ impl Target {
         Ok(())
     }
 
+    /// Connects again if the connection has ended, as it does when nobody used it for long.
+    pub(crate) async fn revive(&mut self) -> Result<(), Error> {
+        if self.session.lives().await { Ok(()) } else { self.reconnect().await }
+    }
+
     /// Ends the connection.
     pub async fn close(self) {
         self.session.close().await;

@@ -5,6 +5,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`cli`] | one file per command |
+//! | [`deploy`] | puts a release on a target over ssh |
 //! | [`dispatch`] | runs a plan: slots, timers, interrupts, the journal |
 //! | [`project`] | git: facts, files, changes, snapshots |
 //! | [`release`] | Erlang releases: versions, packages, appups, relups, builds |
@@ -13,6 +14,7 @@
 //! | [`error`] | how commands end: exit codes |
 
 pub mod cli;
+pub mod deploy;
 pub mod digest;
 pub mod dispatch;
 pub mod error;

@@ -1,10 +1,12 @@
 //! The command line: one file per command.
 
+mod deploy;
 mod expression;
 mod glob;
 mod lint;
 mod notify;
 mod plan;
+mod release;
 mod request;
 mod run;
 
@@ -39,6 +41,10 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Check .gitlab-ci.yml: every mistake, with its place and what to do
     Lint(lint::LintArgs),
+    /// Put this project's release on the target of an environment
+    Deploy(deploy::DeployArgs),
+    /// What this project's release is, and what runs of it
+    Release(release::ReleaseArgs),
     /// Evaluate a `rules:if` expression
     Expression(expression::ExpressionArgs),
     /// Does a `rules:changes` pattern match a path? Exit code 0: yes, 1: no
@@ -80,6 +86,8 @@ fn run(command: Command) -> CliResult {
         Command::Notify(args) => notify::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Lint(args) => lint::run(&args),
+        Command::Deploy(args) => deploy::run(&args),
+        Command::Release(args) => release::run(&args),
         Command::Expression(args) => expression::run(&args),
         Command::Glob(args) => glob::run(&args),
         Command::Completions { shell } => {

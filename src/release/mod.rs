@@ -23,6 +23,7 @@
 //! - `thin`: the package for a target that already has the same Erlang
 //! - `appup`, `derive`: application upgrade files, written or derived from modules
 //! - `relup`, `check`: the release upgrade file, and the rules for an upgrade
+//! - `installed`, `decide`: the verdict over a target, and the choice of strategy
 //! - `finding`, `error`: what is wrong, with its way out
 //! - `rebar`: the project as its files say
 //! - `build`: rebar3 and systools
@@ -32,10 +33,12 @@ pub mod appup;
 mod archive;
 pub mod build;
 pub mod check;
+pub mod decide;
 pub mod derive;
 pub mod erlang;
 mod error;
 mod finding;
+pub mod installed;
 pub mod package;
 pub mod rebar;
 pub mod rel;

@@ -1,0 +1,137 @@
+//! Commands of the release's own script that go on when the connection breaks: they run in a session of their
+//! own on the target, write their output and exit code to files there, and are polled.
+
+use std::time::{Duration, Instant};
+
+use super::error::Error;
+use super::target::Target;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const BETWEEN_POLLS: Duration = Duration::from_millis(250);
+/// How long a broken connection is mended before the outcome is declared unknown.
+const MENDING: Duration = Duration::from_secs(60);
+
+const START: &str = r#"
+D=$T/.ci/run-$ID
+rm -rf "$D" && mkdir -p "$D" || exit 1
+apart=$(command -v setsid || command -v nohup) || { echo "neither setsid nor nohup found" >&2; exit 1; }
+"$apart" sh -c '
+    echo $$ >"$3/pid"
+    if [ -n "$2" ]; then "$0" "$1" "$2"; else "$0" "$1"; fi >"$3/out" 2>&1
+    echo $? >"$3/rc.part"
+    mv "$3/rc.part" "$3/rc"
+' "$T/bin/$N" "$COMMAND" "$ARGUMENT" "$D" >/dev/null 2>&1 &
+while [ ! -s "$D/pid" ]; do kill -0 $! 2>/dev/null || [ -s "$D/pid" ] || exit 1; done
+"#;
+
+const POLL: &str = r#"
+D=$T/.ci/run-$ID
+[ -f "$D/rc" ] || ! kill -0 "$(cat "$D/pid")" 2>/dev/null || { echo running; exit; }
+[ -f "$D/rc" ] && echo "rc $(cat "$D/rc")" || echo gone
+cat "$D/out"
+"#;
+
+const END: &str = r#"
+D=$T/.ci/run-$ID
+[ -f "$D/rc" ] || kill -s TERM -- "-$(cat "$D/pid")" 2>/dev/null || kill "$(cat "$D/pid")" 2>/dev/null
+rm -rf "$D"
+rmdir "$T/.ci" 2>/dev/null
+true
+"#;
+
+/// How a detached command ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// Its exit code; `None` when it was killed or did not end in time.
+    pub(crate) code: Option<i32>,
+    /// What it printed.
+    pub(crate) output: String,
+}
+
+/// Runs `bin/NAME COMMAND [ARGUMENT]` on the target, for at most `limit`; then it is ended.
+pub(crate) async fn run(
+    target: &mut Target,
+    command: &str,
+    argument: &str,
+    limit: Duration,
+) -> Result<Finished, Error> {
+    start(target, command, argument).await?;
+    let began = Instant::now();
+    let finished = loop {
+        tokio::time::sleep(BETWEEN_POLLS).await;
+        match ended(target).await? {
+            Some(finished) => break finished,
+            None if began.elapsed() >= limit => break Finished { code: None, output: String::new() },
+            None => {}
+        }
+    };
+    end(target).await?;
+    Ok(finished)
+}
+
+/// Starts the command and comes back at once; [`end`] has to follow.
+pub(crate) async fn start(target: &Target, command: &str, argument: &str) -> Result<(), Error> {
+    let start = target.script(START).set("COMMAND", command).set("ARGUMENT", argument);
+    target.demand(&start, &format!("starting `bin/{} {command}`", target.name()), LIMIT).await.map(drop)
+}
+
+/// Whether the command has ended, and how.
+pub(crate) async fn ended(target: &mut Target) -> Result<Option<Finished>, Error> {
+    poll(target).await.map(|said| parse(&said))
+}
+
+/// Ends the command if it still runs, and removes its files.
+pub(crate) async fn end(target: &Target) -> Result<(), Error> {
+    target.demand(&target.script(END), "tidying up", LIMIT).await.map(drop)
+}
+
+async fn poll(target: &mut Target) -> Result<String, Error> {
+    let began = Instant::now();
+    loop {
+        match target.session().run(&target.script(POLL), LIMIT).await {
+            Ok(output) => return Ok(output.stdout),
+            Err(error) if began.elapsed() >= MENDING => {
+                return Err(error
+                    .and("the command goes on on the target, its outcome is unknown")
+                    .help("ask with `ci release status ENV` when the target can be reached again"));
+            }
+            Err(_) => {
+                tokio::time::sleep(BETWEEN_POLLS).await;
+                // the next poll tells whether it worked
+                let _ = target.reconnect().await;
+            }
+        }
+    }
+}
+
+fn parse(said: &str) -> Option<Finished> {
+    // a login shell may print lines of its own first
+    let mut rest = said;
+    while let Some((line, after)) = rest.split_once('\n') {
+        if line == "running" {
+            return None;
+        }
+        if line == "gone" {
+            return Some(Finished { code: None, output: after.to_owned() });
+        }
+        if let Some(code) = line.strip_prefix("rc ") {
+            return Some(Finished { code: code.trim().parse().ok(), output: after.to_owned() });
+        }
+        rest = after;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_tells_running_from_ended_and_killed() {
+        assert!(parse("running\n").is_none());
+        assert!(parse("").is_none());
+        let ended = parse("motd\nrc 4\nERROR: no\n").unwrap();
+        assert_eq!((ended.code, ended.output.as_str()), (Some(4), "ERROR: no\n"));
+        assert_eq!(parse("gone\nhalf").unwrap().code, None);
+    }
+}

@@ -1,0 +1,41 @@
+//! Putting a release on a target over ssh: query, decide, check, apply, verify.
+//!
+//! * [`Settings`]: the environment's variables.
+//! * [`Target`], [`Survey`]: one connection, one query, one verdict ([`crate::release::installed`]).
+//! * [`Apply`]: the fresh install and the hot upgrade; [`Steps`] records what was done.
+//! * [`deploy`], [`status`]: the whole way, as `ci deploy` and `ci release status` show it.
+//!
+//! Scripts travel to the target on standard input, values in them are quoted, and what must not stop half-way
+//! runs detached there. Nothing is changed on a target without its lock (`TARGET_DIR/.ci-lock`).
+
+mod apply;
+mod deployment;
+mod detached;
+mod error;
+mod fresh;
+mod hot;
+mod lock;
+mod packages;
+mod probe;
+mod script;
+mod settings;
+mod ssh;
+mod steps;
+mod target;
+
+pub use apply::{Apply, Package};
+pub use deployment::{Report, Request, Verdict, deploy, status};
+pub use error::{Error, Outcome};
+pub use packages::identity;
+pub use settings::Settings;
+pub use steps::{Progress, Step, Steps};
+pub use target::{Survey, Target};
+
+/// Exit code: the version runs and is permanent, or did already.
+pub const EXIT_DONE: u8 = 0;
+/// Exit code: it failed; what ran before still runs, with its state.
+pub const EXIT_FAILED: u8 = 1;
+/// Exit code: refused before anything was sent; the reasons are printed.
+pub const EXIT_REFUSED: u8 = 3;
+/// Exit code: it failed after the node was changed (it restarted into the old version, or is not as it should be).
+pub const EXIT_RESTARTED: u8 = 4;

@@ -1,0 +1,16 @@
+L=fun(K,Vs)->[K,[[9,V]||V<-Vs],10]end,
+W=fun(X)->io_lib:format("~w",[X])end,
+A=fun(X)->atom_to_list(X)end,
+H=fun(B)->[io_lib:format("~2.16.0b",[X])||<<X>><=B]end,
+binary_to_list(base64:encode(zlib:compress(unicode:characters_to_binary([
+L("root",[code:root_dir()]),
+L("pid",[os:getpid()]),
+L("node",[A(node())]),
+L("init",[A(element(1,init:get_status()))]),
+L("erts",[erlang:system_info(version)]),
+L("creation",[W(erlang:system_info(creation))]),
+L("supervisor",[W(whereis(kernel_sup))]),
+[L("release",[V,A(S)|[filename:basename(D)||D<-Ds]])||{_,V,Ds,S}<-release_handler:which_releases()],
+[L("application",[A(N),V])||{N,_,V}<-application:loaded_applications()],
+[L("module",[A(M),H(M:module_info(md5))])||{M,_}<-code:all_loaded(),erlang:function_exported(M,module_info,1)]
+])))).

@@ -1,0 +1,150 @@
+//! A target: a host, a way in, and the directory of one release on it.
+
+use std::time::{Duration, Instant};
+
+use crate::release::installed::{Evidence, Installed};
+
+use super::error::Error;
+use super::probe;
+use super::script::Script;
+use super::ssh::{Output, Session};
+
+/// A query asks a node that may hang; the release's own script gives up after some seconds.
+const QUERY_LIMIT: Duration = Duration::from_secs(90);
+/// How long a node that does not answer is watched before that is believed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+const BETWEEN_QUERIES: Duration = Duration::from_secs(1);
+
+/// The target.
+pub struct Target {
+    session: Session,
+    destination: String,
+    directory: String,
+    name: String,
+    run: String,
+}
+
+/// The evidence about a target and the verdict over it.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// What the query brought back.
+    pub evidence: Evidence,
+    /// What follows from it.
+    pub installed: Installed,
+}
+
+impl Target {
+    /// Connects to the `directory` of the release `name` at `destination`.
+    pub async fn connect(destination: &str, directory: &str, name: &str) -> Result<Self, Error> {
+        let session = Session::connect(destination).await?;
+        let since = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis());
+        Ok(Self {
+            session,
+            destination: destination.to_owned(),
+            directory: directory.to_owned(),
+            name: name.to_owned(),
+            run: format!("{since:x}-{:x}", std::process::id()),
+        })
+    }
+
+    /// Connects again after a broken connection.
+    pub(crate) async fn reconnect(&mut self) -> Result<(), Error> {
+        self.session = Session::connect(&self.destination).await?;
+        Ok(())
+    }
+
+    /// Connects again if the connection has ended, as it does when nobody used it for long.
+    pub(crate) async fn revive(&mut self) -> Result<(), Error> {
+        if self.session.lives().await { Ok(()) } else { self.reconnect().await }
+    }
+
+    /// Ends the connection.
+    pub async fn close(self) {
+        self.session.close().await;
+    }
+
+    /// The release's directory.
+    pub fn directory(&self) -> &str {
+        &self.directory
+    }
+
+    /// The host.
+    pub fn destination(&self) -> &str {
+        &self.destination
+    }
+
+    /// The release's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// A script that knows the directory `$T`, the release `$N` and the attempt `$ID`.
+    pub(crate) fn script(&self, body: &'static str) -> Script {
+        Script::new(body).set("T", &self.directory).set("N", &self.name).set("ID", &self.run)
+    }
+
+    /// Runs a script and demands that it succeeds; `doing` is for the error.
+    pub(crate) async fn demand(
+        &self,
+        script: &Script,
+        doing: &str,
+        limit: Duration,
+    ) -> Result<Output, Error> {
+        let output = self.session.run(script, limit).await?;
+        if output.code == Some(0) {
+            return Ok(output);
+        }
+        Err(Error::failed(format!("{doing} failed on `{}`: {}", self.destination, output.tail())))
+    }
+
+    /// Asks once.
+    pub(crate) async fn query(&self) -> Result<Survey, Error> {
+        let output = self.session.run(&probe::script(&self.directory, &self.name), QUERY_LIMIT).await?;
+        let Some(evidence) = probe::read(&output.stdout, &self.directory) else {
+            return Err(Error::failed(format!(
+                "the query did not run to its end on `{}`: {}",
+                self.destination,
+                output.tail()
+            ))
+            .help("the target needs a POSIX shell, awk, sed, grep, tr and /proc; try `ssh` to it by hand"));
+        };
+        let installed = Installed::judge(&evidence);
+        Ok(Survey { evidence, installed })
+    }
+
+    /// Asks until the answer is more than "wait", for at most `patience`: a node that is just restarting
+    /// is not an unreachable one.
+    pub async fn survey(&self, patience: Duration) -> Result<Survey, Error> {
+        let began = Instant::now();
+        loop {
+            let survey = self.query().await?;
+            let passing = matches!(survey.installed, Installed::Restarting | Installed::Unreachable { .. });
+            if !passing || began.elapsed() >= patience {
+                return Ok(survey);
+            }
+            tokio::time::sleep(BETWEEN_QUERIES).await;
+        }
+    }
+
+    /// Asks until two answers in a row come from the same boot: a node that has decided to restart may
+    /// still answer once.
+    pub(crate) async fn settled(&self, patience: Duration) -> Result<Survey, Error> {
+        let began = Instant::now();
+        let mut last = self.survey(patience).await?;
+        loop {
+            tokio::time::sleep(BETWEEN_QUERIES).await;
+            let next = self.survey(patience.saturating_sub(began.elapsed())).await?;
+            let boot =
+                |survey: &Survey| survey.evidence.snapshot.as_ref().map(|snapshot| snapshot.boot.clone());
+            let same = boot(&last) == boot(&next) && last.installed == next.installed;
+            if same || began.elapsed() >= patience {
+                return Ok(next);
+            }
+            last = next;
+        }
+    }
+}

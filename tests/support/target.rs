@@ -1,0 +1,260 @@
+//! A target: a real sshd on a free loopback port, as the user who runs the tests, with an epmd and pipes of its own.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Target {
+    home: TempDir,
+    epmd: u16,
+    daemons: Vec<Child>,
+}
+
+/// What `ci` said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Said {
+    #[track_caller]
+    pub(crate) fn ended(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn says(self, texts: &[&str]) -> Self {
+        for text in texts {
+            let found = self.stdout.contains(text) || self.stderr.contains(text);
+            assert!(found, "`{text}` is not in\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        }
+        self
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+    }
+}
+
+impl Target {
+    /// The host `dev` of the ssh configuration leads to it.
+    pub(crate) fn start() -> Self {
+        // sockets and pipes have short paths
+        let home = tempfile::Builder::new().prefix("ci-t").tempdir_in("/tmp").unwrap();
+        let mut target = Self { home, epmd: free_port(), daemons: Vec::new() };
+        let path = target.path("");
+        fs::create_dir_all(path.join("bin")).unwrap();
+        for key in ["host", "user", "stranger"] {
+            run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path.join(key)));
+        }
+        fs::copy(path.join("user.pub"), path.join("authorized")).unwrap();
+        // ssh takes its configuration from the password file's home directory, whatever HOME says
+        target.program(
+            "bin/ssh",
+            &format!("#!/bin/sh\nexec {} -F {}/config \"$@\"\n", which("ssh"), path.display()),
+        );
+        fs::write(path.join("config"), "").unwrap();
+        let port = target.sshd("sshd", "");
+        target.host("dev", port, "user");
+        target.host("wrong-key", port, "stranger");
+        target.host("nobody-there", free_port(), "user");
+        target
+    }
+
+    /// Another way in, on which `cat` damages what passes through it.
+    pub(crate) fn with_a_damaging_line(&mut self) {
+        // the dropped last byte of each copy stands for any damage: the digest must notice
+        self.program(
+            "shim/cat",
+            "#!/bin/sh\n[ $# -eq 0 ] || exec /bin/cat \"$@\"\nhead -c 1000\nprintf X\ntail -c +2\n",
+        );
+        let port = self
+            .sshd("damaging", &format!("PATH={}:/usr/local/bin:/usr/bin:/bin", self.path("shim").display()));
+        self.host("damaging-line", port, "user");
+    }
+
+    fn sshd(&mut self, name: &str, environment: &str) -> u16 {
+        let path = self.path("");
+        let dir = path.display();
+        if rustix::process::getuid().is_root() {
+            fs::create_dir_all("/run/sshd").unwrap();
+        }
+        let port = free_port();
+        let config = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/authorized\nPidFile none\n\
+             UsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n\
+             SetEnv ERL_EPMD_PORT={} PIPE_DIR={dir}/pipes/ {environment}\n",
+            self.epmd
+        );
+        let file = path.join(format!("{name}.conf"));
+        fs::write(&file, config).unwrap();
+        let log = fs::File::create(path.join(format!("{name}.log"))).unwrap();
+        let sshd = which("sshd");
+        let daemon = Command::new(sshd)
+            .args(["-D", "-e", "-f"])
+            .arg(file)
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.daemons.push(daemon);
+        until("sshd listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        port
+    }
+
+    fn host(&self, name: &str, port: u16, key: &str) {
+        let dir = self.path("");
+        let dir = dir.display();
+        let mut config = fs::read_to_string(self.path("config")).unwrap();
+        config.push_str(&format!(
+            "Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  User {}\n  IdentityFile {dir}/{key}\n  IdentitiesOnly yes\n  IdentityAgent none\n\
+             \x20 UserKnownHostsFile {dir}/known_hosts\n  StrictHostKeyChecking accept-new\n",
+            user()
+        ));
+        fs::write(self.path("config"), config).unwrap();
+    }
+
+    fn program(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// A path in the target's home.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    /// The release's directory.
+    pub(crate) fn release(&self) -> PathBuf {
+        self.path("urf")
+    }
+
+    /// Runs `ci` in `project` with more `variables`.
+    pub(crate) fn ci(&self, project: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Said {
+        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        let mut ci = Command::new(env!("CARGO_BIN_EXE_ci"));
+        ci.args(arguments).current_dir(project).stdin(Stdio::null());
+        for name in ["SSH_USER_HOST", "SERVER", "OLD_VSN", "RELUP_TAR"] {
+            ci.env_remove(name);
+        }
+        ci.env("PATH", path)
+            .env("NO_COLOR", "1")
+            .env("DEV_SSH_USER_HOST", "dev")
+            .env("TARGET_DIR", self.release());
+        ci.envs(variables.iter().copied());
+        let output = ci.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// Runs the release's own script on the target.
+    pub(crate) fn script(&self, arguments: &[&str]) -> Output {
+        Command::new(self.release().join("bin/urf"))
+            .args(arguments)
+            .env("ERL_EPMD_PORT", self.epmd.to_string())
+            .env("PIPE_DIR", format!("{}/", self.path("pipes").display()))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// The value of an expression on the node.
+    #[track_caller]
+    pub(crate) fn eval(&self, expression: &str) -> String {
+        let output = self.script(&["eval", expression]);
+        let text = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        assert!(output.status.success(), "{expression}: {text} {}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
+    /// What stays the same as long as the node neither ends nor restarts.
+    #[track_caller]
+    pub(crate) fn boot(&self) -> String {
+        self.eval("{os:getpid(), whereis(kernel_sup), erlang:system_info(creation)}.")
+    }
+
+    /// Processes whose program lies in the target's home.
+    fn processes(&self) -> Vec<u32> {
+        let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
+        let all = fs::read_dir("/proc").unwrap().filter_map(Result::ok).filter_map(pid);
+        all.filter(|pid| {
+            fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(self.home.path()))
+        })
+        .collect()
+    }
+
+    /// Whether a virtual machine of the release lives.
+    pub(crate) fn lives(&self) -> bool {
+        self.processes().into_iter().any(|pid| {
+            let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            exe.ends_with("beam.smp")
+        })
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            signal(pid);
+        }
+        for daemon in &mut self.daemons {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+}
+
+pub(crate) fn signal(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// Waits for something that has no event to wait for.
+#[track_caller]
+pub(crate) fn until(what: &str, mut true_now: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !true_now() {
+        assert!(began.elapsed() < PATIENCE, "waited too long until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[track_caller]
+pub(crate) fn run(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn user() -> String {
+    run(Command::new("id").arg("-un")).trim().to_owned()
+}
+
+/// sshd insists on being started by its absolute path.
+fn which(program: &str) -> String {
+    let places = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
+    let found = places.iter().map(|place| format!("{place}/{program}")).find(|path| Path::new(path).exists());
+    found.unwrap_or_else(|| panic!("`{program}` is not installed: run scripts/setup.sh"))
+}

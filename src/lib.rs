@@ -1,5 +1,3 @@
-//! The library half of `ci`.
-
 //! The library half of `ci`: everything that is not the language (`pipelines`) and not running one job (`runners`).
 //!
 //! | module | what |

@@ -57,7 +57,7 @@ trap 'exit 130' INT TERM
 if [ "$(id -u)" = 0 ]; then
     target_user=slipway-demo
     getent passwd "$target_user" >/dev/null && fail "the user $target_user exists already; remove it with: userdel $target_user"
-    useradd --system --home-dir "$work" --no-create-home --shell /bin/sh "$target_user"
+    useradd --system --home-dir "$work/home" --create-home --shell /bin/sh "$target_user"
     created_user=$target_user
     mkdir -p /run/sshd
 fi
@@ -152,20 +152,21 @@ pid_after=$(node dev pid)
 state_after=$(node dev eval 'urf_store:info().')
 
 say "What DEV and SIT run"
-for env in dev sit; do
-    upper=$(echo "$env" | tr a-z A-Z)
-    destination=${env}_destination
-    cat >"$work/ssh_config" <<CONFIG
-Host *
-    IdentityFile $work/key
-    UserKnownHostsFile $work/known_hosts
+# ssh with the demo's key and hosts: nobody's own ~/.ssh is read or written
+mkdir "$work/bin"
+cat >"$work/bin/ssh" <<SSH
+#!/bin/sh
+exec $(command -v ssh) -F "$work/ssh_config" "\$@"
+SSH
+chmod +x "$work/bin/ssh"
+cat >"$work/ssh_config" <<CONFIG
+IdentityFile $work/key
+IdentitiesOnly yes
+UserKnownHostsFile $work/known_hosts
 CONFIG
-    eval "$(ssh-agent -s)" >/dev/null
-    agent=$SSH_AGENT_PID
-    ssh-add -q "$work/key"
-    env "${upper}_SSH_USER_HOST=${!destination}" "${upper}_TARGET_DIR=$work/$env/urf" \
-        SLIPWAY_KNOWN_HOSTS="$work/known_hosts" "$ci" release status "$env" || true
-    kill "$agent"
+for env in dev sit; do
+    destination=${env}_destination
+    env PATH="$work/bin:$PATH" SSH_USER_HOST="${!destination}" TARGET_DIR="$work/$env/urf" "$ci" release status "$env"
 done
 printf '\n  %-22s %s\n' "OS process before:" "$pid_before" "OS process after:" "$pid_after" \
     "state before:" "$state_before" "state after:" "$state_after"

@@ -27,7 +27,7 @@ target_user=$(id -un)
 created_user=
 
 as_target() { # runs a command as the target's user
-    if [ -n "$created_user" ]; then setpriv --reuid "$target_user" --regid "$target_user" --clear-groups "$@"; else "$@"; fi
+    if [ -n "$created_user" ]; then setpriv --reset-env --reuid "$target_user" --regid "$target_user" --clear-groups "$@"; else "$@"; fi
 }
 
 cleanup() {
@@ -168,7 +168,8 @@ for env in dev sit; do
     destination=${env}_destination
     env PATH="$work/bin:$PATH" SSH_USER_HOST="${!destination}" TARGET_DIR="$work/$env/urf" "$ci" release status "$env"
 done
-printf '\n  %-22s %s\n' "OS process before:" "$pid_before" "OS process after:" "$pid_after" \
+echo
+printf '  %-22s %s\n' "OS process before:" "$pid_before" "OS process after:" "$pid_after" \
     "state before:" "$state_before" "state after:" "$state_after"
 [ "$pid_before" = "$pid_after" ] || fail "the process changed: that was no hot upgrade"
 case $state_before in "{v1,"*3*) ;; *) fail "unexpected state before: $state_before" ;; esac

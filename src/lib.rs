@@ -8,7 +8,8 @@
 //! | [`project`] | git: facts, files, changes, snapshots |
 //! | [`release`] | Erlang releases: versions, packages, appups, relups, builds |
 //! | [`report`] | what people and machines see |
-//! | [`settings`] | local variables, where state is kept |
+//! | [`settings`] | settings files, local variables, where state is kept |
+//! | [`sources`] | files of other projects, remote files, templates
 //! | [`error`] | how commands end: exit codes |
 
 pub mod cli;
@@ -20,3 +21,4 @@ pub mod project;
 pub mod release;
 pub mod report;
 pub mod settings;
+pub mod sources;

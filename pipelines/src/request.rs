@@ -112,6 +112,19 @@ pub trait Files {
     /// # Errors
     /// Says why it can't be had, in words that go into a diagnostic.
     fn fetch(&self, what: &Elsewhere) -> Result<Fetched, FetchError>;
+
+    /// All paths of another project at a ref (none: its HEAD), sorted: for `rules:exists` and wildcards there.
+    ///
+    /// # Errors
+    /// As [`Files::fetch`].
+    fn list(&self, project: &str, _reference: Option<&str>) -> Result<Arc<[String]>, FetchError> {
+        Err(FetchError::Other(format!("the files of `{project}` can't be listed here")))
+    }
+
+    /// What could help after `fetch` has refused.
+    fn advice(&self, _what: &Elsewhere) -> Option<String> {
+        None
+    }
 }
 
 /// A file that is not in the project itself.
@@ -161,15 +174,25 @@ pub struct Fetched {
 }
 
 /// Why a file from elsewhere can't be had.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     /// No such project, or no way in.
+    #[error("the project was not found, or access was denied")]
     NoProject,
     /// The project has no such ref.
+    #[error("the project has no such ref")]
     NoReference,
     /// There is no such file.
+    #[error("there is no such file")]
     NoFile,
+    /// The server of `include:remote` answered with this code of 400 or above.
+    #[error("the server answered with HTTP code `{0}`")]
+    Http(u16),
+    /// The server of `include:remote` did not answer in time.
+    #[error("the server did not answer in time")]
+    Timeout,
     /// Anything else, in words.
+    #[error("{0}")]
     Other(String),
 }
 

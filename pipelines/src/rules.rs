@@ -1,7 +1,7 @@
 //! `exists` and `changes`: the questions that rules ask about files.
 
 use crate::glob::Pattern;
-use crate::request::{Files, Request};
+use crate::request::{FetchError, Files, Request};
 
 /// Above so many comparisons of a path with a pattern, GitLab takes the rule as fulfilled.
 const MOST_COMPARISONS: usize = 50_000;
@@ -14,6 +14,18 @@ pub fn exists(patterns: &[String], files: &dyn Files) -> bool {
 /// Do the patterns (unexpanded) speak of the top directory only? Then no other file is looked at.
 pub fn top_level_only(patterns: &[String]) -> bool {
     patterns.iter().all(|p| !p.contains('/') && !p.contains("**"))
+}
+
+/// Why `exists` can't look into another project, in GitLab's words where it has some.
+pub(crate) fn unknown_place(project: &str, reference: Option<&str>, error: &FetchError) -> String {
+    match error {
+        FetchError::NoProject => format!("rules:exists:project `{project}` is not a valid project path"),
+        FetchError::NoReference => {
+            let reference = reference.unwrap_or("HEAD");
+            format!("rules:exists:ref `{reference}` is not a valid ref in project `{project}`")
+        }
+        error => format!("rules:exists:project `{project}`: {error}"),
+    }
 }
 
 /// Does any of the expanded patterns name one of the sorted paths?

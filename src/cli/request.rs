@@ -2,7 +2,8 @@
 
 use crate::error::{CliError, CliResult};
 use crate::project::{Base, Facts, Project, ProjectFiles};
-use crate::settings::{VariablesFile, load_variables};
+use crate::settings::{Settings, State, VariablesFile, load_variables};
+use crate::sources::Sources;
 use pipelines::config::Config;
 use pipelines::diagnostic::Diagnostic;
 use pipelines::load::Loaded;
@@ -22,6 +23,9 @@ pub(super) struct RequestArgs {
     /// Take the last commit, not the work tree with its uncommitted changes
     #[arg(long)]
     pub(super) committed: bool,
+    /// Never use the network: included files come from what was fetched before
+    #[arg(long)]
+    offline: bool,
     /// Branch or tag [default: what is checked out]
     #[arg(long = "ref", value_name = "REF", help_heading = "Pipeline")]
     reference: Option<String>,
@@ -93,11 +97,13 @@ impl RequestArgs {
         let facts = project.facts(self.reference.as_deref(), self.tag)?;
         let request = self.request(&project, &facts)?;
         let files = if self.committed {
-            ProjectFiles::commit(&project, &facts.commit.sha)
-                .map_err(|e| CliError::usage(format!("reading commit `{}`: {}", facts.commit.sha, e.message())))?
+            ProjectFiles::commit(&project, &facts.commit.sha).map_err(|e| {
+                CliError::usage(format!("reading commit `{}`: {}", facts.commit.sha, e.message()))
+            })?
         } else {
             ProjectFiles::work_tree(&project)
         };
+        let files = files.with_sources(self.sources(&project, &request.project)?);
         let mut loaded = pipelines::load::load(&request, &files, &self.file);
         let mut diagnostics = std::mem::take(&mut loaded.diagnostics);
         let config = loaded.root.as_ref().map(|root| pipelines::config::build(root, &mut diagnostics));
@@ -109,6 +115,13 @@ impl RequestArgs {
         };
         drop(files);
         Ok(Prepared { project, facts, request, loaded, diagnostics, config, outcome })
+    }
+
+    fn sources(&self, project: &Project, path: &str) -> CliResult<Sources> {
+        let settings = Settings::load(project.root())?;
+        // only what is really fetched needs a place to be kept
+        let dir = State::of(&project.state_name()).ok().map(|state| state.sources());
+        Ok(Sources::new(settings.sources, dir, self.offline).with_own(path, project.root()))
     }
 
     fn request(&self, project: &Project, facts: &Facts) -> CliResult<Request> {
@@ -144,7 +157,12 @@ impl RequestArgs {
         Ok(variables)
     }
 
-    fn changes(&self, project: &Project, facts: &Facts, default_branch: &str) -> CliResult<Option<Vec<String>>> {
+    fn changes(
+        &self,
+        project: &Project,
+        facts: &Facts,
+        default_branch: &str,
+    ) -> CliResult<Option<Vec<String>>> {
         if self.no_changes || !self.changed.is_empty() {
             return Ok(Some(self.changed.clone()));
         }

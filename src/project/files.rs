@@ -1,6 +1,7 @@
 //! The project's files for the language: the work tree as it is, or a commit.
 
 use super::Project;
+use crate::sources::Sources;
 use git2::{ObjectType, Oid, Status, StatusOptions, Tree};
 use pipelines::request::{Elsewhere, FetchError, Fetched, Files};
 use std::cell::OnceCell;
@@ -13,12 +14,13 @@ pub struct ProjectFiles<'p> {
     /// The commit's tree; none: the work tree with its uncommitted changes.
     tree: Option<Tree<'p>>,
     paths: OnceCell<Vec<String>>,
+    sources: Sources,
 }
 
 impl<'p> ProjectFiles<'p> {
     /// The work tree, uncommitted changes included.
     pub fn work_tree(project: &'p Project) -> ProjectFiles<'p> {
-        ProjectFiles { project, tree: None, paths: OnceCell::new() }
+        ProjectFiles { project, tree: None, paths: OnceCell::new(), sources: Sources::default() }
     }
 
     /// The tree of a commit.
@@ -27,7 +29,14 @@ impl<'p> ProjectFiles<'p> {
     /// There is no such commit.
     pub fn commit(project: &'p Project, sha: &str) -> Result<ProjectFiles<'p>, git2::Error> {
         let commit = project.repository().find_commit(Oid::from_str(sha)?)?;
-        Ok(ProjectFiles { project, tree: Some(commit.tree()?), paths: OnceCell::new() })
+        let sources = Sources::default();
+        Ok(ProjectFiles { project, tree: Some(commit.tree()?), paths: OnceCell::new(), sources })
+    }
+
+    /// Where files come from that are not in the project.
+    #[must_use]
+    pub fn with_sources(self, sources: Sources) -> ProjectFiles<'p> {
+        ProjectFiles { sources, ..self }
     }
 
     fn work_tree_paths(&self) -> Result<Vec<String>, git2::Error> {
@@ -60,7 +69,8 @@ impl<'p> ProjectFiles<'p> {
     }
 }
 
-fn tree_paths(tree: &Tree<'_>) -> Vec<String> {
+/// All paths of a tree, sorted.
+pub(crate) fn tree_paths(tree: &Tree<'_>) -> Vec<String> {
     let mut paths = Vec::new();
     // the callback never fails, so neither does the walk of a readable tree
     let _ = tree.walk(git2::TreeWalkMode::PreOrder, |parent, entry| {
@@ -112,12 +122,14 @@ impl Files for ProjectFiles<'_> {
     }
 
     fn fetch(&self, what: &Elsewhere) -> Result<Fetched, FetchError> {
-        let kind = match what {
-            Elsewhere::Project { .. } => return Err(FetchError::NoProject),
-            Elsewhere::Remote { .. } => "`include:remote`",
-            Elsewhere::Template { .. } => return Err(FetchError::NoFile),
-            Elsewhere::Component { .. } => "`include:component`",
-        };
-        Err(FetchError::Other(format!("{kind} is not built yet: only `include:local` can be resolved")))
+        self.sources.fetch(what)
+    }
+
+    fn list(&self, project: &str, reference: Option<&str>) -> Result<Arc<[String]>, FetchError> {
+        self.sources.list(project, reference)
+    }
+
+    fn advice(&self, what: &Elsewhere) -> Option<String> {
+        self.sources.advice(what)
     }
 }

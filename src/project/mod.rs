@@ -8,4 +8,5 @@ mod snapshot;
 pub use changes::Base;
 pub use facts::{Facts, Project};
 pub use files::ProjectFiles;
+pub(crate) use files::tree_paths;
 pub use snapshot::Snapshot;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! sandboxes/             layers of the containers that run now
+//! sources/               mirrors of other projects, remote files
 //! projects/<name>-<digest of the path>/
 //!     runs/<number>/     journal.jsonl, plan.json, jobs/<job>/<attempt>/job.log, artifacts
 //!     snapshots/         sources by commit
@@ -52,6 +53,11 @@ impl State {
     /// Layers of running containers, of all projects.
     pub fn sandboxes(&self) -> PathBuf {
         self.home.join("sandboxes")
+    }
+
+    /// What `include` fetched from elsewhere, for all projects.
+    pub fn sources(&self) -> PathBuf {
+        self.home.join("sources")
     }
 
     /// Working directories of the shell executor.

@@ -1,7 +1,9 @@
-//! Settings of a project that are not the pipeline: local variables, where state is kept.
+//! Settings of a project that are not the pipeline: local variables, where projects come from, where state is kept.
 
+mod file;
 mod home;
 mod variables;
 
+pub use file::Settings;
 pub use home::{RunDirectory, State};
 pub use variables::{VariablesFile, load_variables};

@@ -112,10 +112,15 @@ impl Loader<'_> {
                 .into_iter()
                 .map(|path| with("local", Node::string(path.as_str(), span)))
                 .collect()),
-            Origin::Project { project, .. } => {
-                let message =
-                    format!("wildcards are not supported in files of another project yet (`{project}`)");
-                Err(Diagnostic::error("include-file", message).at(span, "").help("name the files one by one"))
+            Origin::Project { project, sha } => {
+                let paths = self.files.list(project, sha.as_deref()).map_err(|error| {
+                    let message = format!("the files of `{project}` can't be listed: {error}");
+                    Diagnostic::error("include-file", message).at(span, "")
+                })?;
+                Ok(wildcard::matching(pattern, &paths)
+                    .into_iter()
+                    .map(|path| with("local", Node::string(path.as_str(), span)))
+                    .collect())
             }
             Origin::Nowhere => Ok(vec![entry]),
         }

@@ -61,20 +61,28 @@ impl Loader<'_> {
     }
 
     fn exists(&self, node: &Node, origin: &Origin) -> Result<bool, Diagnostic> {
-        let project = node.as_mapping().and_then(|mapping| mapping.get("project")).and_then(Node::as_str);
-        let foreign = match project {
-            Some(project) => !self.is_own(&self.scope.expand(project, Unknown::Keep)),
-            None => !matches!(origin, Origin::Own),
+        let text = |key: &str| {
+            let text = node.as_mapping().and_then(|mapping| mapping.get(key)).and_then(Node::as_str)?;
+            Some(self.scope.expand(text, Unknown::Keep))
         };
-        if foreign {
-            return Err(Diagnostic::error(
-                "include-rules",
-                "`rules:exists` can't look into another project yet",
-            )
-            .at(node.span, "")
-            .help("only files of the project itself are known here"));
+        let (project, reference) = match (text("project"), origin) {
+            (Some(project), _) => (project, text("ref")),
+            (None, Origin::Own) => return Ok(rules::exists(&self.patterns(node), self.files)),
+            (None, Origin::Project { project, sha }) => (project.clone(), sha.clone()),
+            (None, Origin::Nowhere) => return Ok(false),
+        };
+        if self.is_own(&project) {
+            return Ok(rules::exists(&self.patterns(node), self.files));
         }
-        Ok(rules::exists(&self.patterns(node), self.files))
+        let patterns = self.patterns(node);
+        match self.files.list(&project.to_lowercase(), reference.as_deref()) {
+            Ok(paths) => Ok(rules::exists_in(&patterns, rules::top_level_only(&patterns), &paths)),
+            Err(error) => {
+                let why = rules::unknown_place(&project, reference.as_deref(), &error);
+                let message = format!("Failed to parse rule for include: {}", self.masked(&why));
+                Err(Diagnostic::error("include-rules", message).at(node.span, ""))
+            }
+        }
     }
 
     /// Paths of `changes` or `exists` in any of their forms, variables expanded.

@@ -66,7 +66,7 @@ impl Loader<'_> {
             Kind::Remote { integrity } => self.read_remote(location, integrity.as_deref()),
             Kind::Template => {
                 let what = Elsewhere::Template { name: location.name.clone() };
-                self.fetch(&what, Origin::Nowhere).map_err(|error| self.refused(location, &error))
+                self.fetch(location, &what, Origin::Nowhere)
             }
             Kind::Component => self.read_component(location),
             Kind::Artifact => Err(self.failed(location, "can't be had")),
@@ -86,7 +86,7 @@ impl Loader<'_> {
                     reference: sha.clone(),
                     file: location.name.clone(),
                 };
-                self.fetch(&what, origin.clone()).map_err(|error| self.refused(location, &error))
+                self.fetch(location, &what, origin.clone())
             }
             Origin::Nowhere => Err(self.failed(location, "does not have project!").help(
                 "files from an address or a template belong to no project: include by `project`, `remote` or `template`",
@@ -128,25 +128,12 @@ impl Loader<'_> {
             file: location.name.clone(),
         };
         let origin = Origin::Project { project: project.to_owned(), sha: None };
-        self.fetch(&what, origin).map_err(|error| {
-            let project = self.masked(project);
-            let message = match error {
-                FetchError::NoProject => format!(
-                    "Project `{project}` not found or access denied! Make sure any includes in the pipeline configuration are correctly defined."
-                ),
-                FetchError::NoReference => {
-                    let reference = self.masked(reference.unwrap_or("HEAD"));
-                    format!("Project `{project}` reference `{reference}` does not exist!")
-                }
-                error => return self.refused(location, &error),
-            };
-            Diagnostic::error("include-file", message).at(location.span, "")
-        })
+        self.fetch(location, &what, origin)
     }
 
     fn read_remote(&self, location: &Location, integrity: Option<&str>) -> Result<Content, Diagnostic> {
         let what = Elsewhere::Remote { url: location.name.clone() };
-        let content = self.fetch(&what, Origin::Nowhere).map_err(|error| self.refused(location, &error))?;
+        let content = self.fetch(location, &what, Origin::Nowhere)?;
         let digest = format!("sha256-{}", base64(&Sha256::digest(content.text.as_bytes())));
         match integrity {
             Some(expected) if expected != digest => Err(self
@@ -162,19 +149,80 @@ impl Loader<'_> {
         };
         let (project, name, reference) = (address.to_owned(), name.to_owned(), version.to_owned());
         let path = project.split_once('/').map_or(project.as_str(), |(_, path)| path).to_lowercase();
+        let own = self.is_own(&path) && reference == self.request.commit.sha;
+        if own && let Some(content) = self.read_own_component(location, &name)? {
+            let sha = Some(reference.clone());
+            return Ok(Content {
+                component: Some(Component { name, reference, sha, version: None }),
+                ..content
+            });
+        }
         let origin = Origin::Project { project: path, sha: None };
         let what = Elsewhere::Component { project, name: name.clone(), version: reference.clone() };
-        let fetched = self.files.fetch(&what).map_err(|error| self.refused(location, &error))?;
+        let fetched = self.files.fetch(&what).map_err(|error| self.refused(location, &what, &error))?;
         let (sha, version) = (fetched.sha.clone(), fetched.version.clone());
         let component = Some(Component { name, reference, sha, version });
         Ok(Content { component, ..content(fetched, origin) })
     }
 
-    fn fetch(&self, what: &Elsewhere, origin: Origin) -> Result<Content, FetchError> {
-        self.files.fetch(what).map(|fetched| content(fetched, origin))
+    /// A project that tests its own components includes them at its own commit: the files at hand.
+    fn read_own_component(&self, location: &Location, name: &str) -> Result<Option<Content>, Diagnostic> {
+        for path in [format!("templates/{name}.yml"), format!("templates/{name}/template.yml")] {
+            match self.files.read(&path) {
+                Ok(None) => {}
+                Ok(Some(text)) => {
+                    return Ok(Some(Content { name: path, text, origin: Origin::Own, component: None }));
+                }
+                Err(why) => {
+                    return Err(self.failed(location, &format!("can't be read: {}", self.masked(&why))));
+                }
+            }
+        }
+        Ok(None)
     }
 
-    fn refused(&self, location: &Location, error: &FetchError) -> Diagnostic {
+    fn fetch(&self, location: &Location, what: &Elsewhere, origin: Origin) -> Result<Content, Diagnostic> {
+        match self.files.fetch(what) {
+            Ok(fetched) => Ok(content(fetched, origin)),
+            Err(error) => Err(self.refused(location, what, &error)),
+        }
+    }
+
+    fn refused(&self, location: &Location, what: &Elsewhere, error: &FetchError) -> Diagnostic {
+        let diagnostic = match what {
+            Elsewhere::Project { project, reference, .. } => {
+                self.no_project(location, project, reference.as_deref(), error)
+            }
+            _ => self.no_file(location, error),
+        };
+        match self.files.advice(what) {
+            Some(advice) => diagnostic.help(self.masked(&advice)),
+            None => diagnostic,
+        }
+    }
+
+    fn no_project(
+        &self,
+        location: &Location,
+        project: &str,
+        reference: Option<&str>,
+        error: &FetchError,
+    ) -> Diagnostic {
+        let project = self.masked(project);
+        let message = match error {
+            FetchError::NoProject => format!(
+                "Project `{project}` not found or access denied! Make sure any includes in the pipeline configuration are correctly defined."
+            ),
+            FetchError::NoReference => {
+                let reference = self.masked(reference.unwrap_or("HEAD"));
+                format!("Project `{project}` reference `{reference}` does not exist!")
+            }
+            error => return self.no_file(location, error),
+        };
+        Diagnostic::error("include-file", message).at(location.span, "")
+    }
+
+    fn no_file(&self, location: &Location, error: &FetchError) -> Diagnostic {
         let missing = match (&location.kind, error) {
             (Kind::Remote { .. }, _) => "could not be fetched because of HTTP code `404` error!",
             (Kind::Component, FetchError::NoProject) => {
@@ -186,6 +234,10 @@ impl Loader<'_> {
             _ => "does not exist!",
         };
         match error {
+            FetchError::Http(code) => {
+                self.failed(location, &format!("could not be fetched because of HTTP code `{code}` error!"))
+            }
+            FetchError::Timeout => self.failed(location, "could not be fetched because of a timeout error!"),
             FetchError::Other(why) => {
                 let joint = if location.kind == Kind::Component {
                     "can't be fetched"

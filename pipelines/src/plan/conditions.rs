@@ -4,7 +4,7 @@ use super::outcome::{Because, Part, Trial};
 use crate::config::{Changes, Exists, JobConfig, Policy, Rule};
 use crate::expression::{self, Expression};
 use crate::policy::{default_only, matches_refs};
-use crate::request::{Elsewhere, FetchError, Files, Request};
+use crate::request::{Files, Request};
 use crate::rules;
 use crate::variables::{Scope, Unknown};
 use std::cell::RefCell;
@@ -187,7 +187,10 @@ impl<'a> Conditions<'a> {
                     return Ok(part("exists", text, holds));
                 }
                 let reference = exists.reference.as_ref().map(|r| scope.expand(r, Unknown::Keep));
-                self.exists_elsewhere(&globs, project, reference)?
+                let paths = self.files.list(&project.to_lowercase(), reference.as_deref());
+                let paths =
+                    paths.map_err(|error| rules::unknown_place(&project, reference.as_deref(), &error))?;
+                rules::exists_in(&globs, rules::top_level_only(&exists.paths), &paths)
             }
             None => self.exists_here(globs, rules::top_level_only(&exists.paths)),
         };
@@ -202,43 +205,6 @@ impl<'a> Conditions<'a> {
         let holds = rules::exists_in(&key.0, top_level_only, self.files.paths());
         self.exists.borrow_mut().insert(key, holds);
         holds
-    }
-
-    /// Another project can be asked for a file, not for a list of its files.
-    fn exists_elsewhere(
-        &self,
-        globs: &[String],
-        project: String,
-        reference: Option<String>,
-    ) -> Result<bool, String> {
-        for glob in globs {
-            if glob.contains(['*', '?', '[', '{']) || glob.ends_with('/') {
-                return Err(format!(
-                    "rules:exists:project `{project}`: only plain file names can be looked up in another project, \
-                     not `{glob}`"
-                ));
-            }
-            let file = glob.clone();
-            let what =
-                Elsewhere::Project { project: project.to_lowercase(), reference: reference.clone(), file };
-            match self.files.fetch(&what) {
-                Ok(_) => return Ok(true),
-                Err(FetchError::NoFile) => {}
-                Err(FetchError::NoProject) => {
-                    return Err(format!("rules:exists:project `{project}` is not a valid project path"));
-                }
-                Err(FetchError::NoReference) => {
-                    let reference = reference.as_deref().unwrap_or("HEAD");
-                    return Err(format!(
-                        "rules:exists:ref `{reference}` is not a valid ref in project `{project}`"
-                    ));
-                }
-                Err(FetchError::Other(why)) => {
-                    return Err(format!("rules:exists:project `{project}`: {why}"));
-                }
-            }
-        }
-        Ok(false)
     }
 }
 

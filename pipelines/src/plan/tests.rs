@@ -27,6 +27,13 @@ impl Files for Tree {
             _ => Err(FetchError::NoProject),
         }
     }
+    fn list(&self, project: &str, reference: Option<&str>) -> Result<Arc<[String]>, FetchError> {
+        match (project, reference) {
+            ("g/lib", None) => Ok(["a.md".into(), "docs/b.md".into()].into()),
+            ("g/lib", Some(_)) => Err(FetchError::NoReference),
+            _ => Err(FetchError::NoProject),
+        }
+    }
 }
 
 fn span() -> Span {
@@ -262,17 +269,26 @@ fn a_comparison_needs_a_ref_that_exists() {
 }
 
 #[test]
-fn files_of_other_projects_are_asked_for_by_name() {
-    let exists = |project: &str, path: &str| {
-        let exists = Exists { paths: vec![path.into()], project: Some(project.into()), reference: None };
-        with_rules("j", vec![Rule { exists: Some(exists), ..rule(None) }])
+fn exists_looks_into_other_projects() {
+    let planned = |project: &str, path: &str, reference: Option<&str>| {
+        let (project, reference) = (Some(project.into()), reference.map(str::to_owned));
+        let exists = Exists { paths: vec![path.into()], project, reference };
+        let job = with_rules("j", vec![Rule { exists: Some(exists), ..rule(None) }]);
+        outcome(&config(vec![job, self::job("k")]), &push())
     };
-    let refused = |job: JobConfig| errors(&outcome(&config(vec![job, self::job("k")]), &push())).join("");
-    assert_eq!(refused(exists("g/lib", "x")), "");
+    for (path, there) in [("a.md", true), ("docs/*.md", true), ("*.txt", false), ("docs/", true)] {
+        let outcome = planned("G/lib", path, None);
+        assert_eq!(names(&outcome).contains(&"j"), there, "{path}");
+        assert_eq!(errors(&outcome), [""; 0]);
+    }
     assert!(
-        refused(exists("g/none", "x")).ends_with("rules:exists:project `g/none` is not a valid project path")
+        errors(&planned("g/none", "x", None))[0]
+            .ends_with("rules:exists:project `g/none` is not a valid project path")
     );
-    assert!(refused(exists("g/lib", "*.x")).contains("only plain file names"));
+    assert!(
+        errors(&planned("g/lib", "x", Some("v9")))[0]
+            .ends_with("rules:exists:ref `v9` is not a valid ref in project `g/lib`")
+    );
 }
 
 #[test]

@@ -1,0 +1,95 @@
+//! `.ci/settings.yml` of a project, over `$XDG_CONFIG_HOME/slipway/settings.yml` of its user.
+//!
+//! ```yaml
+//! sources:                                                      # where other projects come from
+//!   group/project: https://gitlab.example.org/group/project.git
+//!   group/*: git@gitlab.example.org:group/*.git                 # `*` is the rest of the path
+//!   gitlab.com/components/rust: ~/src/rust-components           # a directory; relative ones to this file's
+//! ```
+
+use crate::error::{CliError, CliResult};
+use crate::sources::SourceTable;
+use serde::Deserialize;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// What the settings files say together.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where other projects come from.
+    pub sources: SourceTable,
+}
+
+impl Settings {
+    /// The settings of the project at `root`; what it says itself wins over what its user says for all projects.
+    ///
+    /// # Errors
+    /// A file can't be read or is not as described above; says which, and where in it.
+    pub fn load(root: &Path) -> CliResult<Settings> {
+        let own = read(&root.join(".ci/settings.yml"))?;
+        let of_user = user_file().map_or(Ok(Settings::default()), |path| read(&path))?;
+        Ok(Settings { sources: own.sources.over(of_user.sources) })
+    }
+}
+
+fn user_file() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let config = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;
+    Some(config.join("slipway/settings.yml"))
+}
+
+/// Settings from one file; the default when there is none.
+fn read(path: &Path) -> CliResult<Settings> {
+    let shown = path.display();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Settings::default());
+        }
+        Err(e) => return Err(CliError::usage(format!("reading settings from `{shown}`: {e}"))),
+    };
+    let settings: Option<Settings> = serde_yaml::from_str(&text)
+        .map_err(|e| CliError::usage(format!("reading settings from `{shown}`: {e}")))?;
+    let mut settings = settings.unwrap_or_default();
+    settings.sources.relative_to(path.parent().unwrap_or(Path::new(".")));
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> CliResult<Settings> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("settings.yml");
+        std::fs::write(&path, text).expect("a file");
+        read(&path)
+    }
+
+    #[test]
+    fn nothing_and_comments_are_settings() {
+        for text in ["", "# nothing yet\n", "sources: {}\n"] {
+            assert!(settings(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn mistakes_name_the_file_and_the_line() {
+        let table = [
+            ("sources: {}\nsource: {}\n", "unknown field `source`", "line 2"),
+            ("sources:\n  a/b: [x]\n", "a git URL or a directory", "line 2"),
+            ("sources:\n  a/b: https://x/a/b.git\n  a/*/b: /x\n", "`a/*/b`", "line 3"),
+            ("sources:\n  a/b: /x\n  a/*: https://x/a.git\n", "`a/*`", "line 3"),
+            ("sources:\n  A/b: /x\n  a/b: /y\n", "`a/b` is there twice", "line 2"),
+            ("sources:\n  a/b: https://me:hunter2@x/a.git\n", "password", "line 2"),
+        ];
+        for (text, what, line) in table {
+            let message = settings(text).expect_err(text).message;
+            for part in ["settings.yml", what, line] {
+                assert!(message.contains(part), "{message}");
+            }
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Files that are not in the project itself: `include:project`, `component`, `remote`, `template`.
+//!
+//! | module | what |
+//! |---|---|
+//! | `table` | `sources` of the settings: which project is where |
+//! | `mirror` | bare mirrors of git URLs, fetched at most once per command |
+//! | `credentials` | how the user gets in |
+//! | `revision` | refs and component versions to commits |
+//! | `checkout` | the files of a project at a commit, or of a plain directory |
+//! | `remote` | files from http servers |
+//! | `templates` | the files that `ci` brings along |
+//! | `elsewhere` | all of these behind one question |
+
+mod checkout;
+mod credentials;
+mod elsewhere;
+mod mirror;
+mod remote;
+mod revision;
+mod table;
+mod templates;
+
+pub use elsewhere::Sources;
+pub use table::{Place, SourceTable};

@@ -1,6 +1,6 @@
 //! How the user gets in: the ssh agent, the usual key files, git's credential helpers.
 
-use git2::{Config, Cred, CredentialType, Error, RemoteCallbacks};
+use git2::{Config, Cred, CredentialType, Error, ErrorClass, ErrorCode, RemoteCallbacks};
 use std::path::PathBuf;
 
 /// Key files that ssh itself looks for; only such without a passphrase help here.
@@ -21,11 +21,12 @@ pub(super) fn callbacks() -> RemoteCallbacks<'static> {
                 return Ok(credential);
             }
         }
-        Err(Error::new(
-            git2::ErrorCode::Auth,
-            git2::ErrorClass::Callback,
-            "neither the ssh agent, a key file nor a credential helper gave access",
-        ))
+        let why = if allowed.contains(CredentialType::SSH_KEY) {
+            "neither the ssh agent nor a key file gave access"
+        } else {
+            "git's credential helpers gave no access"
+        };
+        Err(Error::new(ErrorCode::Auth, ErrorClass::Callback, why))
     });
     callbacks
 }

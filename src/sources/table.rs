@@ -1,17 +1,17 @@
 //! Which project is where.
 
-use indexmap::IndexMap;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Projects (`group/project`, `host/group/project`, `group/*`, `*`) and their places.
 #[derive(Clone, Debug, Default)]
-pub struct SourceTable(IndexMap<Pattern, Place>);
+pub struct SourceTable(BTreeMap<Pattern, Place>);
 
 /// The key of an entry, in lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Pattern(String);
 
 /// Where a project is. `*` in it stands for what the `*` of its key matched.
@@ -152,7 +152,7 @@ impl<'de> Visitor<'de> for TableVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SourceTable, A::Error> {
-        let mut entries = IndexMap::new();
+        let mut entries = BTreeMap::new();
         while let Some(pattern) = map.next_key::<Pattern>()? {
             let place = map.next_value_seed(PlaceOf(&pattern))?;
             if entries.contains_key(&pattern) {

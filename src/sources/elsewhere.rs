@@ -16,6 +16,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 type Opened = Result<Rc<Checkout>, Refusal>;
+/// Answers by project and what is wanted of it.
+type Known<T> = RefCell<HashMap<(String, Wanted), T>>;
 
 /// Files from elsewhere, for one command.
 #[derive(Default)]
@@ -28,8 +30,8 @@ pub struct Sources {
     offline: bool,
     mirrors: Mirrors,
     remote: Remote,
-    opened: RefCell<HashMap<(String, Wanted), Opened>>,
-    lists: RefCell<HashMap<(String, Wanted), Arc<[String]>>>,
+    opened: Known<Opened>,
+    lists: Known<Arc<[String]>>,
     advice: RefCell<HashMap<Elsewhere, String>>,
 }
 

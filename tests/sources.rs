@@ -1,5 +1,8 @@
 //! Includes from elsewhere: real git repositories over paths, `file://` and ssh, and a real http server.
 
+// a test's panic is its report
+#![allow(clippy::unwrap_used)]
+
 #[allow(dead_code, reason = "the deployment tests use the rest")]
 mod support;
 

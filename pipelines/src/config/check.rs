@@ -165,8 +165,8 @@ impl<'a, 'f, 'd> Entry<'a, 'f, 'd> {
         let Some(map) = self.node.as_mapping() else { return };
         let unknown: Vec<_> = map
             .iter()
+            .filter(|(key, _)| !key.as_str().is_some_and(|key| allowed.contains(&key)))
             .map(|(key, entry)| (key.to_string(), entry.key_span))
-            .filter(|(key, _)| !allowed.contains(&key.as_str()))
             .collect();
         if unknown.is_empty() {
             return;
@@ -220,8 +220,9 @@ impl<'a, 'f, 'd> Entry<'a, 'f, 'd> {
 
     /// Those of `keys` that are there, in the order of the configuration.
     pub(super) fn present_keys(&self, keys: &[&str]) -> Vec<String> {
-        let all = self.node.as_mapping().into_iter().flat_map(|m| m.iter().map(|(key, _)| key.to_string()));
-        all.filter(|key| keys.contains(&key.as_str())).collect()
+        let all =
+            self.node.as_mapping().into_iter().flat_map(|m| m.iter().filter_map(|(key, _)| key.as_str()));
+        all.filter(|key| keys.contains(key)).map(str::to_owned).collect()
     }
 
     /// Must not be blank; absent is blank.

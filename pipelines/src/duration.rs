@@ -17,7 +17,7 @@ pub fn parse(text: &str) -> Option<f64> {
             total += n * unit;
         }
     }
-    (total > 0.0).then_some(total)
+    (total > 0.0 && total.is_finite()).then_some(total)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -212,6 +212,9 @@ mod tests {
             "1:2:3:4:5:6:7",
             "a:b",
             "half an hour",
+            "inf",
+            "1 infinity",
+            "1:2.5.5",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }

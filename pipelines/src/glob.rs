@@ -6,6 +6,9 @@
 /// own answer to too many comparisons.
 const MOST_ALTERNATIVES: usize = 10_000;
 
+/// The same for the bytes of all texts on the way there.
+const MOST_BYTES: usize = 16 << 20;
+
 /// A compiled pattern.
 #[derive(Clone, Debug)]
 pub struct Pattern {
@@ -61,6 +64,7 @@ impl Pattern {
 
 /// Pushes all texts that the braces stand for; false when they are too many.
 fn expand_braces(text: String, out: &mut Vec<String>) -> bool {
+    let mut bytes = text.len();
     let mut waiting = vec![text];
     while let Some(text) = waiting.pop() {
         match first_braces(&text) {
@@ -68,6 +72,10 @@ fn expand_braces(text: String, out: &mut Vec<String>) -> bool {
             Braces::Open => {}
             Braces::Group(open, close) => {
                 for part in parts(&text[open + 1..close]) {
+                    bytes += open + part.len() + text.len() - close;
+                    if bytes > MOST_BYTES {
+                        return false;
+                    }
                     waiting.push(format!("{}{part}{}", &text[..open], &text[close + 1..]));
                 }
             }
@@ -311,6 +319,7 @@ mod tests {
         assert!(!matches(&format!("{}b", "**/*a*".repeat(200)), &path));
         assert!(!matches(&format!("{}b", "*a".repeat(500)), &"a".repeat(5000)));
         assert!(matches(&"{a,b}".repeat(40), "anything"), "too many alternatives count as a match");
+        assert!(matches(&("x".repeat(10_000) + &"{a,b}".repeat(13)), "anything"), "and so do too long ones");
         assert!(!matches(&"{".repeat(10_000), "x"));
     }
 

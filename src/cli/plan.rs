@@ -21,7 +21,8 @@ pub(super) struct PlanArgs {
 }
 
 pub(super) fn run(args: &PlanArgs) -> CliResult {
-    let prepared = args.request.prepare()?;
+    // the process ends here: taking a big configuration apart again would only cost time
+    let prepared = std::mem::ManuallyDrop::new(args.request.prepare()?);
     if args.format == Format::Json {
         print_json(&pipelines::plan::document(&prepared.diagnostics, prepared.outcome.as_ref()))?;
     } else {

@@ -4,8 +4,10 @@
 use super::ruby;
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::duration;
+use crate::expression::{self, Regexp, SyntaxError};
 use crate::source::Span;
 use crate::yaml::{self, Node, Value};
+use std::collections::HashSet;
 use std::fmt::{self, Display};
 
 /// Location of an entry: keys from the root down. Lives on the stack; printed only for an error.
@@ -47,13 +49,40 @@ pub(super) struct Findings<'d> {
     diagnostics: &'d mut Vec<Diagnostic>,
     start: usize,
     errors: usize,
+    /// Right ones: jobs have them in common through `extends`, and regular expressions take long to compile.
+    sound: HashSet<(Syntax, String)>,
+}
+
+/// What a text can be written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Syntax {
+    /// A condition.
+    Expression,
+    /// `/expression/flags`.
+    Regexp,
 }
 
 impl<'d> Findings<'d> {
     /// Appends to `diagnostics`.
     pub(super) fn new(diagnostics: &'d mut Vec<Diagnostic>) -> Findings<'d> {
         let start = diagnostics.len();
-        Findings { diagnostics, start, errors: 0 }
+        Findings { diagnostics, start, errors: 0, sound: HashSet::new() }
+    }
+
+    /// What is wrong with a text, if anything is.
+    pub(super) fn mistake(&mut self, syntax: Syntax, text: &str) -> Option<SyntaxError> {
+        let key = (syntax, text.to_owned());
+        if self.sound.contains(&key) {
+            return None;
+        }
+        let mistake = match syntax {
+            Syntax::Expression => expression::parse(text).err(),
+            Syntax::Regexp => Regexp::literal(text).err(),
+        };
+        if mistake.is_none() {
+            self.sound.insert(key);
+        }
+        mistake
     }
 
     /// Takes a finding; the same error text is kept once.
@@ -165,8 +194,8 @@ impl<'a, 'f, 'd> Entry<'a, 'f, 'd> {
         let Some(map) = self.node.as_mapping() else { return };
         let unknown: Vec<_> = map
             .iter()
+            .filter(|(key, _)| !key.as_str().is_some_and(|key| allowed.contains(&key)))
             .map(|(key, entry)| (key.to_string(), entry.key_span))
-            .filter(|(key, _)| !allowed.contains(&key.as_str()))
             .collect();
         if unknown.is_empty() {
             return;
@@ -220,8 +249,9 @@ impl<'a, 'f, 'd> Entry<'a, 'f, 'd> {
 
     /// Those of `keys` that are there, in the order of the configuration.
     pub(super) fn present_keys(&self, keys: &[&str]) -> Vec<String> {
-        let all = self.node.as_mapping().into_iter().flat_map(|m| m.iter().map(|(key, _)| key.to_string()));
-        all.filter(|key| keys.contains(&key.as_str())).collect()
+        let all =
+            self.node.as_mapping().into_iter().flat_map(|m| m.iter().filter_map(|(key, _)| key.as_str()));
+        all.filter(|key| keys.contains(key)).map(str::to_owned).collect()
     }
 
     /// Must not be blank; absent is blank.

@@ -1,6 +1,6 @@
 //! Jobs: the keywords that stand in a job, with what it inherits applied.
 
-use super::check::{Entry, Findings, Path, ROOT, field, is_nested, texts};
+use super::check::{Entry, Findings, Path, ROOT, Syntax, field, is_nested, texts};
 use super::inherit::Inheritance;
 use super::inheritable::{self, Inheritable};
 use super::needs::{self, NeedKind, Needs};
@@ -11,7 +11,6 @@ use super::{
     variables,
 };
 use crate::diagnostic::Diagnostic;
-use crate::expression::Regexp;
 use crate::plan::{AllowFailure, When, Work};
 use crate::yaml::{self, Key, Node, Value};
 use indexmap::IndexMap;
@@ -360,7 +359,8 @@ fn take(config: &mut JobConfig, own: Inheritable) {
 
 fn coverage(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) -> Option<String> {
     let text = node.as_str().filter(|_| ruby::is_string(node));
-    let pattern = text.filter(|t| policy::looks_like_regexp(t) && Regexp::literal(t).is_ok());
+    let pattern =
+        text.filter(|t| policy::looks_like_regexp(t) && findings.mistake(Syntax::Regexp, t).is_none());
     if pattern.is_none() {
         let mut entry = Entry::new(node, path, findings);
         entry.fail("bad-regexp", "config", "must be a regular expression with re2 syntax");

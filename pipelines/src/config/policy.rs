@@ -1,10 +1,10 @@
 //! `only` and `except`.
 
-use super::check::{Entry, Findings, Path, texts};
+use super::check::{Entry, Findings, Path, Syntax, texts};
 use super::ruby;
 use super::types::Policy;
 use crate::diagnostic::Diagnostic;
-use crate::expression::{self, Regexp};
+use crate::expression::Regexp;
 use crate::yaml::{self, Node, Value};
 
 const REFS: &str = "should be an array of strings or regular expressions using re2 syntax";
@@ -37,7 +37,8 @@ fn long_form(entry: &mut Entry<'_, '_, '_>) -> Policy {
     }
     entry.strings("variables");
     for condition in entry.field("variables").and_then(Node::as_sequence).unwrap_or_default() {
-        if let Some(Err(problem)) = condition.as_str().map(expression::parse) {
+        let mistake = condition.as_str().and_then(|text| entry.findings.mistake(Syntax::Expression, text));
+        if let Some(problem) = mistake {
             let text = format!("{} variables invalid expression syntax", entry.path).to_lowercase();
             let diagnostic =
                 Diagnostic::error("bad-expression", text).at(condition.span, problem.to_string());

@@ -71,7 +71,7 @@ fn is_job(key: &Key, node: &Node) -> bool {
 }
 
 fn kind(key: &Key, node: &Node) -> Option<Kind> {
-    if key.to_string().starts_with('.') {
+    if key.as_str().is_some_and(|name| name.starts_with('.')) {
         return Some(Kind::Hidden);
     }
     let map = node.as_mapping()?;

@@ -1,11 +1,10 @@
 //! `rules` of jobs and of the workflow.
 
 use super::auto_cancel::auto_cancel;
-use super::check::{Entry, Findings, Path, flatten, texts};
+use super::check::{Entry, Findings, Path, Syntax, flatten, texts};
 use super::needs::{self, NeedKind};
 use super::types::{Changes, Exists, Rule};
 use super::{job, ruby, variables};
-use crate::expression;
 use crate::plan::AllowFailure;
 use crate::yaml::{self, Node, Value};
 use indexmap::IndexMap;
@@ -139,9 +138,9 @@ fn check(entry: &mut Entry<'_, '_, '_>, dialect: &Dialect) {
 fn condition(entry: &mut Entry<'_, '_, '_>, key: &str) {
     let Some(node) = entry.field(key) else { return };
     let text = node.as_str().filter(|_| ruby::is_string(node));
-    let problem = match text.map(expression::parse) {
-        Some(Ok(_)) => return,
-        Some(Err(e)) => e.to_string(),
+    let problem = match text.map(|text| entry.findings.mistake(Syntax::Expression, text)) {
+        Some(None) => return,
+        Some(Some(e)) => e.to_string(),
         None => "a condition is a text".to_owned(),
     };
     let text = format!("{} {key} invalid expression syntax", entry.path).to_lowercase();

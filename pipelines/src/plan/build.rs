@@ -1,9 +1,11 @@
 //! Which jobs a request creates.
 
+use super::cache::Keys;
 use super::conditions::{Conditions, Verdict};
 use super::layers::{Own, Shared, add, environment_variables, shown_variables};
 use super::outcome::{Because, JobReason, Outcome};
-use super::{AllowFailure, AutoCancel, Job, Need, Plan, When, cache};
+
+use super::{AllowFailure, AutoCancel, Job, Need, Plan, When};
 use crate::config::{Config, JobConfig, NeedConfig, Rule};
 use crate::diagnostic::Diagnostic;
 use crate::request::{Files, Request};
@@ -29,8 +31,7 @@ pub fn build(
     let mut outcome = Outcome::default();
     let mut planner = Planner {
         config,
-        request,
-        files,
+        keys: Keys::new(files, &request.commit),
         conditions: Conditions::new(request, files),
         shared: Shared::new(config, request),
         errors: Vec::new(),
@@ -60,8 +61,7 @@ struct Passed(Option<AutoCancel>);
 
 struct Planner<'a> {
     config: &'a Config,
-    request: &'a Request,
-    files: &'a dyn Files,
+    keys: Keys<'a>,
     conditions: Conditions<'a>,
     shared: Shared<'a>,
     errors: Vec<Diagnostic>,
@@ -157,7 +157,7 @@ impl<'a> Planner<'a> {
             tags,
             variables: shown_variables(&self.shared, &own),
             environment,
-            cache: caches.map(|(i, c)| cache::resolve(c, i, self.files, &self.request.commit)).collect(),
+            cache: caches.map(|(i, c)| self.keys.resolve(c, i)).collect(),
             work: config.work.clone(),
             environment_variables: environment_variables(&self.shared.scope(&own)),
         }

@@ -5,20 +5,47 @@ use crate::config::{CacheConfig, CacheKey};
 use crate::request::{Commit, Files};
 use regex::Regex;
 use sha1::{Digest, Sha1};
+use std::cell::RefCell;
+use std::collections::HashMap;
 
-/// The cache with its key resolved as far as files go. `index` is its place in the job's list.
-pub(super) fn resolve(config: &CacheConfig, index: usize, files: &dyn Files, commit: &Commit) -> Cache {
-    let key = match &config.key {
-        None => "default".to_owned(),
-        Some(CacheKey::Text(text)) => text.clone(),
-        Some(CacheKey::Files { files: names, prefix, commits }) => {
-            let prefix = prefix.clone().unwrap_or_else(|| automatic_prefix(index, names, *commits));
-            let ids = if *commits { commit_ids(names, files, commit) } else { blob_ids(names, files) };
-            let digest = digest(ids).unwrap_or_else(|| "default".to_owned());
-            if prefix.trim().is_empty() { digest } else { format!("{prefix}-{digest}") }
-        }
-    };
-    Cache { key, ..config.cache.clone() }
+/// Resolves the keys of caches; many jobs have the same files.
+pub(super) struct Keys<'a> {
+    files: &'a dyn Files,
+    commit: &'a Commit,
+    /// By the names in the YAML, and whether commits count.
+    digests: RefCell<HashMap<(Vec<String>, bool), String>>,
+}
+
+impl<'a> Keys<'a> {
+    pub(super) fn new(files: &'a dyn Files, commit: &'a Commit) -> Keys<'a> {
+        Keys { files, commit, digests: RefCell::default() }
+    }
+
+    /// The cache with its key resolved as far as files go. `index` is its place in the job's list.
+    pub(super) fn resolve(&self, config: &CacheConfig, index: usize) -> Cache {
+        let key = match &config.key {
+            None => "default".to_owned(),
+            Some(CacheKey::Text(text)) => text.clone(),
+            Some(CacheKey::Files { files: names, prefix, commits }) => {
+                let prefix = prefix.clone().unwrap_or_else(|| automatic_prefix(index, names, *commits));
+                let digest = self.digest(names, *commits);
+                if prefix.trim().is_empty() { digest } else { format!("{prefix}-{digest}") }
+            }
+        };
+        Cache { key, ..config.cache.clone() }
+    }
+
+    fn digest(&self, names: &[String], commits: bool) -> String {
+        let make = || {
+            let ids = if commits {
+                commit_ids(names, self.files, self.commit)
+            } else {
+                blob_ids(names, self.files)
+            };
+            digest(ids).unwrap_or_else(|| "default".to_owned())
+        };
+        self.digests.borrow_mut().entry((names.to_vec(), commits)).or_insert_with(make).clone()
+    }
 }
 
 /// The names of the files up to their first dot. GitLab leaves them out with `files_commits`.

@@ -153,12 +153,19 @@ static GROUP_SUFFIX: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?:[\s:]+(?:\[.*\]|\d+[\s:/\\]+\d+)){1,3}\s*$").expect("the pattern is a constant")
 });
 
+/// The name of a parallel job without what tells its instances apart.
+fn group_name(name: &str) -> &str {
+    let may_have_suffix = name.trim_end().ends_with(|c: char| c == ']' || c.is_numeric());
+    let suffix = if may_have_suffix { GROUP_SUFFIX.find(name) } else { None };
+    name[..suffix.map_or(name.len(), |suffix| suffix.start())].trim()
+}
+
 fn job_layer(job: &JobConfig) -> Layer {
     let mut layer = Layer::new();
     let mut set = |name: &str, value: &str| drop(layer.insert(name.to_owned(), Variable::raw(value)));
     set("CI_JOB_NAME", &job.name);
     set("CI_JOB_NAME_SLUG", &slug(&job.name));
-    set("CI_JOB_GROUP_NAME", GROUP_SUFFIX.replace(&job.name, "").trim());
+    set("CI_JOB_GROUP_NAME", group_name(&job.name));
     set("CI_JOB_STAGE", &job.stage);
     let total = job.work.parallel.map_or(1, |Instance { total, .. }| total);
     set("CI_NODE_TOTAL", &total.to_string());

@@ -1,7 +1,6 @@
 //! Replacing references in one text.
 
-use regex::{Captures, Regex};
-use std::sync::LazyLock;
+use std::ops::Range;
 
 /// What becomes of a reference to a variable that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,50 +11,83 @@ pub enum Unknown {
     Keep,
 }
 
-static REFERENCE: LazyLock<Regex> = LazyLock::new(|| {
-    fixed(r"\$([a-zA-Z_][a-zA-Z0-9_]*)|\$\{([a-zA-Z_][a-zA-Z0-9_]*)\}|%([a-zA-Z_][a-zA-Z0-9_]*)%")
-});
-
-/// In the value of a variable, `$$` and `%%` are pairs: what follows them is no reference.
-static REFERENCE_IN_VALUE: LazyLock<Regex> = LazyLock::new(|| {
-    fixed(r"\$\$|%%|\$([a-zA-Z_][a-zA-Z0-9_]*)|\$\{([a-zA-Z_][a-zA-Z0-9_]*)\}|%([a-zA-Z_][a-zA-Z0-9_]*)%")
-});
-
-fn fixed(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("the patterns of references are constants")
+/// What stands at a `$` or a `%`.
+struct Found<'t> {
+    /// Bytes of the text.
+    range: Range<usize>,
+    /// None: a pair.
+    name: Option<&'t str>,
 }
 
-fn name<'t>(captures: &Captures<'t>) -> Option<&'t str> {
-    captures.iter().skip(1).flatten().next().map(|m| m.as_str())
+/// The references of a text from the left. `pairs`: in the value of a variable, `$$` and `%%` are pairs, and what
+/// follows them is no reference.
+fn find(text: &str, pairs: bool) -> impl Iterator<Item = Found<'_>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while let Some(start) = text[at..].find(['$', '%']).map(|found| at + found) {
+            match reference(&text[start..], pairs) {
+                Some((length, name)) => {
+                    at = start + length;
+                    return Some(Found { range: start..at, name });
+                }
+                None => at = start + 1,
+            }
+        }
+        None
+    })
+}
+
+/// The reference or pair that a text begins with, and its length.
+fn reference(text: &str, pairs: bool) -> Option<(usize, Option<&str>)> {
+    let (sign, rest) = text.split_at(1);
+    if pairs && rest.starts_with(sign) {
+        return Some((2, None));
+    }
+    let (before, after) = match (sign, rest.starts_with('{')) {
+        ("%", _) => (0, "%"),
+        (_, true) => (1, "}"),
+        (_, false) => (0, ""),
+    };
+    let name = name(&rest[before..])?;
+    let end = 1 + before + name.len();
+    text[end..].starts_with(after).then_some((end + after.len(), Some(name)))
+}
+
+/// The name that a text begins with.
+fn name(text: &str) -> Option<&str> {
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    Some(&text[..end]).filter(|name| name.starts_with(|c: char| !c.is_ascii_digit()))
 }
 
 /// Replaces `$X`, `${X}` and `%X%` as GitLab's server does, once: what is inserted is not looked at again.
 pub fn expand(text: &str, unknown: Unknown, lookup: &dyn Fn(&str) -> Option<String>) -> String {
-    replace(&REFERENCE, text, unknown, lookup)
+    replace(text, false, unknown, lookup)
 }
 
 /// As [`expand`], for the value of a variable: `$$` and `%%` stay as written.
 pub(super) fn expand_value(text: &str, unknown: Unknown, lookup: &dyn Fn(&str) -> Option<String>) -> String {
-    replace(&REFERENCE_IN_VALUE, text, unknown, lookup)
+    replace(text, true, unknown, lookup)
 }
 
-fn replace(regex: &Regex, text: &str, unknown: Unknown, lookup: &dyn Fn(&str) -> Option<String>) -> String {
-    if !text.contains(['$', '%']) {
-        return text.to_owned();
+fn replace(text: &str, pairs: bool, unknown: Unknown, lookup: &dyn Fn(&str) -> Option<String>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = 0;
+    for Found { range, name } in find(text, pairs) {
+        out.push_str(&text[rest..range.start]);
+        rest = range.end;
+        match (name.and_then(lookup), name.is_some() && unknown == Unknown::Remove) {
+            (Some(value), _) => out.push_str(&value),
+            (None, true) => {}
+            (None, false) => out.push_str(&text[range]),
+        }
     }
-    let replaced = regex.replace_all(text, |captures: &Captures<'_>| {
-        let Some(name) = name(captures) else { return captures[0].to_owned() };
-        lookup(name).unwrap_or_else(|| match unknown {
-            Unknown::Remove => String::new(),
-            Unknown::Keep => captures[0].to_owned(),
-        })
-    });
-    replaced.into_owned()
+    out.push_str(&text[rest..]);
+    out
 }
 
 /// Names that the value of a variable refers to, with repetitions.
 pub fn references(value: &str) -> impl Iterator<Item = &str> {
-    REFERENCE_IN_VALUE.captures_iter(value).filter_map(|captures| name(&captures))
+    find(value, true).filter_map(|found| found.name)
 }
 
 /// Replaces `$X` and `${X}` as the runner does (Go's `os.Expand`): one pass, unknown names vanish, `$$` becomes `$`.

@@ -73,6 +73,20 @@ enum Reader {
 /// A definition's name and layer identify it.
 type Key<'a> = (&'a str, usize, Reader);
 
+/// Indices of a layer's names that layers above it have as well.
+fn shadowed(layer: &Layer, above: &[&Layer]) -> HashSet<usize> {
+    let mut shadowed = HashSet::new();
+    for other in above {
+        if other.len() < layer.len() {
+            shadowed.extend(other.keys().filter_map(|name| layer.get_index_of(name)));
+        } else {
+            let there = layer.keys().enumerate().filter(|(_, name)| other.contains_key(*name));
+            shadowed.extend(there.map(|(index, _)| index));
+        }
+    }
+    shadowed
+}
+
 /// Layers of variables, the highest precedence last. Layers are borrowed, so that jobs share them.
 #[derive(Debug, Default)]
 pub struct Scope<'a> {
@@ -116,8 +130,12 @@ impl<'a> Scope<'a> {
 
     /// All names with their winning variables, the lowest layer first.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a Variable)> {
-        let wins = |d: &Definition<'a>| self.layers[d.layer + 1..].iter().all(|l| !l.contains_key(d.name));
-        self.definitions().filter(wins).map(|d| (d.name, d.variable))
+        let layers = self.layers.iter().enumerate();
+        layers.flat_map(|(at, layer)| {
+            let shadowed = shadowed(layer, &self.layers[at + 1..]);
+            let names = layer.iter().enumerate().filter(move |(index, _)| !shadowed.contains(index));
+            names.map(|(_, (name, variable))| (name.as_str(), variable))
+        })
     }
 
     /// Every definition, the shadowed ones too, the lowest layer first.
@@ -154,8 +172,17 @@ impl<'a> Scope<'a> {
             return wanted.variable.value.clone();
         }
         let key = |d: Definition<'a>| (d.name, d.layer, reader);
+        if let Some(known) = self.expanded.borrow().get(&key(wanted)) {
+            return known.to_string();
+        }
+        let needed = self.unresolved(wanted, reader);
+        if needed.is_empty() {
+            let value = self.insert_values(wanted, reader);
+            self.expanded.borrow_mut().insert(key(wanted), Rc::from(value.as_str()));
+            return value;
+        }
         let mut begun = HashSet::from([key(wanted)]);
-        let mut waiting = vec![(wanted, self.unresolved(wanted, reader))];
+        let mut waiting = vec![(wanted, needed)];
         while let Some((definition, needed)) = waiting.last_mut() {
             match needed.pop() {
                 Some(next) if begun.insert(key(next)) => waiting.push((next, self.unresolved(next, reader))),

@@ -128,6 +128,9 @@ impl Failure {
 /// Byte ranges of the pieces; an empty leading one is dropped.
 fn split(text: &str) -> Vec<(usize, usize)> {
     let mut start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    if !text.contains("---") {
+        return vec![(start, text.len())];
+    }
     let mut pieces = Vec::new();
     for divider in DIVIDER.find_iter(text) {
         if divider.start() > start {

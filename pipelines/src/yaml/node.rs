@@ -2,7 +2,8 @@
 //! anchors and matrix instances cost a pointer, and an alias bomb costs nothing.
 
 use crate::source::Span;
-use indexmap::IndexMap;
+use indexmap::{Equivalent, IndexMap};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// A value and where it stands.
@@ -46,7 +47,7 @@ pub struct Text {
 }
 
 /// Key of a mapping.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
     /// Text.
     String(Arc<str>),
@@ -80,7 +81,7 @@ impl Mapping {
 
     /// The entry under a text key.
     pub fn entry(&self, key: &str) -> Option<&Entry> {
-        self.entries.get(&Key::from(key))
+        self.entries.get(&TextKey(key))
     }
 
     /// Number of entries.
@@ -96,6 +97,40 @@ impl Mapping {
     /// Entries in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
         self.entries.iter()
+    }
+}
+
+impl Key {
+    /// The text of what is no integer.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Key::String(text) | Key::Other(text) => Some(text),
+            Key::Integer(_) => None,
+        }
+    }
+}
+
+/// A text that looks up its [`Key::String`] without becoming one: keywords are looked up often.
+struct TextKey<'t>(&'t str);
+
+impl Hash for TextKey<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl Equivalent<Key> for TextKey<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        matches!(key, Key::String(text) if **text == *self.0)
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Key::String(text) | Key::Other(text) => text.hash(state),
+            Key::Integer(number) => number.hash(state),
+        }
     }
 }
 

@@ -105,16 +105,14 @@ fn is_literal(text: &str) -> bool {
             || "\u{2028}\u{2029}\u{feff}".contains(c)
     };
     let first = text.chars().next();
-    text.contains('\n') && first.is_some_and(|c| !c.is_whitespace()) && !text.chars().any(odd)
+    text.contains('\n') && !text.ends_with("\n\n") && first.is_some_and(|c| !c.is_whitespace()) && !text.chars().any(odd)
 }
 
 /// The indicator and the lines.
 fn literal(text: &str) -> Vec<String> {
-    let ends = text.len() - text.trim_end_matches('\n').len();
-    let (indicator, body) = match ends {
-        0 => ("|-", text),
-        1 => ("|", &text[..text.len() - 1]),
-        _ => ("|+", &text[..text.len() - 1]),
+    let (indicator, body) = match text.strip_suffix('\n') {
+        Some(body) => ("|", body),
+        None => ("|-", text),
     };
     std::iter::once(indicator).chain(body.split('\n')).map(str::to_owned).collect()
 }

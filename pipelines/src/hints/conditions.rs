@@ -14,7 +14,7 @@ pub(super) fn never_run(subject: &Subject<'_>) -> Vec<Diagnostic> {
         let all_never = job.rules.iter().all(|rule| rule.when == Some(When::Never));
         let why =
             if all_never { "every rule says `when: never`" } else { "no rule can match and let it run" };
-        let text = format!("job `{}` is never part of a pipeline", job.name);
+        let text = format!("job `{}` is never part of a pipeline", job.base_name);
         let diagnostic = Diagnostic::hint("job-never-runs", text).at(keyword(job, "rules"), why);
         let impossible = job.rules.iter().filter(|rule| !is_possible(rule));
         impossible

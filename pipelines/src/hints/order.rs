@@ -30,7 +30,7 @@ pub(super) fn repeated_stages(subject: &Subject<'_>) -> Vec<Diagnostic> {
     });
     once(repeats.map(|job| {
         let text =
-            format!("`needs` of job `{}` lists all jobs of the earlier stages, as the stages do", job.name);
+            format!("`needs` of job `{}` lists all jobs of the earlier stages, as the stages do", job.base_name);
         Diagnostic::hint("needs-repeats-stages", text).at(keyword(job, "needs"), "").help(
             "without `needs` the job starts at the same time, and new jobs need not be added to the list",
         )

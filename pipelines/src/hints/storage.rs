@@ -21,7 +21,7 @@ pub(super) fn unwritten_caches(subject: &Subject<'_>) -> Vec<Diagnostic> {
             Some(CacheKey::Files { files, .. }) => format!("of the files `{}`", files.join("`, `")),
             None => "`default`".to_owned(),
         };
-        let text = format!("job `{}` pulls the cache with the key {key}, which no job writes", job.name);
+        let text = format!("job `{}` pulls the cache with the key {key}, which no job writes", job.base_name);
         Diagnostic::hint("cache-never-written", text)
             .at(keyword(job, "cache"), "")
             .help("let one job have the same key with `policy: pull-push` or `push`")

@@ -96,7 +96,9 @@ impl Prepared {
         let sources = &self.loaded.sources;
         let shown = |d: &&Diagnostic| {
             d.is_error()
-                || !(is_allowed(d, sources) || self.lint.allow.iter().any(|code| code == d.code) || self.is_foreign(d))
+                || !(is_allowed(d, sources)
+                    || self.lint.allow.iter().any(|code| code == d.code)
+                    || self.is_foreign(d))
         };
         self.diagnostics.iter().filter(shown).cloned().collect()
     }

@@ -105,7 +105,10 @@ fn is_literal(text: &str) -> bool {
             || "\u{2028}\u{2029}\u{feff}".contains(c)
     };
     let first = text.chars().next();
-    text.contains('\n') && !text.ends_with("\n\n") && first.is_some_and(|c| !c.is_whitespace()) && !text.chars().any(odd)
+    text.contains('\n')
+        && !text.ends_with("\n\n")
+        && first.is_some_and(|c| !c.is_whitespace())
+        && !text.chars().any(odd)
 }
 
 /// The indicator and the lines.

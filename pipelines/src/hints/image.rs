@@ -45,8 +45,10 @@ struct Use<'a> {
 
 fn hint(subject: &Subject<'_>, job: &JobConfig, used: &Use<'_>, defined: &HashSet<&str>) -> Diagnostic {
     let Use { image, name } = used;
-    let text =
-        format!("image `{image}` of job `{}` uses the variable `{name}`, which nothing defines", job.base_name);
+    let text = format!(
+        "image `{image}` of job `{}` uses the variable `{name}`, which nothing defines",
+        job.base_name
+    );
     let mut names: Vec<&str> = defined.iter().copied().collect();
     names.sort_unstable();
     let help = match did_you_mean(name, names) {

@@ -29,8 +29,10 @@ pub(super) fn repeated_stages(subject: &Subject<'_>) -> Vec<Diagnostic> {
             && earlier().all(is_waited_for)
     });
     once(repeats.map(|job| {
-        let text =
-            format!("`needs` of job `{}` lists all jobs of the earlier stages, as the stages do", job.base_name);
+        let text = format!(
+            "`needs` of job `{}` lists all jobs of the earlier stages, as the stages do",
+            job.base_name
+        );
         Diagnostic::hint("needs-repeats-stages", text).at(keyword(job, "needs"), "").help(
             "without `needs` the job starts at the same time, and new jobs need not be added to the list",
         )

@@ -18,7 +18,9 @@ pub fn mermaid(plan: &Plan) -> String {
         match start {
             Start::Now => {}
             Start::Stages(stage) => drop(writeln!(text, "  s{} --> j{job}", stage - 1)),
-            Start::Jobs(needs) => needs.iter().for_each(|need| text.push_str(&format!("  j{need} --> j{job}\n"))),
+            Start::Jobs(needs) => {
+                needs.iter().for_each(|need| text.push_str(&format!("  j{need} --> j{job}\n")))
+            }
         }
     }
     text
@@ -49,7 +51,9 @@ pub fn dot(plan: &Plan) -> String {
         match start {
             Start::Now => {}
             Start::Stages(stage) => drop(writeln!(text, "  s{} -> j{job};", stage - 1)),
-            Start::Jobs(needs) => needs.iter().for_each(|need| text.push_str(&format!("  j{need} -> j{job};\n"))),
+            Start::Jobs(needs) => {
+                needs.iter().for_each(|need| text.push_str(&format!("  j{need} -> j{job};\n")))
+            }
         }
     }
     text.push_str("}\n");

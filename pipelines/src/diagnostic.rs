@@ -76,8 +76,13 @@ impl Diagnostic {
     }
 }
 
-/// The known word nearest to a mistyped one, if one is near enough to be meant.
+const SHORTEST_WORD: usize = 3;
+
+/// The known word nearest to a mistyped one, if one is near enough to be meant. One letter of two is no likeness.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.chars().count() < SHORTEST_WORD {
+        return None;
+    }
     let near = |k: &&str| distance(word, k) <= (word.chars().count().max(k.chars().count()) / 3).max(1);
     known.into_iter().filter(near).min_by_key(|k| distance(word, k))
 }
@@ -112,5 +117,7 @@ mod tests {
         assert_eq!(did_you_mean("scirpt", ["script", "stage"]), Some("script"));
         assert_eq!(did_you_mean("befor_script", ["script", "before_script"]), Some("before_script"));
         assert_eq!(did_you_mean("zebra", ["script", "stage"]), None);
+        assert_eq!(did_you_mean("if", ["is", "in"]), None, "too short to be like anything");
+        assert_eq!(did_you_mean("nedes", ["needs"]), Some("needs"));
     }
 }

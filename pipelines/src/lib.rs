@@ -15,6 +15,7 @@
 //! | [`merge`], [`reference`] | deep merge and `extends`; `!reference` |
 //! | [`config`] | the typed, checked configuration |
 //! | [`plan`] | what a request creates |
+//! | [`hints`] | findings of our own about a valid configuration |
 //! | [`request`] | what asks for a pipeline |
 //! | [`expression`], [`glob`], [`variables`], [`rules`], [`policy`] | conditions and what they look at |
 //! | [`schedule`] | which job runs next: a value, fed with what happened |
@@ -26,6 +27,7 @@ pub mod duration;
 pub mod event;
 pub mod expression;
 pub mod glob;
+pub mod hints;
 mod include;
 mod inputs;
 pub mod load;

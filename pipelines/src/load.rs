@@ -22,6 +22,9 @@ pub struct Loaded {
     pub sources: SourceMap,
     /// The merged configuration, a mapping without `include` and `!reference`; none after an error that ends loading.
     pub root: Option<Node>,
+    /// After an error in `extends`: the configuration without the `extends` at fault, to look for further mistakes.
+    /// Never for a plan.
+    pub partial: Option<Node>,
     /// Errors and hints. There can be errors with a root, too: checks go on then.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -31,34 +34,42 @@ pub fn load(request: &Request, files: &dyn Files, path: &str) -> Loaded {
     let layers = layers(request);
     let scope = Scope::new(layers.iter().collect());
     let mut loader = Loader::new(request, files, &scope);
-    let root = read_root(&mut loader, path);
+    let root =
+        read_root(&mut loader, path).and_then(|root| resolved(&root).map_err(|error| (error, Some(root))));
     let mut diagnostics = loader.findings;
-    let root = match root {
-        Ok(root) => Some(root),
-        Err(error) => {
+    let (root, partial) = match root {
+        Ok(root) => (Some(root), None),
+        Err((error, merged)) => {
             diagnostics.insert(0, error);
-            None
+            (None, merged.and_then(|merged| partial::without_bad_extends(&merged, &mut diagnostics)))
         }
     };
-    Loaded { sources: loader.sources, root, diagnostics }
+    Loaded { sources: loader.sources, root, partial, diagnostics }
 }
 
-fn read_root(loader: &mut Loader<'_>, path: &str) -> Result<Node, Diagnostic> {
+fn resolved(root: &Node) -> Result<Node, Diagnostic> {
+    reference::resolve(&merge::extend(root)?)
+}
+
+/// An error after which nothing is known, or that comes with the merged configuration.
+type Failure = (Diagnostic, Option<Node>);
+
+/// The root file with everything included merged in.
+fn read_root(loader: &mut Loader<'_>, path: &str) -> Result<Node, Failure> {
     let empty = || Diagnostic::error("config-empty", "Please provide content of .gitlab-ci.yml");
     let text = match loader.files.read(path) {
         Ok(Some(text)) => text,
-        Ok(None) => return Err(empty().help(format!("there is no file `{path}`"))),
+        Ok(None) => return Err((empty().help(format!("there is no file `{path}`")), None)),
         Err(why) => {
-            return Err(Diagnostic::error("config-unreadable", format!("`{path}` can't be read: {why}")));
+            let message = format!("`{path}` can't be read: {why}");
+            return Err((Diagnostic::error("config-unreadable", message), None));
         }
     };
     let id = loader.sources.add(path, text.clone(), None);
     if text.trim().is_empty() {
-        return Err(empty().at(Span::new(id, 0, 0), "the file is empty"));
+        return Err((empty().at(Span::new(id, 0, 0), "the file is empty"), None));
     }
-    let root = loader.root(id)?;
-    let root = merge::extend(&root)?;
-    reference::resolve(&root)
+    loader.root(id).map_err(|error| (error, None))
 }
 
 /// The variables that exist before the configuration is read, lowest precedence first.
@@ -74,5 +85,6 @@ fn layers(request: &Request) -> [Layer; 3] {
     [predefined.collect(), project.collect(), pipeline.collect()]
 }
 
+mod partial;
 #[cfg(test)]
 mod tests;

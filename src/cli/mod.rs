@@ -33,7 +33,7 @@ const EXIT_CODES: &str = "Exit codes:
   4  failed after the point of no return; rolled back or restarted into the old version
   130  cancelled by Ctrl-C
 
-SLIPWAY_LOG=debug (or build=debug ...) writes what ci itself does to standard error.";
+SLIPWAY_LOG=debug (error, warn, info, debug, trace) writes what ci itself does to standard error.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -73,8 +73,8 @@ pub enum Format {
 /// Parses the arguments, runs the command, says what went wrong.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("SLIPWAY_LOG") {
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    if let Some(level) = std::env::var("SLIPWAY_LOG").ok().and_then(|l| l.parse::<tracing::Level>().ok()) {
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
     }
     match run(cli.command) {
         Ok(()) => ExitCode::from(EXIT_OK),

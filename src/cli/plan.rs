@@ -2,9 +2,12 @@
 
 use super::lint::count;
 use super::request::{Prepared, RequestArgs};
-use super::{Format, print_json, print_raw};
+use super::{print_json, print_raw};
 use crate::error::{CliError, CliResult, ErrorKind};
-use crate::report::diagnostic;
+use crate::report::why::Why;
+use crate::report::{diagnostic, graph, terminal};
+use clap::ValueEnum;
+use pipelines::diagnostic::did_you_mean;
 use pipelines::plan::{AllowFailure, Job, Plan, When};
 use std::fmt::Write as _;
 
@@ -14,23 +17,85 @@ pub(super) struct PlanArgs {
     request: RequestArgs,
     /// How the plan is printed
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
-    /// Say which rule put JOB into the pipeline, or why none did
+    format: PlanFormat,
+    /// Draw which job waits for which
+    #[arg(long, conflicts_with_all = ["format", "why"])]
+    graph: bool,
+    /// Say which rule put JOB into the pipeline, or why none did, with the values compared
     #[arg(long, value_name = "JOB")]
     why: Option<String>,
+}
+
+/// How the plan is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum PlanFormat {
+    /// A table by stage
+    #[default]
+    Text,
+    /// The plan document
+    Json,
+    /// A Mermaid flowchart
+    Mermaid,
+    /// A Graphviz digraph
+    Dot,
 }
 
 pub(super) fn run(args: &PlanArgs) -> CliResult {
     // the process ends here: taking a big configuration apart again would only cost time
     let prepared = std::mem::ManuallyDrop::new(args.request.prepare()?);
-    if args.format == Format::Json {
-        print_json(&pipelines::plan::document(&prepared.diagnostics, prepared.outcome.as_ref()))?;
-    } else {
-        print_raw(diagnostic::render(&prepared.loaded.sources, &prepared.diagnostics).as_bytes())?;
-        let plan = prepared.plan()?;
-        print_raw(table(&prepared, plan).as_bytes())?;
+    if let Some(name) = &args.why {
+        return why(&prepared, name, args.format);
     }
-    prepared.plan().map(|_| ())
+    if args.format == PlanFormat::Json {
+        print_json(&pipelines::plan::document(&prepared.diagnostics, prepared.outcome.as_ref()))?;
+        return prepared.plan().map(|_| ());
+    }
+    let findings = diagnostic::render(&prepared.loaded.sources, &prepared.shown());
+    if args.format == PlanFormat::Text && !args.graph {
+        print_raw(findings.as_bytes())?;
+    } else {
+        // a drawing goes into a file or another program
+        anstream::eprint!("{findings}");
+    }
+    let plan = prepared.plan()?;
+    let text = match args.format {
+        PlanFormat::Mermaid => graph::mermaid(plan),
+        PlanFormat::Dot => graph::dot(plan),
+        _ if args.graph => graph::tree(plan, terminal::columns()),
+        _ => table(&prepared, plan),
+    };
+    print_raw(text.as_bytes())
+}
+
+fn why(prepared: &Prepared, name: &str, format: PlanFormat) -> CliResult {
+    let (Some(config), Some(outcome)) = (&prepared.config, &prepared.outcome) else {
+        anstream::eprint!("{}", diagnostic::render(&prepared.loaded.sources, &prepared.shown()));
+        return Err(CliError::silent(ErrorKind::Failed));
+    };
+    if !config.jobs.iter().any(|job| job.name == name || *job.base_name == *name) {
+        return Err(unknown(prepared, name));
+    }
+    let why = Why { sources: &prepared.loaded.sources, config, request: &prepared.request, outcome };
+    match format {
+        PlanFormat::Json => print_json(&why.json(name)),
+        PlanFormat::Text => print_raw(why.text(name).as_bytes()),
+        PlanFormat::Mermaid | PlanFormat::Dot => {
+            Err(CliError::usage("`--why` answers as text or JSON: drop `--format`, or say `--format json`"))
+        }
+    }
+}
+
+fn unknown(prepared: &Prepared, name: &str) -> CliError {
+    let error = CliError::usage(format!("the configuration has no job `{name}`"));
+    let hidden = prepared.loaded.root.as_ref().and_then(|root| root.as_mapping()?.get(name));
+    if name.starts_with('.') && hidden.is_some() {
+        return error.hint("a name that begins with a dot hides a job: it is never in a pipeline");
+    }
+    let jobs = prepared.config.iter().flat_map(|config| &config.jobs);
+    match did_you_mean(name, jobs.map(|job| &*job.base_name)) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint("`ci lint --merged` shows all jobs"),
+    }
 }
 
 impl Prepared {

@@ -6,6 +6,7 @@ use crate::settings::{Settings, State, VariablesFile, load_variables};
 use crate::sources::Sources;
 use pipelines::config::Config;
 use pipelines::diagnostic::Diagnostic;
+use pipelines::hints::{Subject, hints, is_allowed};
 use pipelines::load::Loaded;
 use pipelines::plan::Outcome;
 use pipelines::request::Request;
@@ -88,6 +89,29 @@ pub(super) struct Prepared {
     pub(super) config: Option<Config>,
     /// None when the configuration is not valid.
     pub(super) outcome: Option<Outcome>,
+    /// The project's settings.
+    settings: Settings,
+}
+
+impl Prepared {
+    /// What people are to see of the findings: without what comments or settings allow, and without our own hints
+    /// about files of others.
+    pub(super) fn shown(&self) -> Vec<Diagnostic> {
+        let sources = &self.loaded.sources;
+        let shown = |d: &&Diagnostic| {
+            d.is_error()
+                || !(is_allowed(d, sources)
+                    || self.settings.lint.allow.iter().any(|code| code == d.code)
+                    || self.is_foreign(d))
+        };
+        self.diagnostics.iter().filter(shown).cloned().collect()
+    }
+
+    fn is_foreign(&self, diagnostic: &Diagnostic) -> bool {
+        let Some((span, _)) = diagnostic.labels.first() else { return false };
+        let file = self.loaded.sources.file(span.file);
+        !diagnostic.gitlab && file.included_from.is_some() && !self.project.root().join(&file.name).is_file()
+    }
 }
 
 impl RequestArgs {
@@ -96,17 +120,14 @@ impl RequestArgs {
         let project = Project::discover(&self.dir)?;
         let facts = project.facts(self.reference.as_deref(), self.tag)?;
         let request = self.request(&project, &facts)?;
-        let files = if self.committed {
-            ProjectFiles::commit(&project, &facts.commit.sha).map_err(|e| {
-                CliError::usage(format!("reading commit `{}`: {}", facts.commit.sha, e.message()))
-            })?
-        } else {
-            ProjectFiles::work_tree(&project)
-        };
-        let files = files.with_sources(self.sources(&project, &request.project)?);
+        let settings = Settings::load(project.root())?;
+        let files = self.files(&project, &facts, &settings)?;
         let mut loaded = pipelines::load::load(&request, &files, &self.file);
         let mut diagnostics = std::mem::take(&mut loaded.diagnostics);
         let config = loaded.root.as_ref().map(|root| pipelines::config::build(root, &mut diagnostics));
+        if let Some(partial) = &loaded.partial {
+            diagnostics.extend(pipelines::config::further(partial));
+        }
         let outcome = match &config {
             Some(config) if !diagnostics.iter().any(Diagnostic::is_error) => {
                 Some(pipelines::plan::build(config, &request, &files, &mut diagnostics))
@@ -114,14 +135,42 @@ impl RequestArgs {
             _ => None,
         };
         drop(files);
-        Ok(Prepared { project, facts, request, loaded, diagnostics, config, outcome })
+        Ok(Prepared { project, facts, request, loaded, diagnostics, config, outcome, settings })
     }
 
-    fn sources(&self, project: &Project, path: &str) -> CliResult<Sources> {
-        let settings = Settings::load(project.root())?;
+    /// As [`RequestArgs::prepare`], with our own hints about the project's files; what is allowed is left out.
+    pub(super) fn prepare_lint(&self) -> CliResult<Prepared> {
+        let mut prepared = self.prepare()?;
+        if let (Some(root), Some(config), Some(_)) =
+            (&prepared.loaded.root, &prepared.config, &prepared.outcome)
+        {
+            let files = self.files(&prepared.project, &prepared.facts, &prepared.settings)?;
+            let sources = &prepared.loaded.sources;
+            let subject = Subject { root, config, sources, request: &prepared.request, files: &files };
+            hints(&subject, &mut prepared.diagnostics);
+        }
+        prepared.diagnostics = prepared.shown();
+        Ok(prepared)
+    }
+
+    fn files<'p>(
+        &self,
+        project: &'p Project,
+        facts: &Facts,
+        settings: &Settings,
+    ) -> CliResult<ProjectFiles<'p>> {
+        let files = if self.committed {
+            ProjectFiles::commit(project, &facts.commit.sha).map_err(|e| {
+                CliError::usage(format!("reading commit `{}`: {}", facts.commit.sha, e.message()))
+            })?
+        } else {
+            ProjectFiles::work_tree(project)
+        };
         // only what is really fetched needs a place to be kept
         let dir = State::of(&project.state_name()).ok().map(|state| state.sources());
-        Ok(Sources::new(settings.sources, dir, self.offline).with_own(path, project.root()))
+        let path = self.project.as_deref().unwrap_or(&facts.path);
+        let sources = Sources::new(settings.sources.clone(), dir, self.offline).with_own(path, project.root());
+        Ok(files.with_sources(sources))
     }
 
     fn request(&self, project: &Project, facts: &Facts) -> CliResult<Request> {

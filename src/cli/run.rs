@@ -64,7 +64,7 @@ enum Kind {
 pub(super) fn run(args: &RunArgs) -> CliResult {
     let prepared = args.request.prepare()?;
     if args.format == Format::Text {
-        print_raw(diagnostic::render(&prepared.loaded.sources, &prepared.diagnostics).as_bytes())?;
+        print_raw(diagnostic::render(&prepared.loaded.sources, &prepared.shown()).as_bytes())?;
     }
     let mut plan = prepared.plan()?.clone();
     args.set.iter().try_for_each(|(key, value)| set(&mut plan, key, value))?;

@@ -3,5 +3,10 @@
 //! does or the channel closes, so that a slow terminal delays no job.
 
 pub mod diagnostic;
+pub mod explain;
+pub mod findings;
+pub mod graph;
 pub mod json;
 pub mod terminal;
+pub mod why;
+pub mod yaml;

@@ -5,8 +5,11 @@
 //!   group/project: https://gitlab.example.org/group/project.git
 //!   group/*: git@gitlab.example.org:group/*.git                 # `*` is the rest of the path
 //!   gitlab.com/components/rust: ~/src/rust-components           # a directory; relative ones to this file's
+//! lint:
+//!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
 //! ```
 
+use super::LintSettings;
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -19,6 +22,8 @@ use std::path::{Path, PathBuf};
 pub struct Settings {
     /// Where other projects come from.
     pub sources: SourceTable,
+    /// What a project wants to hear about its configuration.
+    pub lint: LintSettings,
 }
 
 impl Settings {
@@ -29,7 +34,9 @@ impl Settings {
     pub fn load(root: &Path) -> CliResult<Settings> {
         let own = read(&root.join(".ci/settings.yml"))?;
         let of_user = user_file().map_or(Ok(Settings::default()), |path| read(&path))?;
-        Ok(Settings { sources: own.sources.over(of_user.sources) })
+        let mut lint = own.lint;
+        lint.allow.extend(of_user.lint.allow);
+        Ok(Settings { sources: own.sources.over(of_user.sources), lint })
     }
 }
 
@@ -69,9 +76,11 @@ mod tests {
 
     #[test]
     fn nothing_and_comments_are_settings() {
-        for text in ["", "# nothing yet\n", "sources: {}\n"] {
+        for text in ["", "# nothing yet\n", "sources: {}\n", "lint: {}\n"] {
             assert!(settings(text).is_ok(), "{text}");
         }
+        let both = settings("sources: {a/b: ../b}\nlint: {allow: [duplicate-key]}\n").expect("valid");
+        assert_eq!(both.lint.allow, ["duplicate-key"]);
     }
 
     #[test]
@@ -83,6 +92,8 @@ mod tests {
             ("sources:\n  a/b: /x\n  a/*: https://x/a.git\n", "`a/*`", "line 3"),
             ("sources:\n  A/b: /x\n  a/b: /y\n", "`a/b` is there twice", "line 2"),
             ("sources:\n  a/b: https://me:hunter2@x/a.git\n", "password", "line 2"),
+            ("lint:\n  allow: [duplicate-keys]\n", "did you mean `duplicate-key`?", "line 2"),
+            ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
         ];
         for (text, what, line) in table {
             let message = settings(text).expect_err(text).message;

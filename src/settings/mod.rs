@@ -2,8 +2,10 @@
 
 mod file;
 mod home;
+mod lint;
 mod variables;
 
 pub use file::Settings;
 pub use home::{RunDirectory, State};
+pub use lint::LintSettings;
 pub use variables::{VariablesFile, load_variables};

@@ -51,6 +51,8 @@ pub(super) struct Findings<'d> {
     errors: usize,
     /// Right ones: jobs have them in common through `extends`, and regular expressions take long to compile.
     sound: HashSet<(Syntax, String)>,
+    /// Has GitLab stopped looking?
+    beyond: bool,
 }
 
 /// What a text can be written in.
@@ -66,7 +68,7 @@ impl<'d> Findings<'d> {
     /// Appends to `diagnostics`.
     pub(super) fn new(diagnostics: &'d mut Vec<Diagnostic>) -> Findings<'d> {
         let start = diagnostics.len();
-        Findings { diagnostics, start, errors: 0, sound: HashSet::new() }
+        Findings { diagnostics, start, errors: 0, sound: HashSet::new(), beyond: false }
     }
 
     /// What is wrong with a text, if anything is.
@@ -86,8 +88,9 @@ impl<'d> Findings<'d> {
     }
 
     /// Takes a finding; the same error text is kept once.
-    pub(super) fn push(&mut self, diagnostic: Diagnostic) {
+    pub(super) fn push(&mut self, mut diagnostic: Diagnostic) {
         self.errors += usize::from(diagnostic.is_error());
+        diagnostic.gitlab &= !self.beyond;
         let twice = |d: &Diagnostic| d.message == diagnostic.message && d.labels == diagnostic.labels;
         if !self.diagnostics.last().is_some_and(twice) {
             self.diagnostics.push(diagnostic);
@@ -97,6 +100,11 @@ impl<'d> Findings<'d> {
     /// Errors so far: two equal counts say that nothing in between failed.
     pub(super) fn errors(&self) -> usize {
         self.errors
+    }
+
+    /// GitLab stops here; what else is found is for people who want to see all their mistakes at once.
+    pub(super) fn go_beyond(&mut self) {
+        self.beyond = true;
     }
 
     /// GitLab stops at this one and forgets what it found before.

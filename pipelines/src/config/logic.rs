@@ -1,5 +1,6 @@
-//! Checks between jobs: stages, dependencies, needs, environments, cycles. The first error ends them.
+//! Checks between jobs: stages, dependencies, needs, environments, cycles. GitLab reports the first error only.
 
+use super::job::Draft;
 use super::stages::Stages;
 use super::types::{JobConfig, NeedConfig};
 use crate::diagnostic::{Diagnostic, did_you_mean};
@@ -9,38 +10,66 @@ use serde_json::Value as Json;
 
 type Jobs = IndexMap<String, JobConfig>;
 
-/// Checks all jobs.
-///
-/// # Errors
-/// The first thing that is wrong.
-pub(super) fn check(jobs: &Jobs, stages: &Stages) -> Result<(), Box<Diagnostic>> {
-    for job in jobs.values() {
-        check_stage(job, stages)?;
-        for name in job.dependencies.iter().flatten() {
-            check_reference(
-                &Reference { job, name, keyword: "dependencies", noun: "dependency" },
-                jobs,
-                stages,
-                false,
-            )?;
+/// Checks all jobs: the first thing that is wrong in each, once for all instances of one.
+pub(super) fn check(jobs: &Jobs, stages: &Stages) -> Vec<Diagnostic> {
+    let mut found: Vec<Diagnostic> = Vec::new();
+    for error in jobs.values().filter_map(|job| check_job(job, jobs, stages).err()) {
+        if !found.iter().any(|d| d.code == error.code && d.labels == error.labels) {
+            found.push(*error);
         }
-        if let Some(needs) = &job.needs {
-            check_needs(job, needs, "needs", jobs, stages)?;
-        }
-        for needs in job.rules.iter().filter_map(|r| r.needs.as_ref()) {
-            check_needs(job, needs, "rules", jobs, stages)?;
-        }
-        for name in artifact_jobs(job) {
-            check_reference(
-                &Reference { job, name, keyword: "trigger", noun: "dependency" },
-                jobs,
-                stages,
-                false,
-            )?;
-        }
-        check_on_stop(job, jobs)?;
     }
-    check_cycles(jobs)
+    if found.is_empty() {
+        found.extend(check_cycles(jobs).err().map(|error| *error));
+    }
+    found
+}
+
+/// Unknown stages and needs among jobs that have other errors, too. `names`: of all jobs, right or wrong; stages
+/// are not looked at when they are wrong themselves.
+pub(super) fn further(drafts: &[Draft], names: &[String], stages: Option<&Stages>) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    // instances are named after their job
+    let known = |name: &str| names.iter().any(|n| !n.starts_with('.') && name.starts_with(n.as_str()));
+    for draft in drafts {
+        let job = &draft.config;
+        if let Some(stages) = stages.filter(|_| !job.stage.is_empty()) {
+            found.extend(check_stage(job, stages).err().map(|error| *error));
+        }
+        let needs = draft.needs.iter().flat_map(|needs| &needs.jobs).map(|need| &need.need);
+        for need in needs.filter(|need| !need.optional && !need.job.is_empty() && !known(&need.job)) {
+            let text = format!("{} job: undefined need: {}", job.name, need.job);
+            let near = did_you_mean(&need.job, names.iter().map(String::as_str));
+            found.push(*suggest(error("need-undefined", job, "needs", text), near));
+        }
+    }
+    found
+}
+
+fn check_job(job: &JobConfig, jobs: &Jobs, stages: &Stages) -> Result<(), Box<Diagnostic>> {
+    check_stage(job, stages)?;
+    for name in job.dependencies.iter().flatten() {
+        check_reference(
+            &Reference { job, name, keyword: "dependencies", noun: "dependency" },
+            jobs,
+            stages,
+            false,
+        )?;
+    }
+    if let Some(needs) = &job.needs {
+        check_needs(job, needs, "needs", jobs, stages)?;
+    }
+    for needs in job.rules.iter().filter_map(|r| r.needs.as_ref()) {
+        check_needs(job, needs, "rules", jobs, stages)?;
+    }
+    for name in artifact_jobs(job) {
+        check_reference(
+            &Reference { job, name, keyword: "trigger", noun: "dependency" },
+            jobs,
+            stages,
+            false,
+        )?;
+    }
+    check_on_stop(job, jobs)
 }
 
 fn error(code: &'static str, job: &JobConfig, keyword: &str, text: String) -> Box<Diagnostic> {

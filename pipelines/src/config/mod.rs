@@ -7,7 +7,7 @@
 //! | `check`, `ruby` | validators with GitLab's words, locations, Ruby's view of values |
 //! | `job` | jobs and trigger jobs |
 //! | `inheritable`, `inherit` | `default` and what a job takes from it |
-//! | `normalise`, `logic`, `hints` | expansion to instances; checks between jobs; findings of our own |
+//! | `normalise`, `logic`, `mixed` | expansion to instances; checks between jobs; findings of our own |
 //! | the others | a keyword or a family each |
 
 mod artifacts;
@@ -15,12 +15,12 @@ mod auto_cancel;
 mod cache;
 mod check;
 mod environment;
-mod hints;
 mod image;
 mod inherit;
 mod inheritable;
 mod job;
 mod logic;
+mod mixed;
 mod needs;
 mod normalise;
 mod pages;
@@ -42,7 +42,7 @@ mod workflow;
 #[cfg(test)]
 mod tests;
 
-pub use root::build;
+pub use root::{build, further};
 pub use types::{
     CacheConfig, CacheKey, Changes, Config, Exists, Inherit, JobConfig, NeedConfig, Policy, Rule,
     VariableConfig, Workflow,

@@ -4,7 +4,7 @@ use super::check::{Entry, Findings, ROOT};
 use super::inheritable::{self, Inheritable};
 use super::job::{self, Draft, Scope};
 use super::types::{Config, Workflow};
-use super::{hints, logic, normalise, ruby, stages, variables, workflow};
+use super::{logic, mixed, normalise, ruby, stages, variables, workflow};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::yaml::{self, Key, Mapping, Node};
 
@@ -34,22 +34,37 @@ pub fn build(root: &Node, diagnostics: &mut Vec<Diagnostic>) -> Config {
     let default = keyword("default").map(|e| &e.node);
     let Some(defaults) = inheritable::defaults(map, default, &mut findings) else { return Config::default() };
     let mut config = globals(map, keyword("workflow").map(|e| &e.node), &mut findings);
+    let errors = findings.errors();
     let stages = stages::stages(map.get("stages"), &mut findings);
+    let stages_known = findings.errors() == errors;
     config.stages = stages.unique();
     let drafts = drafts(&jobs, &defaults, &config.workflow, root, &mut findings);
     if findings.errors() > 0 {
+        findings.go_beyond();
+        let names: Vec<String> = jobs.iter().map(|(key, _)| key.to_string()).collect();
+        let known = stages_known.then_some(&stages);
+        logic::further(&drafts, &names, known).into_iter().for_each(|d| findings.push(d));
         config.jobs = drafts.into_iter().map(|d| d.config).collect();
         return config;
     }
-    hints::mixed_policies(&drafts, &mut findings);
+    mixed::mixed_policies(&drafts, &mut findings);
     let jobs = normalise::normalise(drafts, &mut findings);
-    if findings.errors() == 0
-        && let Err(diagnostic) = logic::check(&jobs, &stages)
-    {
-        findings.push(*diagnostic);
+    if findings.errors() == 0 {
+        for diagnostic in logic::check(&jobs, &stages) {
+            findings.push(diagnostic);
+            findings.go_beyond();
+        }
     }
     config.jobs = jobs.into_values().collect();
     config
+}
+
+/// What else is wrong with a configuration that GitLab has refused before it came to these checks.
+pub fn further(root: &Node) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    build(root, &mut found);
+    found.iter_mut().for_each(|diagnostic| diagnostic.gitlab = false);
+    found
 }
 
 fn globals(map: &Mapping, workflow: Option<&Node>, findings: &mut Findings<'_>) -> Config {
@@ -102,7 +117,7 @@ fn drafts(
         findings.push(Diagnostic::error("no-jobs", text).at(root.span, ""));
     }
     if findings.errors() > errors {
-        return Vec::new();
+        findings.go_beyond();
     }
     let scope = Scope { defaults, workflow_rules: workflow.rules.is_some() };
     let mut drafts = Vec::with_capacity(jobs.len());

@@ -16,7 +16,7 @@ fn check(text: &str) -> (Config, Vec<Diagnostic>) {
 }
 
 fn errors(text: &str) -> BTreeSet<String> {
-    check(text).1.into_iter().filter(Diagnostic::is_error).map(|d| d.message).collect()
+    check(text).1.into_iter().filter(|d| d.is_error() && d.gitlab).map(|d| d.message).collect()
 }
 
 fn valid(text: &str) -> Config {

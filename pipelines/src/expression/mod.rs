@@ -6,6 +6,7 @@
 
 mod lexer;
 mod pattern;
+mod possible;
 mod tree;
 
 pub use pattern::Regexp;

@@ -7,11 +7,11 @@ use std::borrow::Cow;
 /// A parsed expression. Operators refer to what stands before them: reverse Polish order.
 #[derive(Clone, Debug)]
 pub struct Expression {
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Push(Operand),
     Apply(Operator),
 }

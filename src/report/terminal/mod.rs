@@ -20,6 +20,6 @@ mod state;
 mod summary;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(super) mod text;
 
-pub use show::{Mode, report};
+pub use show::{Mode, columns, report};

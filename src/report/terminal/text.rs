@@ -15,7 +15,7 @@ pub(super) fn clean(line: &[u8], keep_colours: bool) -> Option<String> {
 }
 
 /// A name or a message without control characters, on one line.
-pub(super) fn plain(text: &str) -> String {
+pub(in crate::report) fn plain(text: &str) -> String {
     strip(&text.replace('\n', " "), false)
 }
 
@@ -85,12 +85,12 @@ fn is_colour(sequence: &str) -> bool {
 }
 
 /// Columns that the text takes. It must have no escape sequences.
-pub(super) fn width(text: &str) -> usize {
+pub(in crate::report) fn width(text: &str) -> usize {
     text.width()
 }
 
 /// The text in at most `columns` columns; what is cut off leaves an ellipsis. Tabs become blanks.
-pub(super) fn fit(text: &str, columns: usize) -> String {
+pub(in crate::report) fn fit(text: &str, columns: usize) -> String {
     let text = text.replace('\t', "  ");
     if text.width() <= columns {
         return text;
@@ -112,7 +112,7 @@ pub(super) fn fit(text: &str, columns: usize) -> String {
 }
 
 /// The text in exactly `columns` columns.
-pub(super) fn pad(text: &str, columns: usize) -> String {
+pub(in crate::report) fn pad(text: &str, columns: usize) -> String {
     let mut out = fit(text, columns);
     let missing = columns.saturating_sub(out.width());
     out.extend(std::iter::repeat_n(' ', missing));

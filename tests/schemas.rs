@@ -1,0 +1,115 @@
+//! The JSON schemas of our settings files describe what the files may say: documented examples pass, mistakes don't.
+
+use serde_json::Value as Json;
+use std::path::Path;
+
+fn schema(name: &str) -> Json {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas").join(name);
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn yaml(text: &str) -> Json {
+    serde_yaml::from_str(text).unwrap()
+}
+
+/// Validates by the keywords that our schemas use; any other keyword fails the test.
+fn is_valid(value: &Json, schema: &Json, root: &Json) -> bool {
+    schema.as_object().unwrap().iter().all(|(keyword, rule)| match keyword.as_str() {
+        "$schema" | "$defs" | "title" | "description" | "properties" => true,
+        "$ref" => {
+            is_valid(value, root.pointer(rule.as_str().unwrap().strip_prefix('#').unwrap()).unwrap(), root)
+        }
+        "type" => match rule {
+            Json::Array(names) => names.iter().any(|name| has_type(value, name.as_str().unwrap())),
+            name => has_type(value, name.as_str().unwrap()),
+        },
+        "enum" => rule.as_array().unwrap().contains(value),
+        "minLength" => {
+            value.as_str().is_none_or(|text| text.chars().count() as u64 >= rule.as_u64().unwrap())
+        }
+        "items" => value.as_array().is_none_or(|items| items.iter().all(|item| is_valid(item, rule, root))),
+        "required" => {
+            let has =
+                |key: &Json| value.as_object().is_none_or(|map| map.contains_key(key.as_str().unwrap()));
+            rule.as_array().unwrap().iter().all(has)
+        }
+        "anyOf" => rule.as_array().unwrap().iter().any(|one| is_valid(value, one, root)),
+        "oneOf" => rule.as_array().unwrap().iter().filter(|one| is_valid(value, one, root)).count() == 1,
+        "additionalProperties" => value.as_object().is_none_or(|map| {
+            map.iter().all(|(key, value)| match schema.get("properties").and_then(|known| known.get(key)) {
+                Some(known) => is_valid(value, known, root),
+                None => rule.is_object() && is_valid(value, rule, root),
+            })
+        }),
+        other => panic!("`{other}` is not a keyword that this test knows"),
+    })
+}
+
+fn has_type(value: &Json, name: &str) -> bool {
+    match name {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        other => panic!("`{other}` is not a type"),
+    }
+}
+
+/// YAML examples in the documentation of the settings' modules, with the schema of their file.
+fn documented() -> Vec<(String, &'static str)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/settings");
+    let mut examples = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        let schema = if entry.file_name() == "variables.rs" { "variables.json" } else { "settings.json" };
+        let text = std::fs::read_to_string(entry.path()).unwrap();
+        let docs = text.lines().take_while(|line| line.starts_with("//!"));
+        let docs: Vec<&str> = docs.map(|line| line.trim_start_matches("//!")).collect();
+        let docs = docs.join("\n");
+        examples.extend(docs.split("```yaml\n").skip(1).map(|block| {
+            let example = block.split("\n ```").next().unwrap();
+            let lines: Vec<&str> =
+                example.lines().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+            (lines.join("\n"), schema)
+        }));
+    }
+    examples
+}
+
+#[test]
+fn documented_examples_are_valid() {
+    let examples = documented();
+    assert!(examples.len() >= 2, "{examples:?}");
+    for (text, name) in examples {
+        let schema = schema(name);
+        assert!(is_valid(&yaml(&text), &schema, &schema), "{name}\n{text}");
+    }
+}
+
+#[test]
+fn mistakes_are_found() {
+    let table = [
+        ("variables.json", "A: {valu: x}\n"),
+        ("variables.json", "A: {value: x, env: Y}\n"),
+        ("variables.json", "A: {masked: true}\n"),
+        ("variables.json", "A: [[x]]\n"),
+        ("variables.json", "[A]\n"),
+        ("settings.json", "source: {}\n"),
+        ("settings.json", "sources: {a/b: [x]}\n"),
+        ("settings.json", "lint: {allow: unused-hidden-job}\n"),
+        ("settings.json", "lint: {allow: [unused]}\n"),
+        ("settings.json", "lint: {alow: []}\n"),
+    ];
+    for (name, text) in table {
+        let schema = schema(name);
+        assert!(!is_valid(&yaml(text), &schema, &schema), "{name}\n{text}");
+    }
+}
+
+#[test]
+fn all_codes_can_be_allowed() {
+    let codes: Vec<Json> = slipway::report::explain::pages().map(|page| page.code.into()).collect();
+    let schema = schema("settings.json");
+    assert_eq!(schema.pointer("/properties/lint/properties/allow/items/enum"), Some(&Json::from(codes)));
+}

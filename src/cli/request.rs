@@ -123,6 +123,8 @@ impl RequestArgs {
             target_branch: self.target_branch.clone(),
             known_refs: Some(facts.refs.clone()),
             variables: self.variables.iter().cloned().collect(),
+            raw_variables: Vec::new(),
+            merge_request: false,
             project_variables: self.project_variables(project, &facts.reference)?,
             inputs: self.inputs.iter().cloned().collect(),
             commit: facts.commit.clone(),

@@ -1,7 +1,7 @@
 //! Which jobs a request creates.
 
 use super::conditions::{Conditions, Verdict};
-use super::layers::{Own, Shared, add, environment_variables, shown_variables};
+use super::layers::{Own, Shared, add, environment_variables, forwarded_variables, shown_variables};
 use super::outcome::{Because, JobReason, Outcome};
 use super::{AllowFailure, AutoCancel, Job, Need, Plan, When, cache};
 use crate::config::{Config, JobConfig, NeedConfig, Rule};
@@ -160,6 +160,10 @@ impl<'a> Planner<'a> {
             cache: caches.map(|(i, c)| cache::resolve(c, i, self.files, &self.request.commit)).collect(),
             work: config.work.clone(),
             environment_variables: environment_variables(&self.shared.scope(&own)),
+            forwarded_variables: match config.work.trigger {
+                Some(_) => forwarded_variables(&self.shared, &own),
+                None => Vec::new(),
+            },
         }
     }
 

@@ -13,7 +13,7 @@ pub use document::document;
 pub use outcome::{Because, JobReason, Outcome, Part, Trial};
 
 pub use job::{
-    AllowFailure, Artifacts, Cache, Environment, Hooks, Image, Instance, Job, JobVariable, Need, Retry,
+    AllowFailure, Artifacts, Cache, Environment, Hooks, Image, Instance, Job, JobVariable, Need, PipelineNeed, Retry,
     Service, When, Work,
 };
 

@@ -142,7 +142,8 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
         sha: commit.sha.clone(),
         dirty: snapshot.uncommitted > 0,
     };
-    let interrupts = dispatch::interrupts().map_err(|e| CliError::usage(format!("listening for Ctrl-C: {e}")))?;
+    let interrupts =
+        dispatch::interrupts().map_err(|e| CliError::usage(format!("listening for Ctrl-C: {e}")))?;
     let start = |job| downstream::start(pipeline.clone(), job);
     let end = dispatch::dispatch(plan, options, journal, interrupts, start).await;
     // a reader that has gone (`ci run | head`) is no failure of the run
@@ -163,7 +164,8 @@ fn shared(
     checkout: &Path,
 ) -> CliResult<Run> {
     let request = &prepared.request;
-    let fixed = request.variables.keys().cloned().chain(request.project_variables.iter().map(|v| v.key.clone()));
+    let fixed =
+        request.variables.keys().cloned().chain(request.project_variables.iter().map(|v| v.key.clone()));
     Ok(Run {
         id: directory.number,
         parent: None,
@@ -205,6 +207,7 @@ async fn executor(kind: Kind, state: &State) -> CliResult<Arc<Executor>> {
             .fold(refused, CliError::hint)
             .hint("`--executor shell` runs jobs as your own processes, without any isolation"));
     }
-    let ci = std::env::current_exe().map_err(|e| CliError::usage(format!("finding our own executable: {e}")))?;
+    let ci =
+        std::env::current_exe().map_err(|e| CliError::usage(format!("finding our own executable: {e}")))?;
     Ok(Arc::new(Executor::Embedded(Embedded { sandbox, states, ci })))
 }

@@ -2,11 +2,11 @@
 
 use super::job_run::JobRun;
 use super::recorder::Recorder;
-use runners::job::Cancel;
 use pipelines::event::EventKind;
 use pipelines::plan::Plan;
 use pipelines::schedule::{self, Action, Change, Input, JobId, Outcome, Scheduler};
 use pipelines::status::{FailureReason, Status};
+use runners::job::Cancel;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;

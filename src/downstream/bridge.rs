@@ -129,7 +129,11 @@ async fn pass_on(mut stop: watch::Receiver<Cancel>, interrupts: mpsc::UnboundedS
     std::future::pending().await
 }
 
-async fn create(above: &Arc<Pipeline>, job: &JobRun, log: &mut JobLog) -> Result<Child, (FailureReason, String)> {
+async fn create(
+    above: &Arc<Pipeline>,
+    job: &JobRun,
+    log: &mut JobLog,
+) -> Result<Child, (FailureReason, String)> {
     let name = &job.job().name;
     let trigger = job.job().work.trigger.clone().unwrap_or_default();
     let Some(include) = trigger.get("include") else {
@@ -139,7 +143,9 @@ async fn create(above: &Arc<Pipeline>, job: &JobRun, log: &mut JobLog) -> Result
     };
     let refused = |message: String| (FailureReason::DownstreamPipelineFailure, message);
     if above.depth >= DEEPEST {
-        return Err(refused(format!("child pipelines can be nested {DEEPEST} deep, and this would be one more")));
+        return Err(refused(format!(
+            "child pipelines can be nested {DEEPEST} deep, and this would be one more"
+        )));
     }
     let dotenv = dotenv(above, job).map_err(refused)?;
     let known = |name: &str| known(above, job.job(), name);
@@ -150,7 +156,8 @@ async fn create(above: &Arc<Pipeline>, job: &JobRun, log: &mut JobLog) -> Result
     };
     let configuration = Configuration::new(name, include, &read).map_err(refused)?;
     let names: Vec<&str> = forwarded.variables.keys().map(String::as_str).collect();
-    log.line(Tone::Plain, &format!("Creating a child pipeline with the variables: {}", names.join(", ")));
+    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    log.line(Tone::Plain, &format!("Creating a child pipeline; variables: {names}"));
     let (pipeline, plan) = plan(above, forwarded, configuration).await.map_err(|why| {
         log.output(why.details.as_bytes());
         refused(why.message)
@@ -253,9 +260,10 @@ fn outcome(strategy: Strategy, status: Status, name: &str) -> Outcome {
             message: format!("its pipeline waits for a manual job: run again with --manual '{name} > JOB'"),
         },
         Status::Skipped if strategy == Strategy::Mirror => Outcome::Skipped,
-        other => {
-            failed(FailureReason::DownstreamPipelineFailure, format!("its pipeline came out as {}", other.name()))
-        }
+        other => failed(
+            FailureReason::DownstreamPipelineFailure,
+            format!("its pipeline came out as {}", other.name()),
+        ),
     }
 }
 

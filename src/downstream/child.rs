@@ -97,7 +97,11 @@ pub(super) fn request(parent: &Request, forwarded: Forwarded) -> Request {
 ///
 /// # Errors
 /// The configuration is not valid, or creates no pipeline.
-pub(super) fn plan(checkout: &Path, request: &Request, configuration: Configuration) -> Result<Plan, Refused> {
+pub(super) fn plan(
+    checkout: &Path,
+    request: &Request,
+    configuration: Configuration,
+) -> Result<Plan, Refused> {
     let project = Project::discover(checkout)
         .map_err(|error| Refused { message: error.message, details: String::new() })?;
     let files = Beside { below: ProjectFiles::work_tree(&project), texts: configuration.texts };

@@ -95,8 +95,13 @@ mod tests {
         let dotenv = [("VERSION".to_owned(), "1.2".to_owned())];
         let yaml = [("PARENT", "7"), ("RAW", "$CI_PIPELINE_ID"), ("BUILT", "v1.2"), ("BOTH", "yaml")];
         let above = [("VERSION", "1.2"), ("BOTH", "asked")];
-        let all =
-            [("PARENT", "7"), ("RAW", "$CI_PIPELINE_ID"), ("BUILT", "v1.2"), ("BOTH", "asked"), ("VERSION", "1.2")];
+        let all = [
+            ("PARENT", "7"),
+            ("RAW", "$CI_PIPELINE_ID"),
+            ("BUILT", "v1.2"),
+            ("BOTH", "asked"),
+            ("VERSION", "1.2"),
+        ];
         type Row<'a> = (Json, &'a [(&'a str, &'a str)], &'a [&'a str]);
         let table: [Row<'_>; 4] = [
             (json!(null), &yaml, &["RAW", "BOTH"]),

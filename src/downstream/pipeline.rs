@@ -49,7 +49,8 @@ pub fn start(pipeline: Arc<Pipeline>, run: JobRun) -> Attempt {
         return Box::pin(bridge::run(pipeline, run));
     }
     if mirrors(run.job()) {
-        let message = "it mirrors the pipeline of another project (`needs:pipeline`), which is not known here";
+        let message =
+            "it mirrors the pipeline of another project (`needs:pipeline`), which is not known here";
         return Box::pin(std::future::ready(Outcome::Failed {
             reason: FailureReason::RunnerUnsupported,
             exit_code: None,

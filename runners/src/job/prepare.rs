@@ -81,7 +81,8 @@ impl Attempt<'_> {
                  `ci run --set image=host` runs all jobs there"
             ),
             None if !work.services.is_empty() => {
-                "`services` can't be started by this version; `ci run --set services=none` leaves them out".to_owned()
+                "`services` can't be started by this version; `ci run --set services=none` leaves them out"
+                    .to_owned()
             }
             None => return Ok(()),
         };
@@ -211,7 +212,8 @@ impl Attempt<'_> {
         let known = self.compose(None);
         let (pipeline, job) = (known.expand(&need.pipeline), known.expand(&need.job));
         let Some(run) = self.spec.run.with_id(&pipeline) else {
-            let text = format!("there is no pipeline `{pipeline}` above this one; `needs:pipeline` finds no other");
+            let text =
+                format!("there is no pipeline `{pipeline}` above this one; `needs:pipeline` finds no other");
             return Err(missing(&job, &text));
         };
         match Index::newest(&run.job_dir(&job)) {

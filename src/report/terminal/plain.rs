@@ -68,7 +68,9 @@ impl Plain {
                     writeln!(out, "{} > {}", self.prefix(index), downstream(plan))?;
                 }
             }
-            EventKind::JobPhase { .. } | EventKind::DownstreamFinished { .. } | EventKind::JobCoverage { .. } => {}
+            EventKind::JobPhase { .. }
+            | EventKind::DownstreamFinished { .. }
+            | EventKind::JobCoverage { .. } => {}
         }
         out.flush()
     }

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used)] // a failed step of a test is a failed test
 
 use serde_json::Value as Json;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 struct Project {
     dir: tempfile::TempDir,
@@ -32,14 +33,15 @@ impl Project {
         assert!(Command::new("git").args(args).current_dir(self.root()).status().unwrap().success());
     }
 
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ci"));
+        command.args(args).current_dir(self.root());
+        command.env("SLIPWAY_HOME", self.dir.path().join("home")).env("NO_COLOR", "1");
+        command
+    }
+
     fn ci(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_ci"))
-            .args(args)
-            .current_dir(self.root())
-            .env("SLIPWAY_HOME", self.dir.path().join("home"))
-            .env("NO_COLOR", "1")
-            .output()
-            .unwrap()
+        self.command(args).output().unwrap()
     }
 
     /// `name=status ...` as the jobs ended, sorted by name, and the exit code.
@@ -230,4 +232,42 @@ show:
         assert_eq!(plan["jobs"][0]["variables"]["SEEN"], Json::from(expected), "{args:?} {plan}");
     }
     assert_eq!(project.ci(&["plan", "--source", "pusch"]).status.code(), Some(2));
+}
+
+/// Reads lines until one has the text; all of them.
+fn until(out: &mut impl BufRead, text: &str) -> String {
+    let mut all = String::new();
+    while !all.contains(text) {
+        let before = all.len();
+        out.read_line(&mut all).unwrap();
+        assert!(all.len() > before, "no `{text}` in {all}");
+    }
+    all
+}
+
+#[test]
+fn a_resource_group_holds_between_two_runs_and_their_children() {
+    let root = "kid: {trigger: {include: child.yml, strategy: depend}}";
+    let child =
+        "deploy: {resource_group: prod, script: ['echo begun', 'until test -e $GO; do sleep 0.05; done']}";
+    let project = Project::new(&[(".gitlab-ci.yml", root), ("child.yml", child)]);
+    let go = project.dir.path().join("go");
+    let variables = format!("GO: {}\n", go.display());
+    std::fs::create_dir_all(project.root().join(".ci")).unwrap();
+    std::fs::write(project.root().join(".ci/variables.yml"), variables).unwrap();
+    let start = || {
+        let mut run = project.command(&["run", "--executor", "shell"]);
+        let mut run = run.stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(run.stdout.take().unwrap());
+        (run, out)
+    };
+    let (mut first, mut first_out) = start();
+    until(&mut first_out, "| begun");
+    let (mut second, mut second_out) = start();
+    let text = until(&mut second_out, "waits for resource group `prod`");
+    assert!(!text.contains("| begun"), "{text}");
+    std::fs::write(&go, "").unwrap();
+    until(&mut first_out, "pipeline success");
+    until(&mut second_out, "pipeline success");
+    assert!(first.wait().unwrap().success() && second.wait().unwrap().success());
 }

@@ -130,6 +130,7 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
         executor,
         ids: Arc::new(AtomicU64::new(directory.number * 10_000)),
         slots: Arc::new(Semaphore::new(slots.get().min(Semaphore::MAX_PERMITS))),
+        locks: state.resource_groups(),
         manual: manual(args, &plan),
         overrides: overrides(&args.set)?,
         depth: 0,

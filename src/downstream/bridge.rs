@@ -202,6 +202,7 @@ fn below(above: &Arc<Pipeline>, name: &str, request: pipelines::request::Request
         executor: above.executor.clone(),
         ids: above.ids.clone(),
         slots: above.slots.clone(),
+        locks: above.locks.clone(),
         manual: manual.collect(),
         overrides: above.overrides.clone(),
         depth: above.depth + 1,

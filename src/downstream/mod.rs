@@ -7,10 +7,12 @@
 //! | `bridge` | a trigger job: creates a pipeline, runs it, takes over its status |
 //! | `child` | the configuration, request and plan of a child pipeline |
 //! | `forward` | the variables that it gets |
+//! | `resource` | resource groups between pipelines |
 
 mod bridge;
 mod child;
 mod forward;
 mod pipeline;
+mod resource;
 
 pub use pipeline::{Attempt, Pipeline, start};

@@ -1,6 +1,6 @@
 //! What the jobs of one pipeline share, and how each is run.
 
-use super::bridge;
+use super::{bridge, resource};
 use crate::dispatch::{JobRun, Overrides};
 use pipelines::plan::Job;
 use pipelines::request::Request;
@@ -8,6 +8,7 @@ use pipelines::schedule::Outcome;
 use pipelines::status::FailureReason;
 use runners::executor::Executor;
 use runners::job::{JobSpec, Run};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,8 @@ pub struct Pipeline {
     pub ids: Arc<AtomicU64>,
     /// See [`crate::dispatch::Options`].
     pub slots: Arc<Semaphore>,
+    /// Directory of the project's locks, one for each resource group.
+    pub locks: PathBuf,
     /// Manual jobs to play.
     pub manual: Vec<String>,
     /// Changes to all jobs.
@@ -65,7 +68,21 @@ fn mirrors(job: &Job) -> bool {
     job.work.script.is_empty() && job.work.run.is_none()
 }
 
-async fn run_job(pipeline: Arc<Pipeline>, run: JobRun) -> Outcome {
+async fn run_job(pipeline: Arc<Pipeline>, mut run: JobRun) -> Outcome {
+    let _held = match resource::group(run.job()) {
+        None => None,
+        Some(group) => match resource::hold(&group, &pipeline.locks, &mut run).await {
+            Ok(Some(held)) => Some(held),
+            Ok(None) => return Outcome::Canceled,
+            Err(error) => {
+                return Outcome::Failed {
+                    reason: FailureReason::RunnerSystemFailure,
+                    exit_code: None,
+                    message: Some(format!("taking resource group `{group}`: {error}")),
+                };
+            }
+        },
+    };
     let spec = JobSpec {
         id: pipeline.next_id(),
         job: run.job().clone(),

@@ -155,7 +155,7 @@ async fn create(
         read_artifact(&above.run, &full(job), &full(file))
     };
     let configuration = Configuration::new(name, include, &read).map_err(refused)?;
-    let names: Vec<&str> = forwarded.variables.keys().map(String::as_str).collect();
+    let names: Vec<&str> = forwarded.variables.iter().map(|(key, _)| key.as_str()).collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     log.line(Tone::Plain, &format!("Creating a child pipeline; variables: {names}"));
     let (pipeline, plan) = plan(above, forwarded, configuration).await.map_err(|why| {

@@ -80,7 +80,7 @@ fn place(index: usize, job: &str, file: &str) -> String {
 pub(super) fn request(parent: &Request, forwarded: Forwarded) -> Request {
     let mut child = Request {
         source: "parent_pipeline".to_owned(),
-        variables: forwarded.variables,
+        variables: forwarded.variables.into_iter().collect(),
         raw_variables: forwarded.raw,
         inputs: Default::default(),
         merge_request: parent.is_merge_request(),

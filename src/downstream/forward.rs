@@ -1,6 +1,5 @@
 //! The variables that a trigger job hands to the pipeline it creates.
 
-use indexmap::IndexMap;
 use pipelines::plan::Job;
 use pipelines::request::Request;
 use pipelines::variables::{Unknown, expand};
@@ -9,8 +8,8 @@ use serde_json::Value as Json;
 /// Pipeline variables of the downstream pipeline.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Forwarded {
-    /// Name to value.
-    pub(super) variables: IndexMap<String, String>,
+    /// Names, each once, with their values.
+    pub(super) variables: Vec<(String, String)>,
     /// Those that are never expanded.
     pub(super) raw: Vec<String>,
 }
@@ -54,7 +53,10 @@ impl Forwarded {
         if raw {
             self.raw.push(key.to_owned());
         }
-        self.variables.insert(key.to_owned(), value);
+        match self.variables.iter_mut().find(|(name, _)| name == key) {
+            Some((_, old)) => *old = value,
+            None => self.variables.push((key.to_owned(), value)),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! | [`cli`] | one file per command |
 //! | [`deploy`] | puts a release on a target over ssh |
 //! | [`dispatch`] | runs a plan: slots, timers, interrupts, the journal |
+//! | [`downstream`] | pipelines that jobs create; running any job |
 //! | [`project`] | git: facts, files, changes, snapshots |
 //! | [`release`] | Erlang releases: versions, packages, appups, relups, builds |
 //! | [`report`] | what people and machines see |
@@ -16,6 +17,7 @@ pub mod cli;
 pub mod deploy;
 pub mod digest;
 pub mod dispatch;
+pub mod downstream;
 pub mod error;
 pub mod project;
 pub mod release;

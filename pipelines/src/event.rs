@@ -70,6 +70,28 @@ pub enum EventKind {
         /// Its length in bytes now.
         length: u64,
     },
+    /// A trigger job has created its pipeline. Jobs of that pipeline are named `TRIGGER JOB > JOB`, here and in all
+    /// later events; so are those of its own trigger jobs, and so on.
+    DownstreamStarted {
+        /// The trigger job.
+        job: String,
+        /// What will run.
+        plan: Box<Plan>,
+    },
+    /// The pipeline of a trigger job has ended.
+    DownstreamFinished {
+        /// The trigger job.
+        job: String,
+        /// The pipeline's state.
+        status: Status,
+    },
+    /// A successful job's output tells its test coverage.
+    JobCoverage {
+        /// Job name.
+        job: String,
+        /// Per cent, as the output has it.
+        percent: String,
+    },
     /// Something that a person should know and that fails nothing.
     Notice {
         /// Job concerned, if one.
@@ -83,6 +105,46 @@ pub enum EventKind {
         /// The pipeline's state.
         status: Status,
     },
+}
+
+impl EventKind {
+    /// The event of a pipeline as the pipeline above it tells it: `name` is the trigger job between them.
+    #[must_use]
+    pub fn below(self, name: &str) -> EventKind {
+        let inner = |job: &str| downstream_name(name, job);
+        match self {
+            EventKind::RunStarted { mut plan, .. } => {
+                plan.jobs.iter_mut().for_each(|job| job.name = inner(&job.name));
+                EventKind::DownstreamStarted { job: name.to_owned(), plan }
+            }
+            EventKind::DownstreamStarted { job, mut plan } => {
+                plan.jobs.iter_mut().for_each(|job| job.name = inner(&job.name));
+                EventKind::DownstreamStarted { job: inner(&job), plan }
+            }
+            EventKind::RunFinished { status } => {
+                EventKind::DownstreamFinished { job: name.to_owned(), status }
+            }
+            EventKind::DownstreamFinished { job, status } => {
+                EventKind::DownstreamFinished { job: inner(&job), status }
+            }
+            EventKind::JobStatus { job, status, attempt, reason, exit_code, allowed_to_fail, message } => {
+                let job = inner(&job);
+                EventKind::JobStatus { job, status, attempt, reason, exit_code, allowed_to_fail, message }
+            }
+            EventKind::JobPhase { job, phase } => EventKind::JobPhase { job: inner(&job), phase },
+            EventKind::JobLog { job, path, length } => EventKind::JobLog { job: inner(&job), path, length },
+            EventKind::JobCoverage { job, percent } => EventKind::JobCoverage { job: inner(&job), percent },
+            EventKind::Notice { job, message } => {
+                let job = Some(job.map_or_else(|| name.to_owned(), |job| inner(&job)));
+                EventKind::Notice { job, message }
+            }
+        }
+    }
+}
+
+/// Name that a downstream pipeline's job has in the pipeline above.
+pub fn downstream_name(trigger: &str, job: &str) -> String {
+    format!("{trigger} > {job}")
 }
 
 /// Phases of a job, in order, as gitlab-runner names its stages.

@@ -81,8 +81,7 @@ fn layers(request: &Request) -> [Layer; 3] {
         let file = variable.file;
         (variable.key.clone(), Variable { value, raw: variable.raw, masked: variable.masked, file })
     });
-    let pipeline = request.variables.iter().map(|(name, value)| (name.clone(), Variable::new(value.clone())));
-    [predefined.collect(), project.collect(), pipeline.collect()]
+    [predefined.collect(), project.collect(), request.pipeline_variables().collect()]
 }
 
 mod partial;

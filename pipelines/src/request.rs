@@ -1,5 +1,6 @@
 //! What asks for a pipeline: ref, source, commit, variables. All facts come from outside; nothing is looked up.
 
+use crate::variables::Variable;
 use indexmap::IndexMap;
 use std::sync::Arc;
 
@@ -22,6 +23,10 @@ pub struct Request {
     pub known_refs: Option<Vec<String>>,
     /// Pipeline variables: above everything that the YAML defines.
     pub variables: IndexMap<String, String>,
+    /// Names of pipeline variables whose values are never expanded.
+    pub raw_variables: Vec<String>,
+    /// Is it for a merge request although the source is another? So it is in the children of such a pipeline.
+    pub merge_request: bool,
     /// Project variables (settings): above the YAML, below pipeline variables.
     pub project_variables: Vec<ProjectVariable>,
     /// `--input`: name to text.
@@ -37,7 +42,16 @@ pub struct Request {
 impl Request {
     /// Is it for a merge request pipeline?
     pub fn is_merge_request(&self) -> bool {
-        self.source == "merge_request_event"
+        self.merge_request || self.source == "merge_request_event"
+    }
+
+    /// The pipeline variables by name.
+    pub(crate) fn pipeline_variables(&self) -> impl Iterator<Item = (String, Variable)> {
+        let variable = |(name, value): (&String, &String)| {
+            let raw = self.raw_variables.contains(name);
+            (name.clone(), Variable { raw, ..Variable::new(value.as_str()) })
+        };
+        self.variables.iter().map(variable)
     }
 }
 

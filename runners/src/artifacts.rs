@@ -6,7 +6,7 @@ use pipelines::status::Status;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Name of the index in an attempt's directory.
@@ -79,6 +79,31 @@ impl Index {
     }
 }
 
+/// The text of one file in the artifacts that a job's newest attempt left; none: there is no such file.
+///
+/// # Errors
+/// The archive can't be read, or the file has more than `limit` bytes or is no UTF-8.
+pub fn read_text(job_directory: &Path, file: &str, limit: u64) -> io::Result<Option<String>> {
+    let Some((directory, index)) = Index::newest(job_directory)? else { return Ok(None) };
+    let Some(stored) = index.archive else { return Ok(None) };
+    let archive = fs::File::open(directory.join(stored.file))?;
+    let mut archive = tar::Archive::new(zstd::Decoder::new(archive)?);
+    for entry in archive.entries()? {
+        let entry = entry?;
+        let same = entry.path()?.strip_prefix("./").unwrap_or(&entry.path()?) == Path::new(file);
+        if !same || entry.header().entry_type() != tar::EntryType::Regular {
+            continue;
+        }
+        if entry.size() > limit {
+            return Err(io::Error::other(format!("it has more than {limit} bytes")));
+        }
+        let mut text = String::new();
+        entry.take(limit).read_to_string(&mut text)?;
+        return Ok(Some(text));
+    }
+    Ok(None)
+}
+
 /// Should artifacts with this `when` be kept after a job with this status?
 pub fn kept(when: Option<When>, status: Status) -> bool {
     match when.unwrap_or_default() {
@@ -143,6 +168,7 @@ mod tests {
             cache: Vec::new(),
             work: Work::default(),
             environment_variables: Vec::new(),
+            forwarded_variables: Vec::new(),
         }
     }
 

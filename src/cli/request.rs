@@ -2,15 +2,38 @@
 
 use crate::error::{CliError, CliResult};
 use crate::project::{Base, Facts, Project, ProjectFiles};
-use crate::settings::{Settings, State, VariablesFile, load_variables};
+use crate::settings::{Settings, State, VariablesFile, load_gitlab_ci_local, load_variables};
 use crate::sources::Sources;
+use clap::builder::PossibleValuesParser;
 use pipelines::config::Config;
 use pipelines::diagnostic::Diagnostic;
 use pipelines::hints::{Subject, hints, is_allowed};
 use pipelines::load::Loaded;
 use pipelines::plan::Outcome;
-use pipelines::request::Request;
+use pipelines::request::{Commit, Request};
 use std::path::PathBuf;
+
+/// GitLab's values of `CI_PIPELINE_SOURCE`.
+const SOURCES: [&str; 18] = [
+    "push",
+    "merge_request_event",
+    "schedule",
+    "web",
+    "api",
+    "trigger",
+    "pipeline",
+    "parent_pipeline",
+    "external",
+    "external_pull_request_event",
+    "chat",
+    "webide",
+    "ondemand_dast_scan",
+    "ondemand_dast_validation",
+    "security_orchestration_policy",
+    "container_registry_push",
+    "duo_workflow",
+    "pipeline_execution_policy_schedule",
+];
 
 /// Which pipeline.
 #[derive(clap::Args)]
@@ -34,7 +57,8 @@ pub(super) struct RequestArgs {
     #[arg(long, requires = "reference", help_heading = "Pipeline")]
     tag: bool,
     /// Value of CI_PIPELINE_SOURCE: push, merge_request_event, schedule, web, api ...
-    #[arg(long, value_name = "SOURCE", default_value = "push", help_heading = "Pipeline")]
+    #[arg(long, value_name = "SOURCE", default_value = "push", value_parser = PossibleValuesParser::new(SOURCES),
+          hide_possible_values = true, help_heading = "Pipeline")]
     source: String,
     /// Full path of the project [default: from the remote `origin`]
     #[arg(long, value_name = "GROUP/PROJECT", help_heading = "Pipeline")]
@@ -181,15 +205,24 @@ impl RequestArgs {
             tag: facts.tag,
             source: self.source.clone(),
             changes: self.changes(project, facts, &default_branch)?,
-            default_branch,
             target_branch: self.target_branch.clone(),
             known_refs: Some(facts.refs.clone()),
             variables: self.variables.iter().cloned().collect(),
+            raw_variables: Vec::new(),
+            merge_request: false,
             project_variables: self.project_variables(project, &facts.reference)?,
             inputs: self.inputs.iter().cloned().collect(),
-            commit: facts.commit.clone(),
+            commit: self.commit(project, facts, &default_branch),
             predefined: Default::default(),
+            default_branch,
         })
+    }
+
+    fn commit(&self, project: &Project, facts: &Facts, default_branch: &str) -> Commit {
+        let target = self.target_branch.as_deref().unwrap_or(default_branch);
+        let is_merge_request = self.source == "merge_request_event";
+        let merge_base = is_merge_request.then(|| project.merge_base(&facts.commit.sha, target)).flatten();
+        Commit { merge_base, ..facts.commit.clone() }
     }
 
     fn project_variables(
@@ -199,7 +232,7 @@ impl RequestArgs {
     ) -> CliResult<Vec<pipelines::request::ProjectVariable>> {
         let own = VariablesFile { path: project.root().join(".ci/variables.yml"), required: false };
         let given = self.variables_files.iter().map(|p| VariablesFile { path: p.clone(), required: true });
-        let mut variables = Vec::new();
+        let mut variables = load_gitlab_ci_local(project.root())?;
         for file in std::iter::once(own).chain(given) {
             variables.extend(load_variables(&file, reference)?);
         }

@@ -2,24 +2,26 @@
 
 use super::request::{Prepared, RequestArgs};
 use super::{Format, print_raw};
-use crate::dispatch::{self, JobRun, Journal, Options, RunEnd};
+use crate::dispatch::{self, Journal, Options, Overrides, RunEnd};
+use crate::downstream::{self, Pipeline};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::report::{diagnostic, json, terminal};
 use crate::settings::{RunDirectory, State};
 use anstream::eprintln;
 use clap::ValueEnum;
-use pipelines::plan::{Image, Plan};
-use pipelines::schedule::{Outcome, Selection, select};
+use pipelines::plan::{Plan, When};
+use pipelines::schedule::{Selection, names, select};
 use runners::embedded::Embedded;
 use runners::executor::Executor;
-use runners::job::{JobSpec, Run, Runner};
+use runners::job::{Run, Runner};
 use runners::sandbox::{Sandbox, sweep};
 use runners::shell::Shell;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Time that a job's processes have between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
@@ -67,7 +69,7 @@ pub(super) fn run(args: &RunArgs) -> CliResult {
         print_raw(diagnostic::render(&prepared.loaded.sources, &prepared.shown()).as_bytes())?;
     }
     let mut plan = prepared.plan()?.clone();
-    args.set.iter().try_for_each(|(key, value)| set(&mut plan, key, value))?;
+    overrides(&args.set)?.apply(&mut plan);
     let selection = Selection { jobs: args.jobs.clone(), needs: args.needs };
     let plan = select(&plan, &selection).map_err(|e| CliError::usage(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -81,21 +83,26 @@ pub(super) fn run(args: &RunArgs) -> CliResult {
     }
 }
 
-fn set(plan: &mut Plan, key: &str, value: &str) -> CliResult {
-    match (key, value) {
-        ("image", name) => {
-            let image = Image { name: name.to_owned(), ..Image::default() };
-            plan.jobs.iter_mut().for_each(|job| job.work.image = Some(image.clone()));
-            Ok(())
+fn overrides(set: &[(String, String)]) -> CliResult<Overrides> {
+    let mut overrides = Overrides::default();
+    for (key, value) in set {
+        match (key.as_str(), value.as_str()) {
+            ("image", name) => overrides.image = Some(name.to_owned()),
+            ("services", "none") => overrides.no_services = true,
+            _ => {
+                return Err(CliError::usage(format!(
+                    "`--set {key}={value}` is not known: `image=NAME` and `services=none` are"
+                )));
+            }
         }
-        ("services", "none") => {
-            plan.jobs.iter_mut().for_each(|job| job.work.services.clear());
-            Ok(())
-        }
-        _ => Err(CliError::usage(format!(
-            "`--set {key}={value}` is not known: `image=NAME` and `services=none` are"
-        ))),
     }
+    Ok(overrides)
+}
+
+/// Manual jobs to play: whoever names a job wants it to run.
+fn manual(args: &RunArgs, plan: &Plan) -> Vec<String> {
+    let is_manual = |name: &&String| plan.jobs.iter().any(|j| j.when == When::Manual && names(j, name));
+    args.manual.iter().chain(args.jobs.iter().filter(is_manual)).cloned().collect()
 }
 
 async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliResult<RunEnd> {
@@ -116,19 +123,29 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
             Format::Json => json::report(&events, &mut out),
         }
     });
+    let slots = args.slots.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+    let pipeline = Arc::new(Pipeline {
+        request: prepared.request.clone(),
+        run: Arc::new(shared(prepared, &plan, &state, &directory, &snapshot.dir)?),
+        executor,
+        ids: Arc::new(AtomicU64::new(directory.number * 10_000)),
+        slots: Arc::new(Semaphore::new(slots.get().min(Semaphore::MAX_PERMITS))),
+        locks: state.resource_groups(),
+        manual: manual(args, &plan),
+        overrides: overrides(&args.set)?,
+        depth: 0,
+    });
     let options = Options {
-        slots: args.slots.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN),
-        manual: args.manual.clone(),
+        slots: pipeline.slots.clone(),
+        manual: pipeline.manual.clone(),
         run: directory.number,
         reference: prepared.facts.reference.clone(),
         sha: commit.sha.clone(),
         dirty: snapshot.uncommitted > 0,
     };
-    let run = Arc::new(shared(prepared, &plan, &state, &directory, &snapshot.dir)?);
-    let ids = Arc::new(AtomicU64::new(directory.number * 10_000));
     let interrupts =
         dispatch::interrupts().map_err(|e| CliError::usage(format!("listening for Ctrl-C: {e}")))?;
-    let start = |job: JobRun| attempt(job, run.clone(), executor.clone(), ids.clone());
+    let start = |job| downstream::start(pipeline.clone(), job);
     let end = dispatch::dispatch(plan, options, journal, interrupts, start).await;
     // a reader that has gone (`ci run | head`) is no failure of the run
     let _ = report.join();
@@ -137,22 +154,6 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
         eprintln!("logs and artifacts: {}", directory.dir.display());
     }
     Ok(end)
-}
-
-async fn attempt(run: JobRun, shared: Arc<Run>, executor: Arc<Executor>, ids: Arc<AtomicU64>) -> Outcome {
-    let spec = JobSpec {
-        id: ids.fetch_add(1, Ordering::Relaxed) + 1,
-        job: run.job().clone(),
-        attempt: run.attempt,
-        run: shared,
-    };
-    match runners::job::run(spec, &executor, run.events, run.stop).await {
-        runners::job::Outcome::Success => Outcome::Success,
-        runners::job::Outcome::Canceled => Outcome::Canceled,
-        runners::job::Outcome::Failed { reason, exit_code, message } => {
-            Outcome::Failed { reason, exit_code, message: Some(message) }
-        }
-    }
 }
 
 /// What all jobs of the run share.
@@ -168,6 +169,7 @@ fn shared(
         request.variables.keys().cloned().chain(request.project_variables.iter().map(|v| v.key.clone()));
     Ok(Run {
         id: directory.number,
+        parent: None,
         dir: directory.dir.clone(),
         cache: state.cache(),
         project: request.project.clone(),

@@ -1,24 +1,25 @@
 //! The loop between scheduler and job tasks.
 
 use super::job_run::JobRun;
-use super::journal::Journal;
+use super::recorder::Recorder;
 use pipelines::event::EventKind;
 use pipelines::plan::Plan;
 use pipelines::schedule::{self, Action, Change, Input, JobId, Outcome, Scheduler};
 use pipelines::status::{FailureReason, Status};
 use runners::job::Cancel;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::num::NonZeroUsize;
+use std::convert::Infallible;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{self, JoinError, JoinSet};
 
 /// How to run a plan.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Jobs that may run at once.
-    pub slots: NonZeroUsize,
-    /// Manual jobs to play, by name; the name of a parallel job stands for all its instances.
+    /// A permit for each job that may run at once; shared by all pipelines of a run. Trigger jobs need none.
+    pub slots: Arc<Semaphore>,
+    /// Manual jobs to play, by name; the name of a parallel job stands for all its instances. Names of jobs in
+    /// downstream pipelines (`TRIGGER JOB > JOB`) are theirs to check.
     pub manual: Vec<String>,
     /// Run number in the project.
     pub run: u64,
@@ -73,7 +74,7 @@ impl RunEnd {
 pub async fn dispatch<S, F>(
     plan: Arc<Plan>,
     options: Options,
-    journal: Journal,
+    recorder: impl Into<Recorder>,
     mut interrupts: mpsc::UnboundedReceiver<()>,
     start: S,
 ) -> Result<RunEnd, DispatchError>
@@ -81,14 +82,18 @@ where
     S: Fn(JobRun) -> F,
     F: Future<Output = Outcome> + Send + 'static,
 {
-    let mut dispatcher = Dispatcher::new(plan, options, journal, start)?;
+    let mut dispatcher = Dispatcher::new(plan, options, recorder.into(), start)?;
     dispatcher.begin();
     let mut interruptible = true;
     while dispatcher.advance() {
+        let slots = Arc::clone(&dispatcher.options.slots);
+        let waits = !dispatcher.queue.is_empty();
         tokio::select! {
-            Some(event) = dispatcher.events.recv() => dispatcher.journal.record(event),
+            Some(event) = dispatcher.events.recv() => dispatcher.recorder.record(event),
+            Ok(slot) = slots.acquire_owned(), if waits => dispatcher.run_next(slot),
             Some(ended) = dispatcher.tasks.join_next_with_id() => dispatcher.ended(ended),
             Some(Ok(job)) = dispatcher.timers.join_next() => dispatcher.inputs.push_back(Input::TimerFired(job)),
+            None = dispatcher.work.recv(), if dispatcher.scheduler.is_finished() => break,
             interrupt = interrupts.recv(), if interruptible => match interrupt {
                 Some(()) => dispatcher.interrupt(),
                 None => interruptible = false,
@@ -101,12 +106,17 @@ where
 struct Dispatcher<S> {
     scheduler: Scheduler,
     options: Options,
-    journal: Journal,
+    recorder: Recorder,
     start: S,
     inputs: VecDeque<Input>,
     /// Jobs that wait for a slot.
     queue: VecDeque<(JobId, u32)>,
     running: BTreeMap<JobId, watch::Sender<Cancel>>,
+    /// Of trigger jobs that have ended; their pipelines may go on.
+    left: Vec<watch::Sender<Cancel>>,
+    /// Handed to every job; closes when nothing that a job has begun goes on. None: no job will begin any more.
+    token: Option<mpsc::Sender<Infallible>>,
+    work: mpsc::Receiver<Infallible>,
     tasks: JoinSet<Outcome>,
     job_of_task: HashMap<task::Id, JobId>,
     timers: JoinSet<JobId>,
@@ -120,23 +130,28 @@ where
     S: Fn(JobRun) -> F,
     F: Future<Output = Outcome> + Send + 'static,
 {
-    fn new(plan: Arc<Plan>, options: Options, journal: Journal, start: S) -> Result<Self, DispatchError> {
+    fn new(plan: Arc<Plan>, options: Options, recorder: Recorder, start: S) -> Result<Self, DispatchError> {
         let is_manual = |name: &&String| {
             let manual = plan.jobs.iter().filter(|j| j.when == pipelines::plan::When::Manual);
             manual.into_iter().any(|j| schedule::names(j, name))
         };
-        if let Some(name) = options.manual.iter().find(|name| !is_manual(name)) {
+        let is_below = |name: &&String| plan.jobs.iter().any(|j| name_below(&j.name, name).is_some());
+        if let Some(name) = options.manual.iter().find(|name| !is_manual(name) && !is_below(name)) {
             return Err(DispatchError::NotManual(name.clone()));
         }
         let (sender, events) = mpsc::unbounded_channel();
+        let (token, work) = mpsc::channel(1);
         Ok(Dispatcher {
             scheduler: Scheduler::new(plan)?,
             options,
-            journal,
+            recorder,
             start,
             inputs: VecDeque::new(),
             queue: VecDeque::new(),
             running: BTreeMap::new(),
+            left: Vec::new(),
+            token: Some(token),
+            work,
             tasks: JoinSet::new(),
             job_of_task: HashMap::new(),
             timers: JoinSet::new(),
@@ -147,7 +162,7 @@ where
     }
 
     fn begin(&mut self) {
-        self.journal.record(EventKind::RunStarted {
+        self.recorder.record(EventKind::RunStarted {
             run: self.options.run,
             reference: self.options.reference.clone(),
             sha: self.options.sha.clone(),
@@ -165,18 +180,35 @@ where
                     self.act(action);
                 }
             }
-            if self.running.len() < self.options.slots.get()
-                && let Some((job, attempt)) = self.queue.pop_front()
+            if !self.queue.is_empty()
+                && let Ok(slot) = Arc::clone(&self.options.slots).try_acquire_owned()
             {
-                self.run(job, attempt);
+                self.run_next(slot);
                 continue;
             }
-            return !self.scheduler.is_finished();
+            if self.scheduler.is_finished() {
+                self.token = None;
+            }
+            return !self.scheduler.is_finished() || self.goes_on();
+        }
+    }
+
+    /// Has a job begun something that has not ended?
+    fn goes_on(&mut self) -> bool {
+        self.interrupts < 3 && !matches!(self.work.try_recv(), Err(mpsc::error::TryRecvError::Disconnected))
+    }
+
+    fn run_next(&mut self, slot: OwnedSemaphorePermit) {
+        if let Some((job, attempt)) = self.queue.pop_front() {
+            self.run(job, attempt, Some(slot));
         }
     }
 
     fn act(&mut self, action: Action) {
         match action {
+            Action::StartJob { job, attempt } if self.scheduler.job(job).work.trigger.is_some() => {
+                self.run(job, attempt, None);
+            }
             Action::StartJob { job, attempt } => self.queue.push_back((job, attempt)),
             Action::CancelJob(job) => {
                 self.queue.retain(|(queued, _)| *queued != job);
@@ -197,10 +229,12 @@ where
     fn changed(&mut self, change: Change) {
         let job = self.scheduler.job(change.job);
         let asked_for = |name: &String| schedule::names(job, name);
-        if change.status == Status::Manual && self.options.manual.iter().any(asked_for) {
+        // a trigger job whose pipeline is blocked comes back as manual: playing it again would not help
+        let first = change.attempt == 0;
+        if first && change.status == Status::Manual && self.options.manual.iter().any(asked_for) {
             self.inputs.push_back(Input::Play(change.job));
         }
-        self.journal.record(EventKind::JobStatus {
+        self.recorder.record(EventKind::JobStatus {
             job: job.name.clone(),
             status: change.status,
             attempt: change.attempt,
@@ -211,11 +245,17 @@ where
         });
     }
 
-    fn run(&mut self, id: JobId, attempt: u32) {
+    fn run(&mut self, id: JobId, attempt: u32, slot: Option<OwnedSemaphorePermit>) {
+        let Some(token) = self.token.clone() else { return };
         let (stop, stopped) = watch::channel(Cancel::No);
         let events = self.sender.clone();
         let plan = Arc::clone(self.scheduler.plan());
-        let task = self.tasks.spawn((self.start)(JobRun { plan, id, attempt, stop: stopped, events }));
+        let job = (self.start)(JobRun { plan, id, attempt, stop: stopped, events, token });
+        let task = self.tasks.spawn(async move {
+            let outcome = job.await;
+            drop(slot);
+            outcome
+        });
         self.job_of_task.insert(task.id(), id);
         self.running.insert(id, stop);
         self.inputs.push_back(Input::JobStarted(id));
@@ -224,7 +264,7 @@ where
     fn ended(&mut self, ended: Result<(task::Id, Outcome), JoinError>) {
         // what the job told before it ended comes before its end
         while let Ok(event) = self.events.try_recv() {
-            self.journal.record(event);
+            self.recorder.record(event);
         }
         let (task, outcome) = match ended {
             Ok((task, outcome)) => (task, outcome),
@@ -232,18 +272,15 @@ where
             Err(error) => (error.id(), panicked()),
         };
         if let Some(job) = self.job_of_task.remove(&task) {
-            self.running.remove(&job);
+            let stop = self.running.remove(&job);
+            self.left.extend(stop.filter(|stop| !stop.is_closed()));
             self.inputs.push_back(Input::JobFinished(job, outcome));
         }
     }
 
     fn stop(&self, job: JobId, stop: Cancel) {
         if let Some(sender) = self.running.get(&job) {
-            sender.send_if_modified(|now| {
-                let more = stop > *now;
-                *now = stop.max(*now);
-                more
-            });
+            raise(sender, stop);
         }
     }
 
@@ -252,10 +289,11 @@ where
         let message = match self.interrupts {
             1 => {
                 self.inputs.push_back(Input::CancelAll);
+                self.left.iter().for_each(|left| raise(left, Cancel::Graceful));
                 "cancelling: jobs may run their after_script; interrupt again to kill them"
             }
             2 => {
-                self.running.keys().for_each(|job| self.stop(*job, Cancel::Kill));
+                self.running.values().chain(&self.left).for_each(|job| raise(job, Cancel::Kill));
                 "killing the running jobs; interrupt again to leave without cleaning up"
             }
             _ => {
@@ -263,14 +301,32 @@ where
                 "leaving without cleaning up"
             }
         };
-        self.journal.record(EventKind::Notice { job: None, message: message.to_owned() });
+        if self.recorder.is_journal() {
+            self.recorder.record(EventKind::Notice { job: None, message: message.to_owned() });
+        }
     }
 
     fn finish(mut self) -> RunEnd {
+        while let Ok(event) = self.events.try_recv() {
+            self.recorder.record(event);
+        }
         let status = self.scheduler.pipeline_status();
-        self.journal.record(EventKind::RunFinished { status });
+        self.recorder.record(EventKind::RunFinished { status });
         RunEnd { status, interrupted: self.interrupts > 0 }
     }
+}
+
+fn raise(sender: &watch::Sender<Cancel>, stop: Cancel) {
+    sender.send_if_modified(|now| {
+        let more = stop > *now;
+        *now = stop.max(*now);
+        more
+    });
+}
+
+/// What a job of the pipeline below `trigger` is called there.
+pub fn name_below<'n>(trigger: &str, name: &'n str) -> Option<&'n str> {
+    name.strip_prefix(trigger)?.strip_prefix(" > ")
 }
 
 fn panicked() -> Outcome {

@@ -4,6 +4,7 @@ use pipelines::event::EventKind;
 use pipelines::plan::{Job, Plan};
 use pipelines::schedule::JobId;
 use runners::job::Cancel;
+use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -19,6 +20,8 @@ pub struct JobRun {
     pub stop: watch::Receiver<Cancel>,
     /// Takes what the job has to tell: phases, the growth of its log, notices. Never blocks.
     pub events: mpsc::UnboundedSender<EventKind>,
+    /// Kept by what goes on after the job's end (the pipeline of a trigger job): the run waits until it is dropped.
+    pub token: mpsc::Sender<Infallible>,
 }
 
 impl JobRun {

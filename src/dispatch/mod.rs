@@ -14,11 +14,15 @@ mod dispatcher;
 mod interrupt;
 mod job_run;
 mod journal;
+mod overrides;
+mod recorder;
 #[cfg(test)]
 mod tests;
 
-pub use dispatcher::{DispatchError, Options, RunEnd, dispatch};
+pub use dispatcher::{DispatchError, Options, RunEnd, dispatch, name_below};
 pub use interrupt::interrupts;
 pub use job_run::JobRun;
 pub use journal::{Journal, read_journal};
+pub use overrides::Overrides;
+pub use recorder::Recorder;
 pub use runners::job::Cancel;

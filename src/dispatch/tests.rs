@@ -6,10 +6,9 @@ use pipelines::plan::{Job, Plan};
 use pipelines::schedule::Outcome;
 use pipelines::status::{FailureReason, Status};
 use serde_json::json;
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 fn job(text: &str) -> Job {
     let mut words = text.split_whitespace();
@@ -37,7 +36,7 @@ fn plan(jobs: &str) -> Arc<Plan> {
 
 fn options(slots: usize, manual: &[&str]) -> Options {
     Options {
-        slots: NonZeroUsize::new(slots).unwrap(),
+        slots: Arc::new(Semaphore::new(slots)),
         manual: manual.iter().map(|m| (*m).to_owned()).collect(),
         run: 1,
         reference: "main".to_owned(),

@@ -56,6 +56,14 @@ impl Project {
         Ok((asked || !paths.is_empty()).then_some(paths))
     }
 
+    /// Commit that a merge request from `sha` into `target` starts from.
+    pub fn merge_base(&self, sha: &str, target: &str) -> Option<String> {
+        let names = [format!("refs/remotes/origin/{target}"), format!("refs/heads/{target}")];
+        let target = names.iter().find_map(|name| self.repository().find_reference(name).ok()?.target())?;
+        let base = self.repository().merge_base(target, Oid::from_str(sha).ok()?).ok()?;
+        Some(base.to_string())
+    }
+
     fn upstream(&self, branch: &str, default: &str) -> Option<Oid> {
         let local = self.repository().find_branch(branch, git2::BranchType::Local).ok();
         let upstream = local.and_then(|b| b.upstream().ok()).and_then(|u| u.get().target());

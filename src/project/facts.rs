@@ -115,7 +115,7 @@ impl Project {
             path: self.path(),
             commit: Commit {
                 sha: commit.id().to_string(),
-                before_sha: None,
+                before_sha: self.before(&name, &commit, &default_branch).filter(|_| !is_tag),
                 message: String::from_utf8_lossy(commit.message_bytes()).into_owned(),
                 author: format!(
                     "{} <{}>",
@@ -150,6 +150,17 @@ impl Project {
             Some(tag) => (tag, true),
             None => (commit.to_string()[..8].to_owned(), false),
         }
+    }
+
+    /// Where a push of the branch would find it: at its upstream, or at the commit before. None: it would be new.
+    fn before(&self, branch: &str, commit: &git2::Commit<'_>, default_branch: &str) -> Option<String> {
+        let local = self.repository.find_branch(branch, BranchType::Local).ok();
+        let upstream = local.and_then(|b| b.upstream().ok()).and_then(|u| u.get().target());
+        if upstream.is_none() && branch != default_branch {
+            return None;
+        }
+        let other = upstream.filter(|id| *id != commit.id()).or_else(|| commit.parent_id(0).ok());
+        other.map(|id| id.to_string())
     }
 
     /// `origin/HEAD`, else `main` or `master` if there, else git's `init.defaultBranch`, else what is checked out.

@@ -7,6 +7,7 @@
 //!     runs/<number>/     journal.jsonl, plan.json, jobs/<job>/<attempt>/job.log, artifacts
 //!     snapshots/         sources by commit
 //!     cache/             `cache:` archives
+//!     resource_groups/   locks, one for each group
 //!     builds/            working directories of the shell executor
 //! ```
 
@@ -68,6 +69,11 @@ impl State {
     /// Sources by commit.
     pub fn snapshots(&self) -> PathBuf {
         self.dir.join("snapshots")
+    }
+
+    /// Locks of resource groups.
+    pub fn resource_groups(&self) -> PathBuf {
+        self.dir.join("resource_groups")
     }
 
     /// `cache:` archives.

@@ -127,7 +127,7 @@ fn resolve(
     }))
 }
 
-fn scalar(value: &serde_yaml::Value) -> Result<String, String> {
+pub(super) fn scalar(value: &serde_yaml::Value) -> Result<String, String> {
     match value {
         serde_yaml::Value::Null => Ok(String::new()),
         serde_yaml::Value::String(s) => Ok(s.clone()),
@@ -137,11 +137,16 @@ fn scalar(value: &serde_yaml::Value) -> Result<String, String> {
     }
 }
 
-fn read_file(file: &Path, base: &Path) -> Result<String, String> {
-    let path = match (file.strip_prefix("~"), std::env::var_os("HOME")) {
+/// The path with `~` for the home directory; else relative to `base`.
+pub(super) fn at_home(file: &Path, base: &Path) -> PathBuf {
+    match (file.strip_prefix("~"), std::env::var_os("HOME")) {
         (Ok(rest), Some(home)) => PathBuf::from(home).join(rest),
         _ => base.join(file),
-    };
+    }
+}
+
+pub(super) fn read_file(file: &Path, base: &Path) -> Result<String, String> {
+    let path = at_home(file, base);
     std::fs::read_to_string(&path).map_err(|e| format!("reading `{}`: {e}", path.display()))
 }
 

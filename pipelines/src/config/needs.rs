@@ -45,6 +45,8 @@ pub(super) struct Needs {
     pub(super) jobs: Vec<JobNeed>,
     /// Needs of [`NeedKind::CrossDependency`].
     pub(super) elsewhere: Vec<NeedConfig>,
+    /// Those of them that download artifacts of a pipeline of the same family.
+    pub(super) pipelines: Vec<plan::PipelineNeed>,
     /// Number of [`NeedKind::Bridge`] needs.
     pub(super) bridges: usize,
     /// Everything about them is right.
@@ -113,6 +115,11 @@ fn collect(items: &[&Node], entry: &mut Entry<'_, '_, '_>, needs: &mut Needs, al
                     pipelines += 1;
                 }
                 needs.elsewhere.push(NeedConfig::Elsewhere(cross_need(&mut need)));
+                if let (Some(pipeline), Some(job)) = (need.text("pipeline"), need.text("job"))
+                    && !is_bool(need.field("artifacts"), false)
+                {
+                    needs.pipelines.push(plan::PipelineNeed { pipeline, job });
+                }
             }
             NeedKind::Bridge => {
                 need.allowed_keys(&["pipeline", "artifacts"]);

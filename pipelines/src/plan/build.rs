@@ -2,7 +2,7 @@
 
 use super::cache::Keys;
 use super::conditions::{Conditions, Verdict};
-use super::layers::{Own, Shared, add, environment_variables, shown_variables};
+use super::layers::{Own, Shared, add, environment_variables, forwarded_variables, shown_variables};
 use super::outcome::{Because, JobReason, Outcome};
 
 use super::{AllowFailure, AutoCancel, Job, Need, Plan, When};
@@ -160,6 +160,10 @@ impl<'a> Planner<'a> {
             cache: caches.map(|(i, c)| self.keys.resolve(c, i)).collect(),
             work: config.work.clone(),
             environment_variables: environment_variables(&self.shared.scope(&own)),
+            forwarded_variables: match config.work.trigger {
+                Some(_) => forwarded_variables(&self.shared, &own),
+                None => Vec::new(),
+            },
         }
     }
 

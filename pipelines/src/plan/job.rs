@@ -49,6 +49,15 @@ pub struct Need {
     pub optional: bool,
 }
 
+/// One entry of `needs` that names a job of an earlier pipeline of the family: its artifacts are downloaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipelineNeed {
+    /// `CI_PIPELINE_ID` of that pipeline, unexpanded.
+    pub pipeline: String,
+    /// Name of the job, unexpanded.
+    pub job: String,
+}
+
 /// `image`, always as a map.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Image {
@@ -279,6 +288,9 @@ pub struct Work {
     /// Experimental steps, as written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<Json>,
+    /// Artifacts of other pipelines that it downloads. Not part of the plan document.
+    #[serde(skip)]
+    pub pipeline_needs: Vec<PipelineNeed>,
 }
 
 /// One job of a created pipeline.
@@ -323,4 +335,7 @@ pub struct Job {
     /// and pipeline variables), by precedence, expanded. Not part of the plan document.
     #[serde(skip)]
     pub environment_variables: Vec<JobVariable>,
+    /// Of trigger jobs: what the YAML defines for the downstream pipeline. Not part of the plan document.
+    #[serde(skip)]
+    pub forwarded_variables: Vec<JobVariable>,
 }

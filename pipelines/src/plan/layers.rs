@@ -51,8 +51,7 @@ impl<'a> Shared<'a> {
             .into_iter()
             .map(|(name, value)| (name, Variable::raw(value)))
             .partition(|(name, _)| name.starts_with("GITLAB_USER_"));
-        let pipeline =
-            request.variables.iter().map(|(k, v)| (k.clone(), Variable::new(v.as_str()))).collect();
+        let pipeline = request.pipeline_variables().collect();
         let mut root = Layer::new();
         add(&mut root, &config.variables);
         Shared { request, predefined, user, root, pipeline, project: RefCell::default() }
@@ -235,6 +234,23 @@ pub(super) fn shown_variables(shared: &Shared<'_>, own: &Own<'_>) -> IndexMap<St
 
 fn expanded(names: &Layer, scope: &Scope<'_>) -> IndexMap<String, String> {
     names.keys().map(|name| (name.clone(), scope.expanded(name).unwrap_or_default())).collect()
+}
+
+/// What a trigger job hands on: the YAML's variables with the YAML's own values, whatever stands above them here.
+/// References to what is not known before the job runs stay.
+pub(super) fn forwarded_variables(shared: &Shared<'_>, own: &Own<'_>) -> Vec<JobVariable> {
+    let scope = shared.scope(own);
+    let one = |(key, variable): (&String, &Variable)| JobVariable {
+        key: key.clone(),
+        value: match variable.raw {
+            true => variable.value.clone(),
+            false => scope.expand(&variable.value, Unknown::Keep),
+        },
+        file: false,
+        masked: variable.masked,
+        raw: variable.raw,
+    };
+    own.yaml.iter().map(one).collect()
 }
 
 /// Everything for the job's environment, by precedence.

@@ -13,8 +13,8 @@ pub use document::document;
 pub use outcome::{Because, JobReason, Outcome, Part, Trial};
 
 pub use job::{
-    AllowFailure, Artifacts, Cache, Environment, Hooks, Image, Instance, Job, JobVariable, Need, Retry,
-    Service, When, Work,
+    AllowFailure, Artifacts, Cache, Environment, Hooks, Image, Instance, Job, JobVariable, Need,
+    PipelineNeed, Retry, Service, When, Work,
 };
 
 use serde::{Deserialize, Serialize};

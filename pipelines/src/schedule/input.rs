@@ -45,6 +45,13 @@ pub enum Outcome {
     },
     /// By somebody's wish.
     Canceled,
+    /// A trigger job whose pipeline waits for a person: `manual`.
+    Blocked {
+        /// For people.
+        message: String,
+    },
+    /// A trigger job that mirrors a pipeline of which nothing ran.
+    Skipped,
 }
 
 /// What is to be done.

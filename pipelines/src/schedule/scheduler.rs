@@ -304,6 +304,8 @@ impl Scheduler {
             _ if status == Status::Canceling => self.change(job, Status::Canceled, Why::default()),
             Outcome::Canceled => self.change(job, Status::Canceled, Why::default()),
             Outcome::Success => self.change(job, Status::Success, Why::default()),
+            Outcome::Blocked { message } => self.change(job, Status::Manual, Why::message(message)),
+            Outcome::Skipped => self.change(job, Status::Skipped, Why::default()),
             Outcome::Failed { reason, exit_code, message } => {
                 return self.fail(job, Why { reason: Some(reason), exit_code, message });
             }

@@ -60,6 +60,7 @@ impl Bench {
         let tracked = ["README", "src/main.c"].map(str::to_owned).to_vec();
         let run = Run {
             id: 7,
+            parent: None,
             dir: dir.path().join("run"),
             cache: dir.path().join("cache"),
             project: "group/app".to_owned(),
@@ -98,6 +99,7 @@ impl Bench {
             cache: Vec::new(),
             work: Work { script: texts(script), ..Work::default() },
             environment_variables: Vec::new(),
+            forwarded_variables: Vec::new(),
         }
     }
 

@@ -4,7 +4,7 @@ use super::environment::{Moment, compose};
 use super::outcome::{End, Outcome};
 use super::spec::{Cancel, JobSpec};
 use crate::executor::{Execution, Executor};
-use crate::log::{JobLog, JobLogOptions, Tone};
+use crate::log::{JobLog, JobLogOptions, Tone, coverage};
 use crate::variables::Variables;
 use pipelines::event::{EventKind, Phase};
 use pipelines::status::{FailureReason, Status};
@@ -188,6 +188,7 @@ impl<'a> Attempt<'a> {
         self.log.end_section();
         match result {
             Ok(()) => {
+                self.tell_coverage();
                 self.log.line(Tone::Good, "Job succeeded");
                 Outcome::Success
             }
@@ -200,6 +201,18 @@ impl<'a> Attempt<'a> {
                 self.log.line(Tone::Error, &format!("ERROR: Job failed: {message}"));
                 Outcome::Failed { reason, exit_code, message }
             }
+        }
+    }
+}
+
+impl Attempt<'_> {
+    fn tell_coverage(&mut self) {
+        let Some(pattern) = &self.spec.job.work.coverage else { return };
+        let job = self.spec.job.name.clone();
+        match coverage(self.log.path(), pattern) {
+            Ok(Some(percent)) => drop(self.events.send(EventKind::JobCoverage { job, percent })),
+            Ok(None) => self.say("No line of the output tells the coverage"),
+            Err(error) => self.warn(&format!("the coverage can't be read from the output: {error}")),
         }
     }
 }

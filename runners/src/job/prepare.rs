@@ -8,6 +8,7 @@ use crate::log::Tone;
 use crate::variables::{FileVariable, Variables};
 use crate::{archive, cache};
 use pipelines::event::Phase;
+use pipelines::plan::PipelineNeed;
 use pipelines::status::FailureReason;
 use std::fs::File;
 use std::io::Seek;
@@ -200,7 +201,26 @@ impl Attempt<'_> {
                 Err(error) => return Err(missing(&source.name, &error.to_string())),
             }
         }
+        for need in &self.spec.job.work.pipeline_needs {
+            indexes.push(self.index_above(need)?);
+        }
         Ok(indexes)
+    }
+
+    /// Index of a job of a pipeline above this one.
+    fn index_above(&self, need: &PipelineNeed) -> Result<(PathBuf, Index), End> {
+        let known = self.compose(None);
+        let (pipeline, job) = (known.expand(&need.pipeline), known.expand(&need.job));
+        let Some(run) = self.spec.run.with_id(&pipeline) else {
+            let text =
+                format!("there is no pipeline `{pipeline}` above this one; `needs:pipeline` finds no other");
+            return Err(missing(&job, &text));
+        };
+        match Index::newest(&run.job_dir(&job)) {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => Err(missing(&job, &format!("in pipeline {pipeline} it has left none"))),
+            Err(error) => Err(missing(&job, &error.to_string())),
+        }
     }
 
     /// Unpacks the artifacts of the jobs that this one builds on.

@@ -13,6 +13,8 @@ use std::time::Duration;
 pub struct Run {
     /// `CI_PIPELINE_ID`.
     pub id: u64,
+    /// The run whose trigger job made this one.
+    pub parent: Option<Arc<Run>>,
     /// The run's directory: logs and artifacts go below `jobs/`.
     pub dir: PathBuf,
     /// The project's directory of caches.
@@ -83,6 +85,11 @@ impl Run {
     pub const OUTPUT_LIMIT: u64 = DEFAULT_LIMIT;
     /// GitLab's default timeout of a job.
     pub const TIMEOUT: Duration = Duration::from_secs(3600);
+
+    /// The run of the family, this one or above, with that `CI_PIPELINE_ID`.
+    pub fn with_id(&self, id: &str) -> Option<&Run> {
+        if self.id.to_string() == id { Some(self) } else { self.parent.as_ref()?.with_id(id) }
+    }
 
     /// Directory of a job's attempts.
     pub fn job_dir(&self, job: &str) -> PathBuf {

@@ -1,7 +1,7 @@
 //! The report on a terminal: what is over scrolls away above, what runs stands in a region at the bottom.
 
 use super::paint::Paint;
-use super::plain::{header, news};
+use super::plain::{downstream, header, news};
 use super::state::{JobState, RunState, phase_name};
 use super::summary::{column, summary};
 use super::{log, text};
@@ -63,7 +63,14 @@ impl Live {
                 self.line(&text::plain(&format!("! {job}{message}")));
             }
             EventKind::JobLog { job, .. } => self.look_at_log(job),
-            EventKind::JobPhase { .. } | EventKind::RunFinished { .. } => {}
+            EventKind::DownstreamStarted { job, plan } => {
+                self.last_lines.resize(self.run.jobs.len(), String::new());
+                self.line(&text::plain(&format!("{job}: {}", downstream(plan))));
+            }
+            EventKind::JobPhase { .. }
+            | EventKind::DownstreamFinished { .. }
+            | EventKind::JobCoverage { .. }
+            | EventKind::RunFinished { .. } => {}
         }
     }
 

@@ -6,6 +6,7 @@ use super::state::RunState;
 use super::summary::{column, summary};
 use super::text;
 use pipelines::event::{Event, EventKind};
+use pipelines::plan::Plan;
 use pipelines::status::Status;
 use std::io::{self, Write};
 use std::path::Path;
@@ -60,7 +61,16 @@ impl Plain {
             EventKind::RunFinished { status } => {
                 out.write_all(summary(&self.run, *status, self.paint).as_bytes())?;
             }
-            EventKind::JobPhase { .. } => {}
+            EventKind::DownstreamStarted { job, plan } => {
+                self.logs.resize_with(self.run.jobs.len(), Follower::default);
+                self.names = column(self.run.jobs.iter().map(|j| j.name.as_str()), WIDEST_NAME);
+                if let Some(index) = self.run.find(job) {
+                    writeln!(out, "{} > {}", self.prefix(index), downstream(plan))?;
+                }
+            }
+            EventKind::JobPhase { .. }
+            | EventKind::DownstreamFinished { .. }
+            | EventKind::JobCoverage { .. } => {}
         }
         out.flush()
     }
@@ -91,11 +101,20 @@ pub(super) fn header(started: &EventKind, paint: Paint) -> String {
     let EventKind::RunStarted { run, reference, sha, dirty, plan } = started else { return String::new() };
     let sha: String = sha.chars().take(8).collect();
     let dirty = if *dirty { " with uncommitted changes" } else { "" };
-    let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
-    let (jobs, stages) = (plural(plan.jobs.len(), "job"), plural(plan.stages.len(), "stage"));
+    let size = size(plan);
     let name = plan.name.as_ref().map_or(String::new(), |name| format!(" \"{name}\""));
     let (name, reference) = (text::plain(&name), text::plain(reference));
-    format!("{}{name}: {reference} at {sha}{dirty}, {jobs} in {stages}", paint.bold(&format!("run {run}")))
+    format!("{}{name}: {reference} at {sha}{dirty}, {size}", paint.bold(&format!("run {run}")))
+}
+
+/// What is told of a trigger job's pipeline when it begins.
+pub(super) fn downstream(plan: &Plan) -> String {
+    format!("its pipeline has {}", size(plan))
+}
+
+fn size(plan: &Plan) -> String {
+    let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    format!("{} in {}", plural(plan.jobs.len(), "job"), plural(plan.stages.len(), "stage"))
 }
 
 /// What a person wants to know of a job's new status, if anything.

@@ -38,6 +38,8 @@ pub(super) struct JobState {
     pub(super) phase: Option<Phase>,
     /// Log file and its length.
     pub(super) log: Option<(PathBuf, u64)>,
+    /// Per cent of the code that the job's tests ran.
+    pub(super) coverage: Option<String>,
 }
 
 impl RunState {
@@ -74,12 +76,25 @@ impl RunState {
                     self.jobs[index].log = Some((PathBuf::from(path), *length));
                 }
             }
-            EventKind::Notice { .. } => {}
+            EventKind::DownstreamStarted { plan, .. } => self.add(plan),
+            EventKind::JobCoverage { job, percent } => {
+                if let Some(index) = self.find(job) {
+                    self.jobs[index].coverage = Some(text::plain(percent));
+                }
+            }
+            EventKind::Notice { .. } | EventKind::DownstreamFinished { .. } => {}
             EventKind::RunFinished { status } => self.status = Some(*status),
         }
     }
 
     fn of(plan: &Plan) -> RunState {
+        let mut run = RunState::default();
+        run.add(plan);
+        run
+    }
+
+    /// The jobs of a plan; of one name the first counts.
+    fn add(&mut self, plan: &Plan) {
         let job = |job: &pipelines::plan::Job| JobState {
             name: text::plain(&job.name),
             stage: text::plain(&job.stage),
@@ -93,9 +108,12 @@ impl RunState {
             ended: None,
             phase: None,
             log: None,
+            coverage: None,
         };
-        let index = plan.jobs.iter().enumerate().map(|(i, j)| (j.name.clone(), i)).collect();
-        RunState { jobs: plan.jobs.iter().map(job).collect(), index, ..RunState::default() }
+        for planned in &plan.jobs {
+            self.index.entry(planned.name.clone()).or_insert(self.jobs.len());
+            self.jobs.push(job(planned));
+        }
     }
 
     /// How many jobs have that status.

@@ -39,8 +39,9 @@ fn table(out: &mut String, run: &RunState, paint: Paint) {
         let status = paint.status(job.status, job.allowed_to_fail, &text::pad(verdict, statuses));
         let time = job.elapsed(run.now).map_or_else(|| "-".to_owned(), text::duration);
         let attempts = if job.attempt > 1 { format!("  (attempt {})", job.attempt) } else { String::new() };
+        let coverage = job.coverage.as_ref().map_or(String::new(), |c| format!("  (coverage {c} %)"));
         let (name, stage) = (text::pad(&job.name, names), text::pad(&job.stage, stages));
-        let _ = writeln!(out, "{name}  {stage}  {status}  {time}{attempts}");
+        let _ = writeln!(out, "{name}  {stage}  {status}  {time}{attempts}{coverage}");
     }
 }
 

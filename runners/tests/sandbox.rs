@@ -328,8 +328,8 @@ async fn a_program_gets_three_streams_its_environment_and_nothing_else() {
 async fn terminate_reaches_every_process_and_lets_them_finish() {
     let job = Job::new();
     let script = "
-        (trap 'echo child; exit' TERM; echo; while :; do sleep 0.05; done) &
         trap 'wait; echo parent; exit 7' TERM
+        (trap 'echo child; exit' TERM; echo; while :; do sleep 0.05; done) &
         while :; do sleep 0.05; done";
     let mut process = job.start(script).await;
     let mut stdout = BufReader::new(process.stdout.take().unwrap());

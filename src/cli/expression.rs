@@ -19,7 +19,8 @@ pub(super) struct ExpressionArgs {
 }
 
 pub(super) fn run(args: &ExpressionArgs) -> CliResult {
-    let variables: HashMap<&str, &str> = args.variables.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let variables: HashMap<&str, &str> =
+        args.variables.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     let parsed = pipelines::expression::parse(&args.expression);
     let lookup = |name: &str| variables.get(name).map(|v| (*v).to_owned());
     let value = parsed.as_ref().is_ok_and(|e| e.holds(&lookup));

@@ -25,7 +25,10 @@ pub(super) fn run(args: &LintArgs) -> CliResult {
         }))?;
     } else {
         print_raw(diagnostic::render(&prepared.loaded.sources, &prepared.diagnostics).as_bytes())?;
-        print_raw(summary(&args.request.file, &prepared.diagnostics, prepared.config.map_or(0, |c| c.jobs.len())).as_bytes())?;
+        print_raw(
+            summary(&args.request.file, &prepared.diagnostics, prepared.config.map_or(0, |c| c.jobs.len()))
+                .as_bytes(),
+        )?;
     }
     if errors == 0 { Ok(()) } else { Err(CliError::silent(ErrorKind::Failed)) }
 }

@@ -31,7 +31,9 @@ const EXIT_CODES: &str = "Exit codes:
   2  the command could not be carried out: wrong arguments, no git repository
   3  refused before anything was changed
   4  failed after the point of no return; rolled back or restarted into the old version
-  130  cancelled by Ctrl-C";
+  130  cancelled by Ctrl-C
+
+SLIPWAY_LOG=debug (or build=debug ...) writes what ci itself does to standard error.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -71,6 +73,9 @@ pub enum Format {
 /// Parses the arguments, runs the command, says what went wrong.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("SLIPWAY_LOG") {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
     match run(cli.command) {
         Ok(()) => ExitCode::from(EXIT_OK),
         Err(error) => {

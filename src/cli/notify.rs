@@ -24,7 +24,8 @@ pub(super) fn run(args: &NotifyArgs) -> CliResult {
         return send(&text(&args.message, None));
     };
     let status = Command::new(program).args(rest).status();
-    let status = status.map_err(|e| CliError::new(ErrorKind::Code(127), format!("starting `{program}`: {e}")));
+    let status =
+        status.map_err(|e| CliError::new(ErrorKind::Code(127), format!("starting `{program}`: {e}")));
     if status.as_ref().is_ok_and(ExitStatus::success) {
         return Ok(());
     }
@@ -64,7 +65,8 @@ fn send(text: &str) -> CliResult {
     };
     // the URL gives access to the channel: it never enters a message
     let failed = |e: reqwest::Error| CliError::failed(format!("sending the notice: {}", e.without_url()));
-    let client = reqwest::blocking::Client::builder().timeout(Duration::from_secs(20)).build().map_err(failed)?;
+    let client =
+        reqwest::blocking::Client::builder().timeout(Duration::from_secs(20)).build().map_err(failed)?;
     let response = client.post(url).json(&serde_json::json!({ "text": text })).send().map_err(failed)?;
     response.error_for_status().map_err(failed)?;
     Ok(())

@@ -50,7 +50,13 @@ impl Prepared {
 fn table(prepared: &Prepared, plan: &Plan) -> String {
     let request = &prepared.request;
     let kind = if request.tag { "tag" } else { "branch" };
-    let mut text = format!("{}: {} on {kind} {} ({})\n", request.project, count(plan.jobs.len(), "job"), request.reference, request.source);
+    let mut text = format!(
+        "{}: {} on {kind} {} ({})\n",
+        request.project,
+        count(plan.jobs.len(), "job"),
+        request.reference,
+        request.source
+    );
     if let Some(name) = &plan.name {
         let _ = writeln!(text, "name: {name}");
     }
@@ -81,7 +87,11 @@ fn remarks(job: &Job) -> Vec<String> {
     }
     if let Some(needs) = &job.needs {
         let names: Vec<&str> = needs.iter().map(|n| n.job.as_str()).collect();
-        remarks.push(if names.is_empty() { "needs nothing".into() } else { format!("needs {}", names.join(", ")) });
+        remarks.push(if names.is_empty() {
+            "needs nothing".into()
+        } else {
+            format!("needs {}", names.join(", "))
+        });
     }
     if let Some(image) = &job.work.image {
         remarks.push(format!("image {}", image.name));

@@ -93,8 +93,9 @@ impl RequestArgs {
         let facts = project.facts(self.reference.as_deref(), self.tag)?;
         let request = self.request(&project, &facts)?;
         let files = if self.committed {
-            ProjectFiles::commit(&project, &facts.commit.sha)
-                .map_err(|e| CliError::usage(format!("reading commit `{}`: {}", facts.commit.sha, e.message())))?
+            ProjectFiles::commit(&project, &facts.commit.sha).map_err(|e| {
+                CliError::usage(format!("reading commit `{}`: {}", facts.commit.sha, e.message()))
+            })?
         } else {
             ProjectFiles::work_tree(&project)
         };
@@ -144,7 +145,12 @@ impl RequestArgs {
         Ok(variables)
     }
 
-    fn changes(&self, project: &Project, facts: &Facts, default_branch: &str) -> CliResult<Option<Vec<String>>> {
+    fn changes(
+        &self,
+        project: &Project,
+        facts: &Facts,
+        default_branch: &str,
+    ) -> CliResult<Option<Vec<String>>> {
         if self.no_changes || !self.changed.is_empty() {
             return Ok(Some(self.changed.clone()));
         }

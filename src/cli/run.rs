@@ -2,7 +2,7 @@
 
 use super::request::{Prepared, RequestArgs};
 use super::{Format, print_raw};
-use crate::dispatch::{self, Journal, JobRun, Options, RunEnd};
+use crate::dispatch::{self, JobRun, Journal, Options, RunEnd};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::report::{diagnostic, json, terminal};
 use crate::settings::{RunDirectory, State};
@@ -92,7 +92,9 @@ fn set(plan: &mut Plan, key: &str, value: &str) -> CliResult {
             plan.jobs.iter_mut().for_each(|job| job.work.services.clear());
             Ok(())
         }
-        _ => Err(CliError::usage(format!("`--set {key}={value}` is not known: `image=NAME` and `services=none` are"))),
+        _ => Err(CliError::usage(format!(
+            "`--set {key}={value}` is not known: `image=NAME` and `services=none` are"
+        ))),
     }
 }
 
@@ -124,7 +126,8 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
     };
     let run = Arc::new(shared(prepared, &plan, &state, &directory, &snapshot.dir)?);
     let ids = Arc::new(AtomicU64::new(directory.number * 10_000));
-    let interrupts = dispatch::interrupts().map_err(|e| CliError::usage(format!("listening for Ctrl-C: {e}")))?;
+    let interrupts =
+        dispatch::interrupts().map_err(|e| CliError::usage(format!("listening for Ctrl-C: {e}")))?;
     let start = |job: JobRun| attempt(job, run.clone(), executor.clone(), ids.clone());
     let end = dispatch::dispatch(plan, options, journal, interrupts, start).await;
     // a reader that has gone (`ci run | head`) is no failure of the run
@@ -161,7 +164,8 @@ fn shared(
     checkout: &Path,
 ) -> CliResult<Run> {
     let request = &prepared.request;
-    let fixed = request.variables.keys().cloned().chain(request.project_variables.iter().map(|v| v.key.clone()));
+    let fixed =
+        request.variables.keys().cloned().chain(request.project_variables.iter().map(|v| v.key.clone()));
     Ok(Run {
         id: directory.number,
         dir: directory.dir.clone(),
@@ -202,6 +206,7 @@ async fn executor(kind: Kind, state: &State) -> CliResult<Arc<Executor>> {
             .fold(refused, CliError::hint)
             .hint("`--executor shell` runs jobs as your own processes, without any isolation"));
     }
-    let ci = std::env::current_exe().map_err(|e| CliError::usage(format!("finding our own executable: {e}")))?;
+    let ci =
+        std::env::current_exe().map_err(|e| CliError::usage(format!("finding our own executable: {e}")))?;
     Ok(Arc::new(Executor::Embedded(Embedded { sandbox, states, ci })))
 }

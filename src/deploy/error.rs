@@ -16,18 +16,6 @@ pub enum Outcome {
     Restarted,
 }
 
-impl Outcome {
-    /// The exit code of `ci deploy`.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Done => super::EXIT_DONE,
-            Self::Failed => super::EXIT_FAILED,
-            Self::Refused => super::EXIT_REFUSED,
-            Self::Restarted => super::EXIT_RESTARTED,
-        }
-    }
-}
-
 /// Why a deployment did not succeed, and what to do about it.
 #[derive(Clone, Debug, thiserror::Error, Serialize)]
 #[error("{message}")]

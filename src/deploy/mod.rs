@@ -30,12 +30,3 @@ pub use packages::identity;
 pub use settings::Settings;
 pub use steps::{Progress, Step, Steps};
 pub use target::{Survey, Target};
-
-/// Exit code: the version runs and is permanent, or did already.
-pub const EXIT_DONE: u8 = 0;
-/// Exit code: it failed; what ran before still runs, with its state.
-pub const EXIT_FAILED: u8 = 1;
-/// Exit code: refused before anything was sent; the reasons are printed.
-pub const EXIT_REFUSED: u8 = 3;
-/// Exit code: it failed after the node was changed (it restarted into the old version, or is not as it should be).
-pub const EXIT_RESTARTED: u8 = 4;

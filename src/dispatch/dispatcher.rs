@@ -1,12 +1,12 @@
 //! The loop between scheduler and job tasks.
 
 use super::job_run::JobRun;
-use runners::job::Cancel;
 use super::journal::Journal;
 use pipelines::event::EventKind;
 use pipelines::plan::Plan;
 use pipelines::schedule::{self, Action, Change, Input, JobId, Outcome, Scheduler};
 use pipelines::status::{FailureReason, Status};
+use runners::job::Cancel;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;

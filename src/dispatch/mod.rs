@@ -20,5 +20,5 @@ mod tests;
 pub use dispatcher::{DispatchError, Options, RunEnd, dispatch};
 pub use interrupt::interrupts;
 pub use job_run::JobRun;
-pub use runners::job::Cancel;
 pub use journal::{Journal, read_journal};
+pub use runners::job::Cancel;

@@ -168,7 +168,10 @@ fn push_as_gsub(out: &mut String, value: &str, block: &str, after: &str) {
         match chars.clone().next() {
             Some('\\') => out.push('\\'),
             Some('&' | '0') => out.push_str(block),
-            Some('`') => out.extend_from_within(..before),
+            Some('`') => {
+                let prematch = out[..before].to_owned();
+                out.push_str(&prematch);
+            }
             Some('\'') => out.push_str(after),
             Some('1'..='9') => {}
             _ => {

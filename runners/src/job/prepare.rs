@@ -80,7 +80,8 @@ impl Attempt<'_> {
                  `ci run --set image=host` runs all jobs there"
             ),
             None if !work.services.is_empty() => {
-                "`services` can't be started by this version; `ci run --set services=none` leaves them out".to_owned()
+                "`services` can't be started by this version; `ci run --set services=none` leaves them out"
+                    .to_owned()
             }
             None => return Ok(()),
         };

@@ -11,8 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use runners::sandbox::{
-    Access, Command, Error, ExitStatus, Mode, Mount, Process, Sandbox, Spec, StateDir, Streams,
-    Task, sweep,
+    Access, Command, Error, ExitStatus, Mode, Mount, Process, Sandbox, Spec, StateDir, Streams, Task, sweep,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};

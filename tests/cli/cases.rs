@@ -129,7 +129,9 @@ fn check_events(run: &Expectation, events: &[Event], tree: &Tree) -> Vec<String>
     let mut statuses = BTreeMap::new();
     let (mut attempts, mut began, mut running) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
     for event in events {
-        let EventKind::JobStatus { job, status, attempt, allowed_to_fail, .. } = &event.kind else { continue };
+        let EventKind::JobStatus { job, status, attempt, allowed_to_fail, .. } = &event.kind else {
+            continue;
+        };
         let allowed = if *allowed_to_fail { ", allowed" } else { "" };
         let word = serde_json::to_value(status).unwrap();
         statuses.insert(job.clone(), format!("{}{allowed}", word.as_str().unwrap()));

@@ -117,7 +117,8 @@ fn mistakes_are_shown_with_file_line_and_column_all_at_once() {
         ("[]\n", &[".gitlab-ci.yml:1:1"]),
     ];
     for (yaml, texts) in rows {
-        let tree = Tree::with(&[(".gitlab-ci.yml", yaml), ("lib.yml", "job:\n  script: [make]\n  when: [x]\n")]);
+        let tree =
+            Tree::with(&[(".gitlab-ci.yml", yaml), ("lib.yml", "job:\n  script: [make]\n  when: [x]\n")]);
         for command in ["lint", "plan", "run"] {
             check(&tree, &[(&[command], 1, texts)]);
         }

@@ -28,7 +28,9 @@ fn json_is_the_journal_an_event_a_line_numbered_without_gaps() {
     let events: Vec<Event> = said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events, tree.events());
     let first = &events.first().unwrap().kind;
-    assert!(matches!(first, EventKind::RunStarted { plan, dirty: false, run: 1, .. } if plan.jobs.len() == 3));
+    assert!(
+        matches!(first, EventKind::RunStarted { plan, dirty: false, run: 1, .. } if plan.jobs.len() == 3)
+    );
     assert!(matches!(events.last().unwrap().kind, EventKind::RunFinished { .. }));
     assert!(events.windows(2).all(|pair| pair[0].at <= pair[1].at));
     for event in &events {
@@ -62,5 +64,25 @@ fn a_reader_that_goes_away_does_not_hurt_the_run() {
         drop(reader);
         assert_eq!(ci.wait().unwrap().code(), Some(0), "{format}");
         assert!(matches!(tree.events().last().unwrap().kind, EventKind::RunFinished { .. }));
+    }
+}
+
+#[test]
+fn runs_at_the_same_time_have_numbers_and_places_of_their_own() {
+    let tree = Tree::pipeline(
+        "job: {script: [test ! -e mark, touch mark, sleep 0.3, 'echo \"$CI_CONCURRENT_ID\"']}",
+    );
+    for (executor, first) in [("sandbox", 1), ("shell", 4)] {
+        let start = |_| {
+            let mut ci = tree.ci(&["run", "--executor", executor]);
+            ci.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+        };
+        let all: Vec<_> = (0..3).map(start).collect();
+        for mut ci in all {
+            assert_eq!(ci.wait().unwrap().code(), Some(0), "{executor}");
+        }
+        let runs = tree.newest_run().unwrap();
+        let runs = runs.parent().unwrap();
+        assert_eq!(std::fs::read_dir(runs).unwrap().count(), first + 2, "{executor}");
     }
 }

@@ -20,7 +20,9 @@ fn server(status: &'static str) -> (String, JoinHandle<(String, String)>) {
             if line.trim().is_empty() {
                 break;
             }
-            if let Some((_, value)) = line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case("content-length")) {
+            if let Some((_, value)) =
+                line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case("content-length"))
+            {
                 length = value.trim().parse().unwrap();
             }
         }

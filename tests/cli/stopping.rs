@@ -3,8 +3,9 @@
 use crate::tree::{Tree, command_lines, until};
 use pipelines::event::EventKind;
 use pipelines::status::Status;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 
 const EXECUTORS: [&str; 2] = ["sandbox", "shell"];
@@ -21,7 +22,8 @@ impl Waiting {
         let mark = format!("6{:07}{}{}", std::process::id(), name.len(), executor.len());
         let tree = Tree::pipeline(&yaml.replace("{mark}", &mark));
         let mut ci = tree.ci(&["run", "--executor", executor]);
-        let ci = ci.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // a group of its own, as a shell gives every command: Ctrl-C reaches all of it
+        let ci = ci.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let waiting = Self { tree, ci, mark };
         until("the job says that it is ready", || waiting.log_has("ready"));
         until("the job's process is there", || waiting.left());
@@ -33,7 +35,10 @@ impl Waiting {
     }
 
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.ci), signal).unwrap();
+        let ci = Pid::from_child(&self.ci);
+        let sent =
+            if signal == Signal::INT { kill_process_group(ci, signal) } else { kill_process(ci, signal) };
+        sent.unwrap();
     }
 
     fn ended(&mut self) -> Option<i32> {
@@ -117,7 +122,8 @@ fn a_killed_ci_leaves_no_process_and_the_next_run_sweeps() {
     assert_eq!(run.ended(), None);
     until("the job's processes are gone", || !run.left());
     let sandboxes = run.tree.home().join("sandboxes");
-    let left = || fs::read_dir(&sandboxes).unwrap().flatten().filter(|e| e.file_name().to_str().unwrap() == "0");
+    let left =
+        || fs::read_dir(&sandboxes).unwrap().flatten().filter(|e| e.file_name().to_str().unwrap() == "0");
     assert_eq!(left().count(), 1, "what the dead run had");
     run.tree.write(".gitlab-ci.yml", "job: {script: [echo again]}\n");
     assert_eq!(run.tree.run(&["run"]).code, 0);

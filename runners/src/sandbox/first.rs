@@ -2,7 +2,7 @@
 //! then is its init: reaps orphans and forwards signals.
 
 use std::io::{PipeReader, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;

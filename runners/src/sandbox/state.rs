@@ -82,7 +82,16 @@ impl StateDir {
         lock.lock()?;
         let state = Self { path, lock };
         // an overlay's top directory has the mode of its upper one
-        for dir in ["stage", "scratch", "root", "root/upper", "root/work", "workspace", "workspace/upper", "workspace/work"] {
+        for dir in [
+            "stage",
+            "scratch",
+            "root",
+            "root/upper",
+            "root/work",
+            "workspace",
+            "workspace/upper",
+            "workspace/work",
+        ] {
             make_open_dir(&state.path.join(dir))?;
         }
         Ok(state)

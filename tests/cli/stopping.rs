@@ -67,7 +67,11 @@ impl Drop for Waiting {
 
 const POLITE: &str = "
 job:
-  script: [sleep {mark} &, echo ready, wait]
+  script:
+    - trap 'sleep 0.3; echo cleaned up; exit 1' TERM
+    - sleep {mark} &
+    - echo ready
+    - wait
   after_script: ['echo \"after, $CI_JOB_STATUS\"']
 next:
   stage: deploy
@@ -81,6 +85,7 @@ fn one_interrupt_cancels_and_lets_after_script_run() {
             let mut run = Waiting::start(name, executor, POLITE);
             run.signal(signal);
             assert_eq!(run.ended(), Some(130), "{executor}");
+            assert!(run.log_has("cleaned up"), "{executor}: {}", run.tree.log("job"));
             assert!(run.log_has("after, canceled"), "{executor}: {}", run.tree.log("job"));
             assert_eq!(run.status(), Some(Status::Canceled));
             until("the job's processes are gone", || !run.left());

@@ -14,7 +14,7 @@
 //! | [`job`] | the phases of a job, its outcome |
 //! | [`script`] | from YAML commands to the text that a shell reads |
 //! | [`variables`], [`parameter`] | the runner's own expansion, file variables; POSIX expansion of paths |
-//! | [`workspace`], [`sources`] | a directory for a job; snapshots of the sources |
+//! | [`workspace`] | a directory for a job |
 //! | [`archive`], [`glob`] | tar+zstd of selected files, unpacked without escaping |
 //! | [`artifacts`], [`dotenv`], [`cache`] | what is kept of a job |
 //! | [`log`] | masking, output limit, sections, the log file |
@@ -38,6 +38,5 @@ pub mod parameter;
 pub mod sandbox;
 pub mod script;
 pub mod shell;
-pub mod sources;
 pub mod variables;
 pub mod workspace;

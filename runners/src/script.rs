@@ -42,11 +42,13 @@ pub fn generate(commands: &[String], trace: bool) -> Result<String, NulInCommand
     Ok(format!("{PROLOGUE}( eval {} ) </dev/null\nexit $?\n", quote(&body)))
 }
 
-/// `-e` holds inside the subshell too, as its own setting. A line of the environment file is data: `export`
+/// `-e` holds inside the subshell too, as its own setting. The trap holds outside only: a shell that died of SIGTERM
+/// would end the step before the commands' own traps have run. A line of the environment file is data: `export`
 /// takes it as one word.
 const PROLOGUE: &str = "if (set -o pipefail) 2>/dev/null; then set -o pipefail; fi
 set -e
 set +C
+trap : TERM
 if [ -r \"${GITLAB_ENV:-}\" ]; then
 while IFS= read -r slipway_line || [ -n \"$slipway_line\" ]; do
 case \"$slipway_line\" in [A-Za-z_]*=*) export \"$slipway_line\" ;; esac

@@ -58,7 +58,7 @@ fn text(message: &str, status: Option<&ExitStatus>) -> String {
 }
 
 fn send(text: &str) -> CliResult {
-    let Ok(url) = std::env::var("NOTIFY_URL") else {
+    let Some(url) = std::env::var("NOTIFY_URL").ok().filter(|url| !url.is_empty()) else {
         eprintln!("notice: {text}");
         eprintln!("ci notify: NOTIFY_URL is not set, so the notice went nowhere else");
         return Ok(());

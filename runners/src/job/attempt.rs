@@ -150,7 +150,11 @@ impl<'a> Attempt<'a> {
         if *self.cancel.borrow() != Cancel::No {
             return Err(End::Canceled);
         }
-        if Instant::now() >= self.deadline { Err(End::timeout(self.timeout.as_secs_f64())) } else { Ok(()) }
+        if Instant::now() >= self.deadline { Err(self.timed_out()) } else { Ok(()) }
+    }
+
+    pub(super) fn timed_out(&self) -> End {
+        End::timeout(self.timeout, "the job's `timeout`")
     }
 
     /// Announces a phase and opens its section in the log.

@@ -2,6 +2,7 @@
 
 use crate::executor::ExecutorError;
 use pipelines::status::FailureReason;
+use std::time::Duration;
 
 /// How an attempt of a job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +39,9 @@ impl End {
         End::Failed { reason: FailureReason::ScriptFailure, exit_code: Some(code), message }
     }
 
-    pub(super) fn timeout(seconds: f64) -> End {
-        let message = format!("execution took longer than {seconds}s: raise the job's `timeout`");
+    /// `setting` is what allows more time: "the job's `timeout`".
+    pub(super) fn timeout(limit: Duration, setting: &str) -> End {
+        let message = format!("execution took longer than {}s: raise {setting}", limit.as_secs_f64());
         End::Failed { reason: FailureReason::JobExecutionTimeout, exit_code: None, message }
     }
 }

@@ -40,7 +40,7 @@ impl Attempt<'_> {
         tokio::select! {
             prepared = self.executor.prepare(place) => Ok(prepared?),
             () = canceled => Err(End::Canceled),
-            () = tokio::time::sleep_until(self.deadline) => Err(End::timeout(self.timeout.as_secs_f64())),
+            () = tokio::time::sleep_until(self.deadline) => Err(self.timed_out()),
         }
     }
 

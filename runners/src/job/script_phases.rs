@@ -12,8 +12,10 @@ use pipelines::event::Phase;
 use pipelines::status::{FailureReason, Status};
 use tokio::time::{Duration, Instant};
 
-/// GitLab's default for `RUNNER_AFTER_SCRIPT_TIMEOUT`.
-const AFTER_SCRIPT_TIMEOUT: Duration = Duration::from_secs(300);
+const SCRIPT_TIMEOUT: &str = "RUNNER_SCRIPT_TIMEOUT";
+const AFTER_SCRIPT_TIMEOUT: &str = "RUNNER_AFTER_SCRIPT_TIMEOUT";
+/// GitLab's.
+const AFTER_SCRIPT_DEFAULT: Duration = Duration::from_secs(300);
 
 /// Commands, and when they have to end.
 struct Commands<'a> {
@@ -37,11 +39,16 @@ impl Attempt<'_> {
         self.phase(Phase::Script, "Running the script");
         let work = &self.spec.job.work;
         let commands: Vec<String> = work.before_script.iter().chain(&work.script).cloned().collect();
-        let own = self.limit_of("RUNNER_SCRIPT_TIMEOUT").map(|limit| Instant::now() + limit);
-        let deadline = own.map_or(self.deadline, |own| own.min(self.deadline));
+        let own = self.limit_of(SCRIPT_TIMEOUT);
+        let deadline = own.and_then(|limit| Instant::now().checked_add(limit));
+        let deadline = deadline.map_or(self.deadline, |own| own.min(self.deadline));
         let step = Commands { commands: &commands, status: "running", deadline, obeys: Cancel::Graceful };
-        let ended = self.step(execution, step).await?;
-        self.judge(ended)
+        match (self.step(execution, step).await?, own) {
+            (Ended::TimedOut, Some(own)) if deadline < self.deadline => {
+                Err(End::timeout(own, &format!("`{SCRIPT_TIMEOUT}`")))
+            }
+            (ended, _) => self.judge(ended),
+        }
     }
 
     /// `after_script`. Its failure is the job's only when `AFTER_SCRIPT_IGNORE_ERRORS` is false.
@@ -55,8 +62,8 @@ impl Attempt<'_> {
             return Ok(());
         }
         self.phase(Phase::AfterScript, "Running after_script");
-        let limit = self.limit_of("RUNNER_AFTER_SCRIPT_TIMEOUT").unwrap_or(AFTER_SCRIPT_TIMEOUT);
-        let deadline = self.deadline.min(Instant::now() + limit);
+        let limit = self.limit_of(AFTER_SCRIPT_TIMEOUT).unwrap_or(AFTER_SCRIPT_DEFAULT);
+        let deadline = Instant::now().checked_add(limit).map_or(self.deadline, |own| own.min(self.deadline));
         let status = match status {
             Status::Success => "success",
             Status::Canceled => "canceled",
@@ -68,7 +75,10 @@ impl Attempt<'_> {
             Ok(Ended::Canceled) => return Err(End::Canceled),
             Ok(Ended::Exited(exit)) if exit.code() == 0 => return Ok(()),
             Ok(Ended::Exited(exit)) => End::exit(exit.code()),
-            Ok(Ended::TimedOut) => End::timeout(limit.as_secs_f64()),
+            Ok(Ended::TimedOut) if deadline < self.deadline => {
+                End::timeout(limit, &format!("`{AFTER_SCRIPT_TIMEOUT}`"))
+            }
+            Ok(Ended::TimedOut) => self.timed_out(),
             Err(end) => end,
         };
         if self
@@ -98,7 +108,7 @@ impl Attempt<'_> {
             Ended::Exited(exit) if exit.code() == 0 => Ok(()),
             Ended::Exited(exit) => Err(End::exit(exit.code())),
             Ended::Canceled => Err(End::Canceled),
-            Ended::TimedOut => Err(End::timeout(self.timeout.as_secs_f64())),
+            Ended::TimedOut => Err(self.timed_out()),
         }
     }
 

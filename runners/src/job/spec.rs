@@ -23,7 +23,7 @@ pub struct Run {
     pub project: String,
     /// The whole plan: which artifacts flow where.
     pub plan: Arc<Plan>,
-    /// The sources, see [`crate::sources::snapshot`].
+    /// The sources; read only, shared by all jobs.
     pub checkout: PathBuf,
     /// Paths that git tracks, relative to the checkout: everything else is `untracked`.
     pub tracked: Arc<Vec<String>>,

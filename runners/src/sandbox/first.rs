@@ -2,7 +2,7 @@
 //! then is its init: reaps orphans and forwards signals.
 
 use std::io::{PipeReader, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -133,12 +133,6 @@ fn leave_ours(command: &Command) -> Result<(), Failure> {
 /// Does a task that is no program; its failure is told at once, the code is for pid 1 only.
 fn perform(task: &Task, stdin: Option<OwnedFd>, socket: &UnixStream) -> i32 {
     let done = match task {
-        Task::List { dir } => archive::list(dir, std::io::stdout().as_fd()),
-        Task::Pack { dir, paths } => archive::pack(dir, paths, std::io::stdout().as_fd()),
-        Task::Unpack { dir } => match stdin {
-            Some(stdin) => archive::unpack(dir, stdin),
-            None => Err(Failure::new(format!("unpacking into `{}`", dir.display()), "no archive was given")),
-        },
         Task::Archive { dir, selection } => archive::archive(dir, selection),
         Task::Restore { dir } => archive::restore(dir, stdin),
         Task::Check | Task::Run(_) | Task::Remove { .. } => Ok(()),

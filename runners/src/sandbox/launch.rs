@@ -1,15 +1,14 @@
 //! Starting tasks in sandboxes.
 
-use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 
 use super::wire::{self, Order};
-use super::{Entry, Error, ExitStatus, INIT_ARG, Network, Process, Root, Spec, Task};
+use super::{Error, ExitStatus, INIT_ARG, Network, Process, Root, Spec, Task};
 
 /// Starts sandboxes by running an executable whose `main` calls [`init_main`](super::init_main) for [`INIT_ARG`].
 #[derive(Clone, Debug)]
@@ -75,33 +74,6 @@ impl Sandbox {
         let mut process = Process::new(child, socket);
         process.started().await?;
         Ok(process)
-    }
-
-    /// Everything below `dir` inside, parents first.
-    pub async fn list(&self, spec: &Spec, dir: &Path) -> Result<Vec<Entry>, Error> {
-        let streams = Streams { stdin: None, stdout: Stdio::piped(), stderr: Stdio::null() };
-        let mut process = self.start(spec, Task::List { dir: dir.to_owned() }, streams).await?;
-        let mut output = Vec::new();
-        if let Some(mut stdout) = process.stdout.take() {
-            let doing = format!("listing `{}`", dir.display());
-            stdout.read_to_end(&mut output).await.map_err(Error::io(doing))?;
-        }
-        finished(process).await?;
-        Entry::parse_all(&output).ok_or(Error::Lost)
-    }
-
-    /// Writes the entries `paths` (relative to `dir` inside; directories without their content) to `out` as a tar
-    /// stream. Where that is a pipe, it must be read meanwhile.
-    pub async fn pack(&self, spec: &Spec, dir: &Path, paths: Vec<PathBuf>, out: File) -> Result<(), Error> {
-        let streams = Streams { stdin: None, stdout: out.into(), stderr: Stdio::null() };
-        finished(self.start(spec, Task::Pack { dir: dir.to_owned(), paths }, streams).await?).await
-    }
-
-    /// Unpacks the tar stream `archive` (a file, or a pipe that is filled meanwhile) below `dir` inside. Whatever
-    /// owners it names, root inside owns the files.
-    pub async fn unpack(&self, spec: &Spec, dir: &Path, archive: OwnedFd) -> Result<(), Error> {
-        let streams = Streams { stdin: Some(archive), stdout: Stdio::null(), stderr: Stdio::null() };
-        finished(self.start(spec, Task::Unpack { dir: dir.to_owned() }, streams).await?).await
     }
 
     /// Deletes a directory of a dead sandbox. An ordinary user needs the user namespace for that: it has files of

@@ -4,7 +4,7 @@
 //! ci ── socket on fd 0: Order down, Status up; closing it kills ──> supervisor (`__init`, one thread)
 //!                                                                     └─ first process of the pid namespace
 //!                                                                          mounts, pivot_root, caps, seccomp
-//!                                                                          └─ the task (a script, or pack/unpack)
+//!                                                                          └─ the task (a script, or an archive)
 //! ```
 //!
 //! | file         | side   | what                                                                  |
@@ -12,7 +12,7 @@
 //! | `spec`       | both   | [`Spec`], [`Task`]: what a sandbox looks like, what runs in it          |
 //! | `error`      | both   | [`Failure`] (set-up, told by the child), [`Error`]                      |
 //! | `wire`       | both   | the messages on the socket                                            |
-//! | `launch`     | parent | [`Sandbox`]: start a task, list, pack, unpack                           |
+//! | `launch`     | parent | [`Sandbox`]: start a task                                               |
 //! | `process`    | parent | [`Process`]: wait, terminate, kill                                      |
 //! | `state`      | parent | [`StateDir`]: a job's writable layers on disk, [`sweep`]                 |
 //! | `probe`      | parent | [`Capability`]: what works on this machine                              |
@@ -24,14 +24,14 @@
 //! | `mounts`     | child  | the kernel's mount API, targets resolved inside the new root           |
 //! | `privilege`  | child  | Docker's capability set                                               |
 //! | `seccomp`    | child  | Docker's seccomp policy as BPF                                        |
-//! | `archive`    | child  | list, pack and unpack files inside                                    |
+//! | `archive`    | child  | archives written and unpacked inside                                  |
 //! | `sys`        | child  | the only `unsafe` code                                                |
 //!
 //! A sandbox is a set of layers on disk ([`StateDir`]), not a living process: every step (`script`, then
 //! `after_script`, then artifacts) starts with fresh namespaces over the same layers, so files stay and
 //! processes don't. Nothing is mounted outside the sandbox's own mount namespace; the parent reaches the
-//! workspace with [`Sandbox::list`], [`Sandbox::pack`] and [`Sandbox::unpack`], which run inside the same
-//! mounts and the same confinement, so no link in a workspace leads them to a file of the host.
+//! workspace with [`Task::Archive`] and [`Task::Restore`], which run inside the same mounts and the same
+//! confinement, so no link in a workspace leads them to a file of the host.
 //!
 //! What it isolates with image `host`: writes, processes, IPC, the host name. Not the network, and not reads,
 //! but for the hidden paths: a job of root reads what root may read.
@@ -58,6 +58,6 @@ pub use error::{Error, Failure};
 pub use launch::{Sandbox, Streams};
 pub use probe::{Capability, Missing, Mode};
 pub use process::{ExitStatus, Process};
-pub use spec::{Access, Command, Entry, EntryKind, INIT_ARG, Mount, Network, OWN_BIN_DIR, Root, Spec, Task};
+pub use spec::{Access, Command, INIT_ARG, Mount, Network, OWN_BIN_DIR, Root, Spec, Task};
 pub use state::{StateDir, sweep};
 pub use supervisor::init_main;

@@ -1,6 +1,5 @@
 //! What a sandbox looks like and what runs in it. Sent to the child as JSON.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -95,23 +94,6 @@ pub enum Task {
     Check,
     /// A program.
     Run(Command),
-    /// Every entry below `dir` inside, on stdout, as [`Entry::parse_all`] reads it.
-    List {
-        /// Absolute path inside.
-        dir: PathBuf,
-    },
-    /// The entries `paths` (relative to `dir`; a directory without its content) as a tar stream on stdout.
-    Pack {
-        /// Absolute path inside.
-        dir: PathBuf,
-        /// Relative to `dir`.
-        paths: Vec<PathBuf>,
-    },
-    /// The tar stream on stdin, unpacked below `dir` (made when missing).
-    Unpack {
-        /// Absolute path inside.
-        dir: PathBuf,
-    },
     /// The selected files below `dir` as [`crate::archive::pack`] writes them, on stdout; on stderr, as JSON, what
     /// it packed.
     Archive {
@@ -205,96 +187,9 @@ impl Spec {
     }
 }
 
-/// A file below a directory of the sandbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Relative to the directory that was listed.
-    pub path: PathBuf,
-    /// File, directory or link.
-    pub kind: EntryKind,
-    /// In bytes; 0 for anything but a file.
-    pub size: u64,
-}
-
-/// What an [`Entry`] is; sockets, fifos and devices are not listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryKind {
-    /// A regular file.
-    File,
-    /// A directory.
-    Dir,
-    /// A symbolic link, which is never followed.
-    Symlink,
-}
-
-impl Entry {
-    /// `kind size path NUL`: paths needn't be UTF-8, so no JSON.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
-        use std::os::unix::ffi::OsStrExt as _;
-        let kind = match self.kind {
-            EntryKind::File => 'f',
-            EntryKind::Dir => 'd',
-            EntryKind::Symlink => 'l',
-        };
-        out.extend_from_slice(format!("{kind} {} ", self.size).as_bytes());
-        out.extend_from_slice(self.path.as_os_str().as_bytes());
-        out.push(0);
-    }
-
-    /// Reads the output of [`Task::List`]; `None` when it is not that.
-    pub fn parse_all(output: &[u8]) -> Option<Vec<Self>> {
-        let body = match output {
-            [] => return Some(Vec::new()),
-            [body @ .., 0] => body,
-            _ => return None,
-        };
-        body.split(|byte| *byte == 0).map(Self::parse).collect()
-    }
-
-    fn parse(record: &[u8]) -> Option<Self> {
-        use std::os::unix::ffi::OsStrExt as _;
-        let mut parts = record.splitn(3, |byte| *byte == b' ');
-        let kind = match parts.next()? {
-            b"f" => EntryKind::File,
-            b"d" => EntryKind::Dir,
-            b"l" => EntryKind::Symlink,
-            _ => return None,
-        };
-        let size = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
-        let path = PathBuf::from(OsStr::from_bytes(parts.next()?));
-        Some(Self { path, kind, size })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_listing_is_read_back_whatever_the_names() {
-        use std::os::unix::ffi::OsStrExt as _;
-        let names: [&[u8]; 4] = [b"a", b"with space/\n", b"\xff\xfe", b"f 1 x"];
-        let entries: Vec<_> = names
-            .iter()
-            .enumerate()
-            .map(|(i, name)| Entry {
-                path: PathBuf::from(OsStr::from_bytes(name)),
-                kind: [EntryKind::File, EntryKind::Dir, EntryKind::Symlink][i % 3],
-                size: i as u64,
-            })
-            .collect();
-        let mut bytes = Vec::new();
-        entries.iter().for_each(|entry| entry.write(&mut bytes));
-        assert_eq!(Entry::parse_all(&bytes), Some(entries));
-    }
-
-    #[test]
-    fn a_cut_listing_is_refused() {
-        for bad in [&b"f 1 a"[..], b"f one a\0", b"x 1 a\0", b"f 1\0"] {
-            assert_eq!(Entry::parse_all(bad), None, "{bad:?}");
-        }
-        assert_eq!(Entry::parse_all(b""), Some(Vec::new()));
-    }
 
     #[test]
     fn debug_shows_no_values() {

@@ -82,11 +82,18 @@ impl StateDir {
         lock.lock()?;
         let state = Self { path, lock };
         // an overlay's top directory has the mode of its upper one
-        for dir in ["stage", "scratch", "root", "root/upper", "root/work", "workspace"] {
+        for dir in [
+            "stage",
+            "scratch",
+            "root",
+            "root/upper",
+            "root/work",
+            "workspace",
+            "workspace/upper",
+            "workspace/work",
+        ] {
             make_open_dir(&state.path.join(dir))?;
         }
-        make_open_dir(&state.workspace_upper())?;
-        make_open_dir(&state.path.join("workspace/work"))?;
         Ok(state)
     }
 
@@ -95,17 +102,11 @@ impl StateDir {
         &self.path
     }
 
-    /// What the job changed in its workspace, as the kernel keeps it (whiteouts and all): for "what is new", not
-    /// for reading files. As an ordinary user some of it may be unreadable.
-    pub fn workspace_upper(&self) -> PathBuf {
-        self.path.join("workspace/upper")
-    }
-
     /// The workspace: `lower` (uppermost first) under this job's own layer, at `target` inside.
     pub fn workspace(&self, lower: Vec<PathBuf>, target: &Path) -> Mount {
         Mount::Overlay {
             lower,
-            upper: self.workspace_upper(),
+            upper: self.path.join("workspace/upper"),
             work: self.path.join("workspace/work"),
             target: target.to_owned(),
         }

@@ -1,5 +1,7 @@
 //! `ci lint` and `ci plan` as people and programs call them.
 
+#![allow(clippy::unwrap_used)]
+
 use serde_json::Value as Json;
 use std::path::Path;
 use std::process::{Command, Output};

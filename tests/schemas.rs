@@ -1,5 +1,7 @@
 //! The JSON schemas of our settings files describe what the files may say: documented examples pass, mistakes don't.
 
+#![allow(clippy::unwrap_used)]
+
 use serde_json::Value as Json;
 use std::path::Path;
 

@@ -34,14 +34,17 @@ pub fn load(request: &Request, files: &dyn Files, path: &str) -> Loaded {
     let layers = layers(request);
     let scope = Scope::new(layers.iter().collect());
     let mut loader = Loader::new(request, files, &scope);
-    let root =
-        read_root(&mut loader, path).and_then(|root| resolved(&root).map_err(|error| (error, Some(root))));
+    let merged = read_root(&mut loader, path);
     let mut diagnostics = loader.findings;
-    let (root, partial) = match root {
-        Ok(root) => (Some(root), None),
-        Err((error, merged)) => {
+    let (root, partial) = match merged.map(|merged| (resolved(&merged), merged)) {
+        Ok((Ok(root), _)) => (Some(root), None),
+        Ok((Err(error), merged)) => {
             diagnostics.insert(0, error);
-            (None, merged.and_then(|merged| partial::without_bad_extends(&merged, &mut diagnostics)))
+            (None, partial::without_bad_extends(&merged, &mut diagnostics))
+        }
+        Err(error) => {
+            diagnostics.insert(0, error);
+            (None, None)
         }
     };
     Loaded { sources: loader.sources, root, partial, diagnostics }
@@ -51,25 +54,22 @@ fn resolved(root: &Node) -> Result<Node, Diagnostic> {
     reference::resolve(&merge::extend(root)?)
 }
 
-/// An error after which nothing is known, or that comes with the merged configuration.
-type Failure = (Diagnostic, Option<Node>);
-
 /// The root file with everything included merged in.
-fn read_root(loader: &mut Loader<'_>, path: &str) -> Result<Node, Failure> {
+fn read_root(loader: &mut Loader<'_>, path: &str) -> Result<Node, Diagnostic> {
     let empty = || Diagnostic::error("config-empty", "Please provide content of .gitlab-ci.yml");
     let text = match loader.files.read(path) {
         Ok(Some(text)) => text,
-        Ok(None) => return Err((empty().help(format!("there is no file `{path}`")), None)),
+        Ok(None) => return Err(empty().help(format!("there is no file `{path}`"))),
         Err(why) => {
             let message = format!("`{path}` can't be read: {why}");
-            return Err((Diagnostic::error("config-unreadable", message), None));
+            return Err(Diagnostic::error("config-unreadable", message));
         }
     };
     let id = loader.sources.add(path, text.clone(), None);
     if text.trim().is_empty() {
-        return Err((empty().at(Span::new(id, 0, 0), "the file is empty"), None));
+        return Err(empty().at(Span::new(id, 0, 0), "the file is empty"));
     }
-    loader.root(id).map_err(|error| (error, None))
+    loader.root(id)
 }
 
 /// The variables that exist before the configuration is read, lowest precedence first.

@@ -168,7 +168,7 @@ fn push_as_gsub(out: &mut String, value: &str, block: &str, after: &str) {
         match chars.clone().next() {
             Some('\\') => out.push('\\'),
             Some('&' | '0') => out.push_str(block),
-            Some('`') => out.push_str(&out[..before].to_owned()),
+            Some('`') => out.extend_from_within(..before),
             Some('\'') => out.push_str(after),
             Some('1'..='9') => {}
             _ => {

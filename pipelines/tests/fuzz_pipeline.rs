@@ -2,6 +2,8 @@
 //! planning. Nothing may panic, and what is said must make sense. A few cases by default; for a long run
 //! see `benchmarks/README.md`.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 use pipelines::config;
 use pipelines::diagnostic::Diagnostic;
 use pipelines::load;

@@ -193,7 +193,8 @@ impl RequestArgs {
         // only what is really fetched needs a place to be kept
         let dir = State::of(&project.state_name()).ok().map(|state| state.sources());
         let path = self.project.as_deref().unwrap_or(&facts.path);
-        let sources = Sources::new(settings.sources.clone(), dir, self.offline).with_own(path, project.root());
+        let sources =
+            Sources::new(settings.sources.clone(), dir, self.offline).with_own(path, project.root());
         Ok(files.with_sources(sources))
     }
 

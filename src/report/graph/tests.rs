@@ -18,6 +18,7 @@ fn job(name: &str, stage: &str, needs: Option<&[&str]>) -> Job {
         cache: Vec::new(),
         work: Work::default(),
         environment_variables: Vec::new(),
+        forwarded_variables: Vec::new(),
     }
 }
 

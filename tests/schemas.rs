@@ -64,7 +64,11 @@ fn documented() -> Vec<(String, &'static str)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/settings");
     let mut examples = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
-        let schema = if entry.file_name() == "variables.rs" { "variables.json" } else { "settings.json" };
+        let schema = match entry.file_name().to_str() {
+            Some("variables.rs") => "variables.json",
+            Some("file.rs" | "lint.rs") => "settings.json",
+            _ => continue,
+        };
         let text = std::fs::read_to_string(entry.path()).unwrap();
         let docs = text.lines().take_while(|line| line.starts_with("//!"));
         let docs: Vec<&str> = docs.map(|line| line.trim_start_matches("//!")).collect();

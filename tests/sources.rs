@@ -104,10 +104,10 @@ const OFFLINE: [&str; 4] = ["plan", "--format", "json", "--offline"];
 
 #[test]
 fn files_of_other_projects_come_from_a_directory_at_their_ref() {
-    let place = Place::new("include: {project: Group/Library, file: /ci/a.yml, ref: v1}\n");
+    let place = Place::new("include: {project: Group/Library, file: /ci/a.yml, ref: v1.0}\n");
     let library = place.path("library");
     repository(&library, &[("ci/a.yml", "include: ci/parts/*.yml\n"), ("ci/parts/b.yml", &job("old"))]);
-    git(&library, &["tag", "v1"]);
+    git(&library, &["tag", "v1.0"]);
     repository(&library, &[("ci/parts/b.yml", &job("new"))]);
     place.settings("sources:\n  group/library: ../../library\n");
     assert_eq!(planned(place.ci(&PLAN)), ["old"], "nested includes look at the same commit");
@@ -116,9 +116,9 @@ fn files_of_other_projects_come_from_a_directory_at_their_ref() {
     place.configuration("include: {project: group/library, file: ci/aa.yml}\n");
     let said = place.ci(&["lint"]).ended(1);
     said.says(&["Project `group/library` file `ci/aa.yml` does not exist!", "did you mean `ci/a.yml`?"]);
-    place.configuration("include: {project: group/library, file: ci/a.yml, ref: v2}\n");
+    place.configuration("include: {project: group/library, file: ci/a.yml, ref: v1.1}\n");
     let said = place.ci(&["lint"]).ended(1);
-    said.says(&["Project `group/library` reference `v2` does not exist!", "did you mean `v1`?"]);
+    said.says(&["Project `group/library` reference `v1.1` does not exist!", "did you mean `v1.0`?"]);
 }
 
 #[test]

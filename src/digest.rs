@@ -1,4 +1,4 @@
-//! SHA-256 as text.
+//! Digests as text.
 
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;

@@ -104,7 +104,8 @@ fn log(line: &str) {
 
 /// What the package says about itself; `from` chooses the script of its relup.
 fn candidate(read: &package::Package, from: &str) -> Candidate {
-    let modules = read.modules.values().flatten().map(|(name, beam)| (name.clone(), hex(&beam.md5)));
+    let modules =
+        read.modules.values().flatten().map(|(name, beam)| (name.clone(), crate::digest::hex(&beam.md5)));
     Candidate {
         name: read.rel.name.clone(),
         version: read.rel.version.clone(),
@@ -138,10 +139,6 @@ fn libraries(node: &Snapshot) -> Option<TargetLibraries> {
         erts: node.erts.clone(),
         apps: release.libraries.iter().filter_map(split).collect(),
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// No sound upgrade is a refusal; anything else is a build that failed.

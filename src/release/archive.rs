@@ -248,15 +248,11 @@ pub(super) fn digest_of(stream: &mut dyn Read) -> io::Result<(String, u64)> {
     loop {
         let read = stream.read(&mut buffer)?;
         if read == 0 {
-            return Ok((hex(&hash.finalize()), size));
+            return Ok((crate::digest::hex(&hash.finalize()), size));
         }
         hash.update(&buffer[..read]);
         size += read as u64;
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! | [`executor`] | the contract between a job and the place where it runs |
 //! | [`fake`], [`shell`], [`embedded`] | the places |
 //! | [`sandbox`] | the container runtime behind `embedded` |
+//! | [`image`] | container images on disk |
 //! | [`job`] | the phases of a job, its outcome |
 //! | [`script`] | from YAML commands to the text that a shell reads |
 //! | [`variables`], [`parameter`] | the runner's own expansion, file variables; POSIX expansion of paths |
@@ -32,6 +33,7 @@ pub mod embedded;
 pub mod executor;
 pub mod fake;
 pub mod glob;
+pub mod image;
 pub mod job;
 pub mod log;
 pub mod parameter;

@@ -5,11 +5,13 @@
 //!   group/project: https://gitlab.example.org/group/project.git
 //!   group/*: git@gitlab.example.org:group/*.git                 # `*` is the rest of the path
 //!   gitlab.com/components/rust: ~/src/rust-components           # a directory; relative ones to this file's
+//! registries:                                                   # of container images, see [`super::RegistrySettings`]
+//!   docker.io: {mirror: mirror.example.org}
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
 //! ```
 
-use super::LintSettings;
+use super::{LintSettings, RegistrySettings};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -24,6 +26,8 @@ pub struct Settings {
     pub sources: SourceTable,
     /// What a project wants to hear about its configuration.
     pub lint: LintSettings,
+    /// How registries of images are spoken to.
+    pub registries: RegistrySettings,
 }
 
 impl Settings {
@@ -36,7 +40,8 @@ impl Settings {
         let of_user = user_file().map_or(Ok(Settings::default()), |path| read(&path))?;
         let mut lint = own.lint;
         lint.allow.extend(of_user.lint.allow);
-        Ok(Settings { sources: own.sources.over(of_user.sources), lint })
+        let registries = own.registries.over(of_user.registries);
+        Ok(Settings { sources: own.sources.over(of_user.sources), lint, registries })
     }
 }
 
@@ -93,6 +98,8 @@ mod tests {
             ("sources:\n  A/b: /x\n  a/b: /y\n", "`a/b` is there twice", "line 2"),
             ("sources:\n  a/b: https://me:hunter2@x/a.git\n", "password", "line 2"),
             ("lint:\n  allow: [duplicate-keys]\n", "did you mean `duplicate-key`?", "line 2"),
+            ("registries:\n  https://x: {}\n", "`https://x` is not a registry", "line"),
+            ("registries:\n  x: {insecure: true}\n", "unknown field `insecure`", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
         ];
         for (text, what, line) in table {

@@ -17,7 +17,7 @@ fn archive(rows: &[Row<'_>]) -> Vec<u8> {
     for (name, kind, link, content) in rows {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(*kind);
-        header.set_mode(0o644);
+        header.set_mode(if *kind == Directory { 0o755 } else { 0o644 });
         header.set_uid(0);
         header.set_gid(0);
         header.set_size(content.len() as u64);
@@ -58,11 +58,7 @@ async fn layers_that_lead_out_are_refused() {
         ("absolute hard link", &[("x", Link, target, b"")], "linking it to"),
         ("whiteout of the parent", &[("a/.wh...", Regular, "", b"")], "deletes no name"),
         ("whiteout of itself", &[(".wh..", Regular, "", b"")], "deletes no name"),
-        (
-            "a whiteout as device",
-            &[("x", Char, "", b"")],
-            if super::is_root() { "whiteout of overlayfs" } else { "whiteout" },
-        ),
+        ("a whiteout as device", &[("x", Char, "", b"")], "whiteout of overlayfs"),
         ("a file as parent", &[("x", Regular, "", b""), ("x/y", Regular, "", b"")], "directory"),
         ("not a tar", &[], ""),
     ];

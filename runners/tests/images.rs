@@ -255,26 +255,10 @@ async fn pull_policies_say_when_the_registry_is_asked() {
 async fn what_is_here_serves_when_the_registry_is_out_of_reach() {
     let registry = Registry::with(&["tiny"]);
     let place = Place::new();
-    let name = {
-        // a port that nobody listens on once this has ended
-        let runtime = std::thread::scope(|scope| {
-            let (address, dir) = (&registry.address, place.dir.path());
-            let run = move || {
-                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-                let name = runtime.block_on(async {
-                    let lying = Lying::before(address, Lie::None).await;
-                    let store = Store::open(dir, sandbox(), BTreeMap::new()).unwrap();
-                    let name = format!("{}/tiny", lying.address);
-                    get(&store, &always(&name)).await.unwrap();
-                    name
-                });
-                drop(runtime);
-                name
-            };
-            scope.spawn(run).join().unwrap()
-        });
-        runtime
-    };
+    let lying = Lying::before(&registry.address, Lie::None).await;
+    let name = format!("{}/tiny", lying.address);
+    get(&place.store(), &always(&name)).await.unwrap();
+    lying.stop().await;
     let (store, log) = (place.store(), Log::default());
     let image = store.get(&always(&name), &log.tell()).await.unwrap();
     assert_eq!(image.layers.len(), 1);

@@ -34,6 +34,7 @@ pub(crate) struct Lying {
     pub(crate) address: String,
     /// First lines of all requests.
     pub(crate) seen: Arc<Mutex<Vec<String>>>,
+    listening: tokio::task::JoinHandle<()>,
 }
 
 struct Proxy {
@@ -63,14 +64,20 @@ impl Lying {
             left: AtomicUsize::new(times),
             seen: Arc::clone(&seen),
         });
-        tokio::spawn(async move {
+        let listening = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let proxy = proxy.clone();
                 // a client that goes away in the middle is what these tests are about
                 tokio::spawn(async move { drop(proxy.serve(client).await) });
             }
         });
-        Self { address, seen }
+        Self { address, seen, listening }
+    }
+
+    /// Nobody listens there any more.
+    pub(crate) async fn stop(self) {
+        self.listening.abort();
+        let _aborted = self.listening.await;
     }
 
     /// Requests whose first line contains `text`.

@@ -86,6 +86,7 @@ impl Sandbox {
             hidden: Vec::new(),
             hostname: String::new(),
             network: Network::Host,
+            user: String::new(),
         };
         let streams = Streams { stdin: None, stdout: Stdio::null(), stderr: Stdio::null() };
         finished(self.start(&spec, Task::Remove { path: path.to_owned() }, streams).await?).await

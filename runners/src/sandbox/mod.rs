@@ -27,6 +27,8 @@
 //! | `owner`      | child  | a workspace that belongs to another user than root                     |
 //! | `privilege`  | child  | Docker's capability set                                               |
 //! | `seccomp`    | child  | Docker's seccomp policy as BPF                                        |
+//! | `cgroup`     | child  | limits, where there are control groups                               |
+//! | `plain`      | child  | a program without a sandbox, with the lifeline                        |
 //! | `archive`    | child  | archives written and unpacked inside                                  |
 //! | `sys`        | child  | the only `unsafe` code                                                |
 //!
@@ -40,6 +42,7 @@
 //! but for the hidden paths: a job of root reads what root may read.
 
 mod archive;
+mod cgroup;
 mod error;
 mod first;
 mod kernel_fs;
@@ -47,6 +50,7 @@ mod launch;
 mod mounts;
 mod names;
 mod owner;
+mod plain;
 mod privilege;
 mod probe;
 mod process;
@@ -64,6 +68,6 @@ pub use error::{Error, Failure};
 pub use launch::{Sandbox, Streams};
 pub use probe::{Capability, Missing, Mode};
 pub use process::{ExitStatus, Process};
-pub use spec::{Access, Command, INIT_ARG, Mount, Network, OWN_BIN_DIR, Root, Spec, Task};
+pub use spec::{Access, Command, INIT_ARG, Limits, Mount, Network, OWN_BIN_DIR, Root, Spec, Task};
 pub use state::{StateDir, sweep};
 pub use supervisor::init_main;

@@ -7,9 +7,11 @@
 //!   gitlab.com/components/rust: ~/src/rust-components           # a directory; relative ones to this file's
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
+//! limits: {memory: 2g, cpus: 1.5, pids: 1000}                   # of each job's container
+//! image: debian:bookworm                                        # of jobs that name none [default: host]
 //! ```
 
-use super::LintSettings;
+use super::{LimitSettings, LintSettings};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -24,6 +26,10 @@ pub struct Settings {
     pub sources: SourceTable,
     /// What a project wants to hear about its configuration.
     pub lint: LintSettings,
+    /// What each job's container may use.
+    pub limits: LimitSettings,
+    /// Image of jobs that name none; nothing: `host`, this machine's own files.
+    pub image: Option<String>,
 }
 
 impl Settings {
@@ -36,7 +42,12 @@ impl Settings {
         let of_user = user_file().map_or(Ok(Settings::default()), |path| read(&path))?;
         let mut lint = own.lint;
         lint.allow.extend(of_user.lint.allow);
-        Ok(Settings { sources: own.sources.over(of_user.sources), lint })
+        Ok(Settings {
+            sources: own.sources.over(of_user.sources),
+            lint,
+            limits: own.limits.over(of_user.limits),
+            image: own.image.or(of_user.image),
+        })
     }
 }
 
@@ -94,6 +105,7 @@ mod tests {
             ("sources:\n  a/b: https://me:hunter2@x/a.git\n", "password", "line 2"),
             ("lint:\n  allow: [duplicate-keys]\n", "did you mean `duplicate-key`?", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
+            ("limits:\n  memory: much\n", "such as `512m`", "line 2"),
         ];
         for (text, what, line) in table {
             let message = settings(text).expect_err(text).message;

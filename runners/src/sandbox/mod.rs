@@ -28,6 +28,7 @@
 //! | `privilege`  | child  | Docker's capability set                                               |
 //! | `seccomp`    | child  | Docker's seccomp policy as BPF                                        |
 //! | `cgroup`     | child  | limits, where there are control groups                               |
+//! | `terminal`   | child  | a terminal inside, for people                                         |
 //! | `plain`      | child  | a program without a sandbox, with the lifeline                        |
 //! | `archive`    | child  | archives written and unpacked inside                                  |
 //! | `sys`        | child  | the only `unsafe` code                                                |
@@ -60,6 +61,7 @@ mod spec;
 mod state;
 mod supervisor;
 mod sys;
+mod terminal;
 mod user;
 mod userns;
 mod wire;

@@ -117,6 +117,8 @@ pub enum Task {
     Check,
     /// A program.
     Run(Command),
+    /// A program on a terminal of its own, which is shown on the terminal that the streams are, in raw mode.
+    Terminal(Command),
     /// The selected files below `dir` as [`crate::archive::pack`] writes them, on stdout; on stderr, as JSON, what
     /// it packed.
     Archive {

@@ -41,6 +41,9 @@ if [ "$purpose" = test ]; then
     want sudo "runs tests as an ordinary user"
     want bash "one of the two shells that jobs run in"
     want busybox-static "images for tests of containers"
+    want docker-registry "serves the images of the tests"
+    want mmdebstrap "makes the images of the tests"
+    want zstd "compresses one of them"
 fi
 
 if [ -n "$missing" ]; then

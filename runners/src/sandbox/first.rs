@@ -14,7 +14,7 @@ use rustix::thread::UnshareFlags;
 use super::error::Doing;
 use super::user::User;
 use super::wire::{self, Order, Status};
-use super::{Command, Failure, Task, archive, privilege, root, seccomp, sys, terminal};
+use super::{Command, Failure, Task, archive, privilege, root, seccomp, sys, terminal, unpack};
 
 /// What the supervisor hands over by forking.
 pub(super) struct Setup<'a> {
@@ -39,6 +39,10 @@ fn live(mut setup: Setup<'_>) -> Result<Status, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).doing(|| "tying us to the supervisor".to_owned())?;
     setup.gate.read_exact(&mut [0]).doing(|| "waiting for the supervisor".to_owned())?;
 
+    if let Task::Unpack { into } = &setup.order.task {
+        wire::send_status(setup.socket, &Status::Started);
+        return unpack::unpack(into, setup.stdin.take(), setup.rootless).map(|()| Status::Exited(0));
+    }
     let namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     sys::unshare(namespaces).doing(|| "creating mount, IPC and UTS namespaces".to_owned())?;
     // hides the host's cgroup paths, no more; old kernels and some containers refuse it
@@ -170,7 +174,12 @@ fn perform(task: &Task, user: &User, stdin: Option<OwnedFd>, socket: &UnixStream
         Task::Terminal(command) => terminal::serve(command, user, stdin),
         // what comes in is the user's, as what the script writes
         Task::Restore { dir } => become_user(user).and_then(|()| archive::restore(dir, stdin)),
-        Task::Check | Task::Run(_) | Task::Plain(_) | Task::Remove { .. } => Ok(()),
+        Task::Check
+        | Task::Run(_)
+        | Task::Plain(_)
+        | Task::Remove { .. }
+        | Task::Settle { .. }
+        | Task::Unpack { .. } => Ok(()),
     };
     match done {
         Ok(()) => 0,

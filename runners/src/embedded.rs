@@ -5,7 +5,7 @@
 use crate::archive::{Packed, Selection, Unpacked};
 use crate::container::{self, Container};
 use crate::executor::{Directory, ExecutorError, Place, Running, Site, Step};
-use crate::image::Image;
+use crate::image::{Image, Platform, PullPolicy, Store, Told, Wanted};
 use crate::running::{running, streams, system};
 use crate::sandbox::{Access, Error, Limits, Mount, Process, Sandbox, Spec, StateDir, Streams, Task};
 use pipelines::plan;
@@ -17,7 +17,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc::UnboundedSender;
 
 /// `CI_BUILDS_DIR` of every job.
 const BUILDS: &str = "/builds";
@@ -33,6 +35,8 @@ pub struct Embedded {
     pub states: PathBuf,
     /// The executable that jobs of image `host` find as `ci`.
     pub ci: PathBuf,
+    /// Where images come from.
+    pub images: Arc<Store>,
     /// Image of jobs that name none; empty: `host`.
     pub image: String,
     /// What each job may use.
@@ -66,7 +70,7 @@ impl Embedded {
             if asked.name.is_empty() { plan::Image { name: self.image.clone(), ..asked } } else { asked };
         let image = match asked.name.as_str() {
             "" | HOST => None,
-            _ => Some(self.find(&asked).await?),
+            _ => Some(self.find(&asked, &place.variables, place.tell.clone()).await?),
         };
         let (slot, state) = free_state(&self.states)?;
         let (mut base, container) = match &image {
@@ -98,10 +102,42 @@ impl Embedded {
         Ok(EmbeddedExecution { sandbox, state, base, container, site, checkout, lower: Vec::new() })
     }
 
-    /// The image, unpacked on disk.
-    async fn find(&self, asked: &plan::Image) -> Result<Image, ExecutorError> {
-        let message = format!("image `{}` can't be pulled by this version", asked.name);
-        Err(ExecutorError { reason: FailureReason::ImagePullFailure, message })
+    /// The image, unpacked on disk; what happens meanwhile is told.
+    async fn find(
+        &self,
+        asked: &plan::Image,
+        variables: &[(String, String)],
+        tell: Option<UnboundedSender<String>>,
+    ) -> Result<Image, ExecutorError> {
+        let failed = |message: String| ExecutorError { reason: FailureReason::ImagePullFailure, message };
+        let policies: Result<Vec<PullPolicy>, String> =
+            asked.pull_policy.iter().map(|policy| policy.parse()).collect();
+        let platform = asked.docker.as_ref().and_then(|docker| docker.get("platform")?.as_str());
+        let platform: Option<Platform> = platform
+            .filter(|text| !text.is_empty())
+            .map(|text| text.parse().map_err(|error| failed(format!("`image:docker:platform`: {error}"))))
+            .transpose()?;
+        let wanted = Wanted {
+            name: &asked.name,
+            policies: &policies.map_err(failed)?,
+            platform: platform.as_ref(),
+            auth_config: variables
+                .iter()
+                .find(|(name, _)| name == "DOCKER_AUTH_CONFIG")
+                .map(|(_, value)| &**value),
+        };
+        let say = move |told| {
+            let line = match told {
+                Told::Line(line) => line,
+                Told::Warning(line) => format!("WARNING: {line}"),
+                _ => return,
+            };
+            if let Some(tell) = &tell {
+                // the job may have gone; there is nobody to tell then
+                let _ = tell.send(line);
+            }
+        };
+        self.images.get(&wanted, &say).await.map_err(|error| failed(error.to_string()))
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Place {
     pub variables: Vec<(String, String)>,
     /// Attempt of the job, from 1.
     pub attempt: u32,
+    /// Who is told, in lines for the job's log, what takes time.
+    pub tell: Option<mpsc::UnboundedSender<String>>,
 }
 
 /// Where a job finds itself; all paths as the job sees them.

@@ -5,13 +5,15 @@
 //!   group/project: https://gitlab.example.org/group/project.git
 //!   group/*: git@gitlab.example.org:group/*.git                 # `*` is the rest of the path
 //!   gitlab.com/components/rust: ~/src/rust-components           # a directory; relative ones to this file's
+//! registries:                                                   # of container images, see [`super::RegistrySettings`]
+//!   docker.io: {mirror: mirror.example.org}
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
 //! limits: {memory: 2g, cpus: 1.5, pids: 1000}                   # of each job's container
 //! image: debian:bookworm                                        # of jobs that name none [default: host]
 //! ```
 
-use super::{LimitSettings, LintSettings};
+use super::{LimitSettings, LintSettings, RegistrySettings};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -26,6 +28,8 @@ pub struct Settings {
     pub sources: SourceTable,
     /// What a project wants to hear about its configuration.
     pub lint: LintSettings,
+    /// How registries of images are spoken to.
+    pub registries: RegistrySettings,
     /// What each job's container may use.
     pub limits: LimitSettings,
     /// Image of jobs that name none; nothing: `host`, this machine's own files.
@@ -42,9 +46,11 @@ impl Settings {
         let of_user = user_file().map_or(Ok(Settings::default()), |path| read(&path))?;
         let mut lint = own.lint;
         lint.allow.extend(of_user.lint.allow);
+        let registries = own.registries.over(of_user.registries);
         Ok(Settings {
             sources: own.sources.over(of_user.sources),
             lint,
+            registries,
             limits: own.limits.over(of_user.limits),
             image: own.image.or(of_user.image),
         })
@@ -104,6 +110,8 @@ mod tests {
             ("sources:\n  A/b: /x\n  a/b: /y\n", "`a/b` is there twice", "line 2"),
             ("sources:\n  a/b: https://me:hunter2@x/a.git\n", "password", "line 2"),
             ("lint:\n  allow: [duplicate-keys]\n", "did you mean `duplicate-key`?", "line 2"),
+            ("registries:\n  https://x: {}\n", "`https://x` is not a registry", "line"),
+            ("registries:\n  x: {insecure: true}\n", "unknown field `insecure`", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
             ("limits:\n  memory: much\n", "such as `512m`", "line 2"),
         ];

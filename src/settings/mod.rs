@@ -5,6 +5,7 @@ mod gitlab_ci_local;
 mod home;
 mod limits;
 mod lint;
+mod registries;
 mod variables;
 
 pub use file::Settings;
@@ -12,4 +13,5 @@ pub use gitlab_ci_local::{GITLAB_CI_LOCAL, load_gitlab_ci_local};
 pub use home::{RunDirectory, State};
 pub use limits::LimitSettings;
 pub use lint::LintSettings;
+pub use registries::RegistrySettings;
 pub use variables::{VariablesFile, load_variables};

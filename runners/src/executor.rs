@@ -55,6 +55,8 @@ pub struct Place {
     pub variables: Vec<(String, String)>,
     /// Attempt of the job, from 1.
     pub attempt: u32,
+    /// Who is told, in lines for the job's log, what takes time.
+    pub tell: Option<mpsc::UnboundedSender<String>>,
 }
 
 /// Where a job finds itself; all paths as the job sees them.
@@ -105,13 +107,16 @@ pub enum Exit {
     Code(i32),
     /// A signal ended the shell.
     Signal(i32),
+    /// The shell exited with this code, and a process of the step was killed because the step's limit of memory was
+    /// reached.
+    OutOfMemory(i32),
 }
 
 impl Exit {
     /// The code a shell would report: 128 + signal for signals.
     pub fn code(self) -> i32 {
         match self {
-            Exit::Code(code) => code,
+            Exit::Code(code) | Exit::OutOfMemory(code) => code,
             Exit::Signal(signal) => 128 + signal,
         }
     }
@@ -174,7 +179,7 @@ pub enum Execution {
     /// A directory on this machine.
     Shell(shell::ShellExecution),
     /// Layers of a container.
-    Embedded(embedded::EmbeddedExecution),
+    Embedded(Box<embedded::EmbeddedExecution>),
 }
 
 impl Executor {
@@ -195,7 +200,9 @@ impl Executor {
         match self {
             Executor::Fake(fake) => fake.prepare(&place).map(Execution::Fake),
             Executor::Shell(shell) => shell.prepare(place).await.map(Execution::Shell),
-            Executor::Embedded(embedded) => embedded.prepare(place).await.map(Execution::Embedded),
+            Executor::Embedded(embedded) => {
+                embedded.prepare(place).await.map(|made| Execution::Embedded(Box::new(made)))
+            }
         }
     }
 }
@@ -232,8 +239,23 @@ impl Execution {
     pub async fn start(&mut self, step: Step) -> Result<Running, ExecutorError> {
         match self {
             Execution::Fake(fake) => Ok(fake.start(&step)),
-            Execution::Shell(shell) => shell.start(&step),
+            Execution::Shell(shell) => shell.start(step).await,
             Execution::Embedded(embedded) => embedded.start(step).await,
+        }
+    }
+
+    /// Opens a shell for a person on the terminal of this process, in what the job's steps have left; comes back
+    /// when the person has left it. Between steps only.
+    ///
+    /// # Errors
+    /// There is no terminal, or this executor has no place that outlives a step.
+    pub async fn debug(&mut self, environment: Vec<(String, String)>) -> Result<(), ExecutorError> {
+        match self {
+            Execution::Embedded(embedded) => embedded.debug(environment).await,
+            _ => Err(ExecutorError::system(
+                "opening a shell in the job's place",
+                "only containers of `ci` have one",
+            )),
         }
     }
 

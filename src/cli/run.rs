@@ -6,13 +6,14 @@ use crate::dispatch::{self, Journal, Options, Overrides, RunEnd};
 use crate::downstream::{self, Pipeline};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::report::{diagnostic, json, terminal};
-use crate::settings::{RunDirectory, State};
+use crate::settings::{RunDirectory, Settings, State};
 use anstream::eprintln;
 use clap::ValueEnum;
 use pipelines::plan::{Plan, When};
 use pipelines::schedule::{Selection, names, select};
 use runners::embedded::Embedded;
 use runners::executor::Executor;
+use runners::image::Store;
 use runners::job::{Run, Runner};
 use runners::sandbox::{Sandbox, sweep};
 use runners::shell::Shell;
@@ -46,6 +47,9 @@ pub(super) struct RunArgs {
     /// Change all jobs: `image=host` runs them on this machine's files, `services=none` starts no services
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = super::request::variable)]
     set: Vec<(String, String)>,
+    /// When this job's script fails, open a shell in its very container before that is removed
+    #[arg(long, value_name = "JOB", conflicts_with = "format")]
+    debug: Option<String>,
     /// Text: a report for people; json: one event a line
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -70,6 +74,7 @@ pub(super) fn run(args: &RunArgs) -> CliResult {
     }
     let mut plan = prepared.plan()?.clone();
     overrides(&args.set)?.apply(&mut plan);
+    debuggable(args, &plan)?;
     let selection = Selection { jobs: args.jobs.clone(), needs: args.needs };
     let plan = select(&plan, &selection).map_err(|e| CliError::usage(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -81,6 +86,25 @@ pub(super) fn run(args: &RunArgs) -> CliResult {
         0 => Ok(()),
         code => Err(CliError::silent(ErrorKind::Code(code))),
     }
+}
+
+/// `--debug` needs a job of the plan, a container and a terminal.
+fn debuggable(args: &RunArgs, plan: &Plan) -> CliResult {
+    use std::io::IsTerminal;
+    let Some(job) = &args.debug else { return Ok(()) };
+    if !plan.jobs.iter().any(|planned| planned.name == *job) {
+        let error = CliError::usage(format!("`--debug {job}`: the pipeline has no such job"));
+        return Err(error.hint("`ci plan` lists the jobs"));
+    }
+    if args.executor != Kind::Sandbox {
+        return Err(CliError::usage(
+            "`--debug` opens a shell in a container of `ci`: leave `--executor` out",
+        ));
+    }
+    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        return Err(CliError::usage("`--debug` opens a shell for you: it needs a terminal"));
+    }
+    Ok(())
 }
 
 fn overrides(set: &[(String, String)]) -> CliResult<Overrides> {
@@ -107,7 +131,8 @@ fn manual(args: &RunArgs, plan: &Plan) -> Vec<String> {
 
 async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliResult<RunEnd> {
     let state = State::of(&prepared.project.state_name())?;
-    let executor = executor(args.executor, &state).await?;
+    let settings = Settings::load(prepared.project.root())?;
+    let executor = executor(args.executor, &state, &settings).await?;
     let commit = &prepared.facts.commit;
     let snapshot = prepared.project.snapshot(&commit.sha, args.request.committed, &state.snapshots())?;
     let directory = state.new_run()?;
@@ -115,18 +140,21 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
     let mut journal = Journal::create(&directory.dir.join("journal.jsonl")).map_err(doing)?;
     let events = journal.subscribe();
     let format = args.format;
+    let mode = terminal::Mode::of_stdout();
+    // the moving region and a person's shell can't share a terminal
+    let mode = if args.debug.is_some() { mode.plain() } else { mode };
     // a thread of its own: a slow terminal must not hold up the run
     let report = std::thread::spawn(move || {
         let mut out = std::io::stdout();
         match format {
-            Format::Text => terminal::report(&events, terminal::Mode::of_stdout(), &mut out),
+            Format::Text => terminal::report(&events, mode, &mut out),
             Format::Json => json::report(&events, &mut out),
         }
     });
     let slots = args.slots.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
     let pipeline = Arc::new(Pipeline {
         request: prepared.request.clone(),
-        run: Arc::new(shared(prepared, &plan, &state, &directory, &snapshot.dir)?),
+        run: Arc::new(shared(args, prepared, &plan, &state, &directory, &snapshot.dir)?),
         executor,
         ids: Arc::new(AtomicU64::new(directory.number * 10_000)),
         slots: Arc::new(Semaphore::new(slots.get().min(Semaphore::MAX_PERMITS))),
@@ -158,6 +186,7 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
 
 /// What all jobs of the run share.
 fn shared(
+    args: &RunArgs,
     prepared: &Prepared,
     plan: &Arc<Plan>,
     state: &State,
@@ -187,13 +216,14 @@ fn shared(
         output_limit: Run::OUTPUT_LIMIT,
         grace: GRACE,
         timeout: Run::TIMEOUT,
+        debug: args.debug.clone(),
     })
 }
 
 /// The executor, proved to work here; what dead runs left of it is removed first.
-async fn executor(kind: Kind, state: &State) -> CliResult<Arc<Executor>> {
+async fn executor(kind: Kind, state: &State, settings: &Settings) -> CliResult<Arc<Executor>> {
     if kind == Kind::Shell {
-        return Ok(Arc::new(Executor::Shell(Shell { builds: state.builds() })));
+        return Ok(Arc::new(Executor::Shell(Shell { builds: state.builds(), sandbox: Sandbox::default() })));
     }
     let sandbox = Sandbox::default();
     let states = state.sandboxes();
@@ -210,5 +240,17 @@ async fn executor(kind: Kind, state: &State) -> CliResult<Arc<Executor>> {
     }
     let ci =
         std::env::current_exe().map_err(|e| CliError::usage(format!("finding our own executable: {e}")))?;
-    Ok(Arc::new(Executor::Embedded(Embedded { sandbox, states, ci })))
+    let image = settings.image.clone().unwrap_or_default();
+    let registries = settings.registries.clone().into_inner();
+    let images = Store::open(&State::images()?, sandbox.clone(), registries)
+        .map_err(|e| CliError::usage(format!("opening the store of images: {e}")))?;
+    let images = Arc::new(images);
+    Ok(Arc::new(Executor::Embedded(Embedded {
+        sandbox,
+        states,
+        ci,
+        images,
+        image,
+        limits: settings.limits.limits(),
+    })))
 }

@@ -9,9 +9,11 @@
 //!   docker.io: {mirror: mirror.example.org}
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
+//! limits: {memory: 2g, cpus: 1.5, pids: 1000}                   # of each job's container
+//! image: debian:bookworm                                        # of jobs that name none [default: host]
 //! ```
 
-use super::{LintSettings, RegistrySettings};
+use super::{LimitSettings, LintSettings, RegistrySettings};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -28,6 +30,10 @@ pub struct Settings {
     pub lint: LintSettings,
     /// How registries of images are spoken to.
     pub registries: RegistrySettings,
+    /// What each job's container may use.
+    pub limits: LimitSettings,
+    /// Image of jobs that name none; nothing: `host`, this machine's own files.
+    pub image: Option<String>,
 }
 
 impl Settings {
@@ -41,7 +47,13 @@ impl Settings {
         let mut lint = own.lint;
         lint.allow.extend(of_user.lint.allow);
         let registries = own.registries.over(of_user.registries);
-        Ok(Settings { sources: own.sources.over(of_user.sources), lint, registries })
+        Ok(Settings {
+            sources: own.sources.over(of_user.sources),
+            lint,
+            registries,
+            limits: own.limits.over(of_user.limits),
+            image: own.image.or(of_user.image),
+        })
     }
 }
 
@@ -101,6 +113,7 @@ mod tests {
             ("registries:\n  https://x: {}\n", "`https://x` is not a registry", "line"),
             ("registries:\n  x: {insecure: true}\n", "unknown field `insecure`", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
+            ("limits:\n  memory: much\n", "such as `512m`", "line 2"),
         ];
         for (text, what, line) in table {
             let message = settings(text).expect_err(text).message;

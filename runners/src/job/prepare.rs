@@ -13,6 +13,7 @@ use pipelines::status::FailureReason;
 use std::fs::File;
 use std::io::Seek;
 use std::path::PathBuf;
+use tokio::sync::mpsc;
 
 impl Attempt<'_> {
     /// Makes the place. Cancelling does not wait for it: a place that is half made is swept by its executor.
@@ -29,7 +30,8 @@ impl Attempt<'_> {
         self.say(&format!("Using the {} executor", self.executor.name()));
         self.refuse_or_warn(&known)?;
         self.check()?;
-        let place = self.place(&known);
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let place = Place { tell: Some(tell), ..self.place(&known) };
         let mut cancel = self.cancel.clone();
         let canceled = async move {
             // a sender that is gone can't cancel any more
@@ -37,11 +39,21 @@ impl Attempt<'_> {
                 std::future::pending::<()>().await;
             }
         };
-        tokio::select! {
-            prepared = self.executor.prepare(place) => Ok(prepared?),
-            () = canceled => Err(End::Canceled),
-            () = tokio::time::sleep_until(self.deadline) => Err(self.timed_out()),
+        let preparing = self.executor.prepare(place);
+        tokio::pin!(preparing, canceled);
+        let prepared = loop {
+            tokio::select! {
+                biased;
+                Some(line) = told.recv() => self.say(&line),
+                prepared = &mut preparing => break Ok(prepared?),
+                () = &mut canceled => break Err(End::Canceled),
+                () = tokio::time::sleep_until(self.deadline) => break Err(self.timed_out()),
+            }
+        };
+        while let Ok(line) = told.try_recv() {
+            self.say(&line);
         }
+        prepared
     }
 
     /// What this runner can't do is said: refused when the job would mean something else without it.
@@ -51,8 +63,11 @@ impl Attempt<'_> {
             let message = "`run` (steps) is not supported: use `script`".to_owned();
             return Err(End::Failed { reason: FailureReason::RunnerUnsupported, exit_code: None, message });
         }
-        if matches!(self.executor, Executor::Embedded(_)) {
-            self.refuse_containers(known)?;
+        if matches!(self.executor, Executor::Embedded(_)) && !work.services.is_empty() {
+            let message =
+                "`services` can't be started by this version; `ci run --set services=none` leaves them out";
+            let message = message.to_owned();
+            return Err(End::Failed { reason: FailureReason::RunnerUnsupported, exit_code: None, message });
         }
         let shell = matches!(self.executor, Executor::Shell(_));
         let ignored = [
@@ -71,29 +86,12 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Of images, the embedded executor has `host` only so far: a job that asks for more would mean something else.
-    fn refuse_containers(&self, known: &Variables) -> Result<(), End> {
-        let work = &self.spec.job.work;
-        let image = work.image.as_ref().map(|image| known.expand(&image.name));
-        let message = match image.filter(|name| name != "host" && !name.is_empty()) {
-            Some(name) => format!(
-                "image `{name}` can't be used: this version has the image `host` only (this machine's own files); \
-                 `ci run --set image=host` runs all jobs there"
-            ),
-            None if !work.services.is_empty() => {
-                "`services` can't be started by this version; `ci run --set services=none` leaves them out"
-                    .to_owned()
-            }
-            None => return Ok(()),
-        };
-        Err(End::Failed { reason: FailureReason::RunnerUnsupported, exit_code: None, message })
-    }
-
     fn place(&self, known: &Variables) -> Place {
         let strategy = known.expand(known.get("GIT_STRATEGY").unwrap_or_default());
         let work = &self.spec.job.work;
         let image = work.image.clone().map(|mut image| {
             image.name = known.expand(&image.name);
+            expand_options(&mut image, known);
             image
         });
         let services = work.services.iter().cloned().map(|mut service| {
@@ -109,6 +107,7 @@ impl Attempt<'_> {
             services: services.collect(),
             variables: known.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             attempt: self.spec.attempt,
+            tell: None,
         }
     }
 
@@ -240,6 +239,16 @@ impl Attempt<'_> {
             self.log.line(Tone::Plain, &text);
         }
         Ok(())
+    }
+}
+
+/// `image:docker:user` and `image:docker:platform` may be variables, too.
+fn expand_options(image: &mut pipelines::plan::Image, known: &Variables) {
+    let options = image.docker.as_mut().and_then(|docker| docker.as_object_mut());
+    for value in options.into_iter().flat_map(|options| options.values_mut()) {
+        if let Some(text) = value.as_str() {
+            *value = known.expand(text).into();
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::spec::NewLayer;
 use super::wire::{self, Order};
-use super::{Error, ExitStatus, INIT_ARG, Process, Spec, Task};
+use super::{Command, Error, ExitStatus, INIT_ARG, Process, Spec, Task};
 
 /// Starts sandboxes by running an executable whose `main` calls [`init_main`](super::init_main) for [`INIT_ARG`].
 #[derive(Clone, Debug)]
@@ -75,6 +75,12 @@ impl Sandbox {
         let mut process = Process::new(child, socket);
         process.started().await?;
         Ok(process)
+    }
+
+    /// Starts a program on this machine, without a sandbox, but under a supervisor: what it starts ends with it, and
+    /// when this process ends.
+    pub async fn start_plain(&self, command: Command, streams: Streams) -> Result<Process, Error> {
+        self.start(&Spec::none(), Task::Plain(command), streams).await
     }
 
     /// Deletes a directory of a dead sandbox. An ordinary user needs the user namespace for that: it has files of

@@ -135,7 +135,7 @@ fn perform(task: &Task, stdin: Option<OwnedFd>, socket: &UnixStream) -> i32 {
     let done = match task {
         Task::Archive { dir, selection } => archive::archive(dir, selection),
         Task::Restore { dir } => archive::restore(dir, stdin),
-        Task::Check | Task::Run(_) | Task::Remove { .. } => Ok(()),
+        Task::Check | Task::Run(_) | Task::Remove { .. } | Task::Route { .. } => Ok(()),
     };
     match done {
         Ok(()) => 0,

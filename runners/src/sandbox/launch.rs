@@ -8,7 +8,7 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt as _;
 
 use super::wire::{self, Order};
-use super::{Error, ExitStatus, INIT_ARG, Network, Process, Root, Spec, Task};
+use super::{Error, ExitStatus, INIT_ARG, Process, Spec, Task};
 
 /// Starts sandboxes by running an executable whose `main` calls [`init_main`](super::init_main) for [`INIT_ARG`].
 #[derive(Clone, Debug)]
@@ -79,14 +79,7 @@ impl Sandbox {
     /// Deletes a directory of a dead sandbox. An ordinary user needs the user namespace for that: it has files of
     /// other ids, and the kernel's overlay directories have no permissions.
     pub(super) async fn delete(&self, path: &Path) -> Result<(), Error> {
-        let spec = Spec {
-            root: Root::Host,
-            state: PathBuf::new(),
-            mounts: Vec::new(),
-            hidden: Vec::new(),
-            hostname: String::new(),
-            network: Network::Host,
-        };
+        let spec = Spec::outside();
         let streams = Streams { stdin: None, stdout: Stdio::null(), stderr: Stdio::null() };
         finished(self.start(&spec, Task::Remove { path: path.to_owned() }, streams).await?).await
     }

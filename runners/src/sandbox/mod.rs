@@ -25,6 +25,7 @@
 //! | `privilege`  | child  | Docker's capability set                                               |
 //! | `seccomp`    | child  | Docker's seccomp policy as BPF                                        |
 //! | `archive`    | child  | archives written and unpacked inside                                  |
+//! | `network`    | both   | [`Router`], [`JobNetwork`]: namespaces with addresses, the way out        |
 //! | `sys`        | child  | the only `unsafe` code                                                |
 //!
 //! A sandbox is a set of layers on disk ([`StateDir`]), not a living process: every step (`script`, then
@@ -33,8 +34,8 @@
 //! workspace with [`Task::Archive`] and [`Task::Restore`], which run inside the same mounts and the same
 //! confinement, so no link in a workspace leads them to a file of the host.
 //!
-//! What it isolates with image `host`: writes, processes, IPC, the host name. Not the network, and not reads,
-//! but for the hidden paths: a job of root reads what root may read.
+//! What it isolates with image `host`: writes, processes, IPC, the host name, and the network with
+//! [`Network::Joined`]. Not reads, but for the hidden paths: a job of root reads what root may read.
 
 mod archive;
 mod error;
@@ -42,6 +43,7 @@ mod first;
 mod kernel_fs;
 mod launch;
 mod mounts;
+mod network;
 mod privilege;
 mod probe;
 mod process;
@@ -56,8 +58,9 @@ mod wire;
 
 pub use error::{Error, Failure};
 pub use launch::{Sandbox, Streams};
+pub use network::{Egress, JobNetwork, Router, resolver_settings};
 pub use probe::{Capability, Missing, Mode};
 pub use process::{ExitStatus, Process};
-pub use spec::{Access, Command, INIT_ARG, Mount, Network, OWN_BIN_DIR, Root, Spec, Task};
+pub use spec::{Access, Command, INIT_ARG, Joint, Mount, Network, OWN_BIN_DIR, Root, Spec, Task};
 pub use state::{StateDir, sweep};
 pub use supervisor::init_main;

@@ -48,6 +48,11 @@ impl Process {
         Self { child, socket: Some(socket), received: Vec::new(), stdout, stderr, ended: None }
     }
 
+    /// For tasks that are spoken to.
+    pub(super) fn into_parts(self) -> (Child, Option<UnixStream>, Option<ChildStdout>) {
+        (self.child, self.socket, self.stdout)
+    }
+
     /// Returns when the task runs, or with the reason why it doesn't.
     pub(super) async fn started(&mut self) -> Result<(), Error> {
         match self.next_status().await? {

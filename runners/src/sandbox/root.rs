@@ -40,7 +40,8 @@ pub(super) fn build(spec: &Spec, rootless: bool) -> Result<(), Failure> {
     if spec.root == Root::Host {
         keep_run_of_host(&root, &layout)?;
     }
-    name_host(&root, &layout, &spec.hostname)?;
+    name_host(&root, &layout, spec)?;
+    set_resolver(&root, &layout, spec)?;
     for mount in &spec.mounts {
         add(&root, mount, rootless)?;
     }
@@ -159,20 +160,33 @@ fn keep_run_of_host(root: &NewRoot, layout: &Layout) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The host name, and its line in /etc/hosts, without which sudo waits for the name servers.
-fn name_host(root: &NewRoot, layout: &Layout, hostname: &str) -> Result<(), Failure> {
+/// The host name, and /etc/hosts: the image's own, ours (without which sudo waits for the name servers), and that of
+/// the network.
+fn name_host(root: &NewRoot, layout: &Layout, spec: &Spec) -> Result<(), Failure> {
+    let hostname = &spec.hostname;
     rustix::system::sethostname(hostname.as_bytes()).doing(|| format!("setting host name `{hostname}`"))?;
     let target = Path::new("/etc/hosts");
-    if root.find(target)?.is_none() {
+    if root.find(target)?.is_none() && spec.hosts.is_empty() {
         return Ok(());
     }
     let own = layout.hosts();
     if !own.exists() {
         let mut text = fs::read_to_string(target).unwrap_or_else(|_| "127.0.0.1 localhost\n".to_owned());
         text.push_str(&format!("\n127.0.1.1 {hostname}\n"));
+        for (address, name) in &spec.hosts {
+            text.push_str(&format!("{address} {name}\n"));
+        }
         fs::write(&own, text).doing(|| format!("writing `{}`", own.display()))?;
     }
     root.bind(&own, target, NODEV)
+}
+
+/// /etc/resolv.conf, where it may be a link into /run.
+fn set_resolver(root: &NewRoot, layout: &Layout, spec: &Spec) -> Result<(), Failure> {
+    let Some(text) = &spec.resolver else { return Ok(()) };
+    let own = layout.resolver();
+    fs::write(&own, text).doing(|| format!("writing `{}`", own.display()))?;
+    root.bind(&own, Path::new("/etc/resolv.conf"), NODEV)
 }
 
 fn add(root: &NewRoot, mount: &Mount, rootless: bool) -> Result<(), Failure> {

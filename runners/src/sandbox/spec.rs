@@ -1,6 +1,7 @@
 //! What a sandbox looks like and what runs in it. Sent to the child as JSON.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,10 @@ pub struct Spec {
     pub hostname: String,
     /// Which network the job sees.
     pub network: Network,
+    /// Lines of `/etc/hosts` beside the image's own.
+    pub hosts: Vec<(Ipv4Addr, String)>,
+    /// Text of `/etc/resolv.conf`; `None`: as the root file system has it.
+    pub resolver: Option<String>,
 }
 
 /// The root file system.
@@ -48,6 +53,17 @@ pub enum Root {
 pub enum Network {
     /// The host's own network namespace.
     Host,
+    /// A namespace of a [`JobNetwork`](super::JobNetwork), which must live as long as the sandbox.
+    Joined(Joint),
+}
+
+/// A network namespace that a router holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joint {
+    /// Process id of the router.
+    pub(super) router: u32,
+    /// Its descriptor of the namespace.
+    pub(super) namespace: i32,
 }
 
 /// Whether the job may write through a mount.
@@ -113,6 +129,11 @@ pub enum Task {
         /// Absolute path on the host.
         path: PathBuf,
     },
+    /// Serves networks until `ci` is gone, see [`Router`](super::Router). Builds no sandbox.
+    Route {
+        /// Shall the networks reach the world?
+        egress: bool,
+    },
 }
 
 /// A program to run inside.
@@ -164,6 +185,8 @@ impl Spec {
             hidden: Vec::new(),
             hostname: "slipway".to_owned(),
             network: Network::Host,
+            hosts: Vec::new(),
+            resolver: None,
         };
         for path in hidden.into_iter().flatten() {
             if !spec.hidden.contains(&path) {

@@ -32,6 +32,10 @@ impl Layout {
         self.0.join("hosts")
     }
 
+    pub(super) fn resolver(&self) -> PathBuf {
+        self.0.join("resolv.conf")
+    }
+
     /// The job's own directory that covers `path`.
     pub(super) fn scratch(&self, path: &Path) -> PathBuf {
         use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};

@@ -13,7 +13,7 @@ use rustix::thread::UnshareFlags;
 
 use super::error::Doing;
 use super::wire::{self, Order, Status};
-use super::{Failure, INIT_ARG, Task, first, privilege, sys, userns};
+use super::{Failure, INIT_ARG, Network, Task, first, network, privilege, sys, userns};
 
 /// What `ci` does when its first argument is [`INIT_ARG`](super::INIT_ARG). To be called first thing in `main`,
 /// while the process has one thread: it forks.
@@ -50,8 +50,13 @@ fn receive() -> Result<(UnixStream, Order, Option<OwnedFd>), Failure> {
 
 fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Result<(), Failure> {
     let rootless = !privilege::is_root_of_host();
-    if rootless {
-        userns::enter()?;
+    match &order.spec.network {
+        Network::Joined(joint) => network::enter(joint, rootless)?,
+        Network::Host if rootless => userns::enter()?,
+        Network::Host => {}
+    }
+    if let Task::Route { egress } = order.task {
+        return network::serve(socket, egress, rootless);
     }
     if let Task::Remove { path } = &order.task {
         match std::fs::remove_dir_all(path) {

@@ -122,8 +122,6 @@ impl EmbeddedExecution {
             argv: ["/bin/sh", "-c", DETECT_SHELL].map(str::to_owned).to_vec(),
             env: environment.into_iter().collect(),
             cwd: self.site.builds.clone(),
-            uid: 0,
-            gid: 0,
         });
         let process = self.sandbox.start(&self.spec(), task, streams).await.map_err(system)?;
         let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(starting)?;

@@ -52,8 +52,6 @@ impl Job {
             argv: ["sh", "-c", script].map(String::from).to_vec(),
             env: Spec::host_env(),
             cwd: PROJECT.into(),
-            uid: 0,
-            gid: 0,
         })
     }
 
@@ -127,13 +125,8 @@ async fn exit_codes_and_signals_come_out_as_they_are() {
 #[tokio::test]
 async fn what_keeps_a_task_from_starting_is_an_error_with_its_step() {
     let job = Job::new();
-    let mut missing_program = Command {
-        argv: vec!["no-such-program".into()],
-        env: Spec::host_env(),
-        cwd: "/".into(),
-        uid: 0,
-        gid: 0,
-    };
+    let mut missing_program =
+        Command { argv: vec!["no-such-program".into()], env: Spec::host_env(), cwd: "/".into() };
     let cases = [
         (job.spec.clone(), missing_program.clone(), "executing `no-such-program`: No such file"),
         (
@@ -557,20 +550,14 @@ async fn the_probe_says_that_it_works_here() {
 
 #[tokio::test]
 async fn another_user_id_has_no_capabilities() {
-    let job = Job::new();
+    let mut job = Job::new();
     if job.sandbox.probe(&job.dir.path().join("states")).await.mode == Mode::RootlessOneId {
         // with one id only there is no other user
         return;
     }
-    let Task::Run(mut command) = Job::command("id -u; id -G; grep CapEff /proc/self/status") else {
-        unreachable!()
-    };
-    (command.uid, command.gid) = (1234, 1235);
-    let mut process = job.sandbox.start(&job.spec, Task::Run(command), Streams::piped()).await.unwrap();
-    let mut text = String::new();
-    process.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
+    job.spec.user = "1234:1235".to_owned();
+    let text = job.output("id -u; id -G; grep CapEff /proc/self/status").await;
     assert_eq!(text, "1234\n1235\nCapEff:\t0000000000000000\n");
-    process.wait().await.unwrap();
     job.finish().await;
 }
 

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, set_parent_process_d
 use rustix::thread::UnshareFlags;
 
 use super::error::Doing;
+use super::user::User;
 use super::wire::{self, Order, Status};
 use super::{Command, Failure, Task, archive, privilege, root, seccomp, sys};
 
@@ -43,7 +44,7 @@ fn live(mut setup: Setup<'_>) -> Result<Status, Failure> {
     // hides the host's cgroup paths, no more; old kernels and some containers refuse it
     let _optional = sys::unshare(UnshareFlags::NEWCGROUP);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    root::build(&setup.order.spec, setup.rootless)?;
+    let user = root::build(&setup.order.spec, setup.rootless)?;
 
     if let Task::Run(command) = &setup.order.task {
         // while we still are root of a root file system that may be an image's
@@ -55,24 +56,24 @@ fn live(mut setup: Setup<'_>) -> Result<Status, Failure> {
     privilege::drop_capabilities()?;
     sys::block_signals().doing(|| "blocking signals".to_owned())?;
 
-    let task = start_task(&mut setup)?;
+    let task = start_task(&mut setup, &user)?;
     wire::send_status(setup.socket, &Status::Started);
     reap_until(task)
 }
 
 /// Forks the task and waits until it runs: a program that can't be executed is a failure, not an exit code.
-fn start_task(setup: &mut Setup<'_>) -> Result<Pid, Failure> {
+fn start_task(setup: &mut Setup<'_>, user: &User) -> Result<Pid, Failure> {
     let doing = || "starting the task".to_owned();
     let (mut trouble, tell_trouble) = std::io::pipe().doing(doing)?;
     let pid = match sys::fork().doing(doing)? {
         sys::Fork::Child => {
             drop(trouble);
             let failure = match &setup.order.task {
-                Task::Run(command) => execute(command, setup.stdin.take()),
+                Task::Run(command) => execute(command, user, setup.stdin.take()),
                 other => {
                     // nothing to execute: it has begun
                     drop(tell_trouble);
-                    let code = perform(other, setup.stdin.take(), setup.socket);
+                    let code = perform(other, user, setup.stdin.take(), setup.socket);
                     sys::exit_now(code);
                 }
             };
@@ -94,16 +95,17 @@ fn start_task(setup: &mut Setup<'_>) -> Result<Pid, Failure> {
 }
 
 /// Becomes the program; comes back only with the reason why not.
-fn execute(command: &Command, stdin: Option<OwnedFd>) -> Failure {
+fn execute(command: &Command, user: &User, stdin: Option<OwnedFd>) -> Failure {
     let [program, arguments @ ..] = command.argv.as_slice() else {
         return Failure::new("starting the task", "its argv is empty");
     };
-    if let Err(failure) = leave_ours(command) {
+    if let Err(failure) = leave_ours(command, user) {
         return failure;
     }
     let error = std::process::Command::new(program)
         .args(arguments)
         .env_clear()
+        .env("HOME", &user.home)
         .envs(command.env.iter().map(|(name, value)| (name, value)))
         .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
         .exec();
@@ -111,30 +113,38 @@ fn execute(command: &Command, stdin: Option<OwnedFd>) -> Failure {
 }
 
 /// Sheds what the program shall not inherit from us: session, user, directory, blocked signals, files.
-fn leave_ours(command: &Command) -> Result<(), Failure> {
+fn leave_ours(command: &Command, user: &User) -> Result<(), Failure> {
     // no controlling terminal: nothing inside can type into the user's shell
     let _always_works = rustix::process::setsid();
-    let user = || format!("becoming user {}, group {}", command.uid, command.gid);
-    let uid = rustix::fs::Uid::from_raw(command.uid);
-    let gid = rustix::fs::Gid::from_raw(command.gid);
-    if rustix::thread::set_thread_groups(&[]).is_err() && command.uid != 0 {
-        return Err(Failure::new(user(), "only one user id is mapped in this user namespace").help(
-            "install newuidmap (package uidmap) and give this user a range in /etc/subuid and /etc/subgid",
-        ));
-    }
-    rustix::thread::set_thread_res_gid(gid, gid, gid).doing(user)?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid).doing(user)?;
     let cwd: &Path = &command.cwd;
+    // while we are root: a directory that the user may not enter is the image's mistake, as under Docker
     rustix::process::chdir(cwd).doing(|| format!("changing to the working directory `{}`", cwd.display()))?;
+    become_user(user)?;
     sys::reset_signals().doing(|| "resetting signals".to_owned())?;
     sys::close_on_exec_all().doing(|| "closing our files".to_owned())
 }
 
+fn become_user(user: &User) -> Result<(), Failure> {
+    let doing = || format!("becoming user {}, group {}", user.uid, user.gid);
+    let uid = rustix::fs::Uid::from_raw(user.uid);
+    let gid = rustix::fs::Gid::from_raw(user.gid);
+    let groups: Vec<_> = user.groups.iter().copied().map(rustix::fs::Gid::from_raw).collect();
+    if rustix::thread::set_thread_groups(&groups).is_err() && user.uid != 0 {
+        return Err(Failure::new(doing(), "only one user id is mapped in this user namespace").help(
+            "install newuidmap (package uidmap) and give this user a range in /etc/subuid and /etc/subgid",
+        ));
+    }
+    let not_mapped = |failure: Failure| failure.help(root::NO_SUCH_ID);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).doing(doing).map_err(not_mapped)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).doing(doing).map_err(not_mapped)
+}
+
 /// Does a task that is no program; its failure is told at once, the code is for pid 1 only.
-fn perform(task: &Task, stdin: Option<OwnedFd>, socket: &UnixStream) -> i32 {
+fn perform(task: &Task, user: &User, stdin: Option<OwnedFd>, socket: &UnixStream) -> i32 {
     let done = match task {
         Task::Archive { dir, selection } => archive::archive(dir, selection),
-        Task::Restore { dir } => archive::restore(dir, stdin),
+        // what comes in is the user's, as what the script writes
+        Task::Restore { dir } => become_user(user).and_then(|()| archive::restore(dir, stdin)),
         Task::Check | Task::Run(_) | Task::Remove { .. } | Task::Route { .. } => Ok(()),
     };
     match done {

@@ -22,6 +22,9 @@
 //! | `root`       | child  | the root file system of an image                                      |
 //! | `kernel_fs`  | child  | /proc, /sys, /dev and what of them is hidden                            |
 //! | `mounts`     | child  | the kernel's mount API, targets resolved inside the new root           |
+//! | `names`      | child  | overlays by short names: old kernels, mapped layers                    |
+//! | `user`       | child  | `USER`: ids, groups and home from the image's files                    |
+//! | `owner`      | child  | a workspace that belongs to another user than root                     |
 //! | `privilege`  | child  | Docker's capability set                                               |
 //! | `seccomp`    | child  | Docker's seccomp policy as BPF                                        |
 //! | `archive`    | child  | archives written and unpacked inside                                  |
@@ -43,7 +46,9 @@ mod first;
 mod kernel_fs;
 mod launch;
 mod mounts;
+mod names;
 mod network;
+mod owner;
 mod privilege;
 mod probe;
 mod process;
@@ -53,6 +58,7 @@ mod spec;
 mod state;
 mod supervisor;
 mod sys;
+mod user;
 mod userns;
 mod wire;
 

@@ -33,6 +33,9 @@ pub struct Spec {
     pub hosts: Vec<(Ipv4Addr, String)>,
     /// Text of `/etc/resolv.conf`; `None`: as the root file system has it.
     pub resolver: Option<String>,
+    /// Whose task it is, as images write `USER`: `name`, `uid`, `name:group`, `uid:gid`; empty: root. A
+    /// [`Mount::Overlay`] belongs to this user.
+    pub user: String,
 }
 
 /// The root file system.
@@ -44,6 +47,12 @@ pub enum Root {
     /// the kernel refuses an overlay over `/` in a user namespace (`/tmp`, `/var/tmp`, `/run`, the hidden paths
     /// and the mounts stay writable).
     Host,
+    /// An image's, with a private writable layer over it. `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`
+    /// are the sandbox's own, as Docker's.
+    Layers {
+        /// Directories of the host as overlay wants them, the uppermost first.
+        layers: Vec<PathBuf>,
+    },
 }
 
 /// The network of a sandbox.
@@ -141,14 +150,10 @@ pub enum Task {
 pub struct Command {
     /// Program (looked up in `PATH` of `env` when it has no slash) and arguments.
     pub argv: Vec<String>,
-    /// The whole environment.
+    /// The whole environment, but for `HOME`: that of the user when it is not given.
     pub env: Vec<(String, String)>,
     /// Working directory inside, made when it is missing.
     pub cwd: PathBuf,
-    /// User inside.
-    pub uid: u32,
-    /// Group inside.
-    pub gid: u32,
 }
 
 impl fmt::Debug for Command {
@@ -159,8 +164,6 @@ impl fmt::Debug for Command {
             .field("argv", &self.argv)
             .field("env", &names)
             .field("cwd", &self.cwd)
-            .field("uid", &self.uid)
-            .field("gid", &self.gid)
             .finish()
     }
 }
@@ -187,6 +190,7 @@ impl Spec {
             network: Network::Host,
             hosts: Vec::new(),
             resolver: None,
+            user: String::new(),
         };
         for path in hidden.into_iter().flatten() {
             if !spec.hidden.contains(&path) {
@@ -194,6 +198,23 @@ impl Spec {
             }
         }
         spec
+    }
+
+    /// A sandbox of an image's files.
+    ///
+    /// `state` is a [`StateDir`](super::StateDir)'s path.
+    pub fn image(state: &Path, layers: Vec<PathBuf>) -> Self {
+        Self {
+            root: Root::Layers { layers },
+            state: state.to_owned(),
+            mounts: Vec::new(),
+            hidden: Vec::new(),
+            hostname: "slipway".to_owned(),
+            network: Network::Host,
+            hosts: Vec::new(),
+            resolver: None,
+            user: String::new(),
+        }
     }
 
     /// The variables of the host that a job with image `host` gets, and no others: `PATH` (with
@@ -220,8 +241,6 @@ mod tests {
             argv: vec!["sh".into()],
             env: vec![("TOKEN".into(), "s3cret".into())],
             cwd: "/".into(),
-            uid: 0,
-            gid: 0,
         };
         let text = format!("{:?}", Task::Run(command));
         assert!(text.contains("TOKEN") && !text.contains("s3cret"), "{text}");

@@ -44,14 +44,28 @@ pub(super) fn mount_set_attributes(
     attributes: u32,
     recursive: bool,
 ) -> io::Result<()> {
-    #[repr(C)]
-    struct MountAttr {
-        attr_set: u64,
-        attr_clr: u64,
-        propagation: u64,
-        userns_fd: u64,
-    }
-    let attr = MountAttr { attr_set: attributes.into(), attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attr = MountAttr { attr_set: attributes.into(), ..MountAttr::default() };
+    mount_setattr(mount, &attr, recursive)
+}
+
+/// Maps the ids of a detached mount as the user namespace does: mount_setattr(2).
+pub(super) fn mount_map_ids(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    let userns_fd = u64::try_from(namespace.as_raw_fd()).map_err(io::Error::other)?;
+    let attr = MountAttr { attr_set: libc::MOUNT_ATTR_IDMAP, userns_fd, ..MountAttr::default() };
+    mount_setattr(mount, &attr, false)
+}
+
+/// The kernel's struct mount_attr, version 0.
+#[derive(Default)]
+#[repr(C)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+fn mount_setattr(mount: BorrowedFd<'_>, attr: &MountAttr, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a valid C string, `attr` is the kernel's struct mount_attr (version 0) of that size.
     let result = unsafe {
@@ -60,7 +74,7 @@ pub(super) fn mount_set_attributes(
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     };

@@ -76,10 +76,7 @@ pub(super) fn fork_guard(rootless: bool) -> Result<PipeWriter, Failure> {
 /// Prepares the router's namespace, which is the caller's, and lets the guard begin. What comes of it is told on
 /// standard output, by one of both.
 pub(super) fn open(mut gate: PipeWriter) {
-    let forward = "/proc/sys/net/ipv4/ip_forward";
-    let prepared = std::fs::write(forward, "1")
-        .doing(|| format!("writing `{forward}`"))
-        .and_then(|()| links::masquerade().doing(|| "setting up address translation (nftables)".to_owned()));
+    let prepared = links::masquerade().doing(|| "setting up address translation (nftables)".to_owned());
     match prepared {
         // a guard that is gone has told why
         Ok(()) => drop(gate.write_all(b"!")),

@@ -116,8 +116,7 @@ pub(super) fn add_cable(
     let bridge = bridge_index(network);
     let peer = |data: Message| {
         data.nest(VETH_PEER, &ifinfomsg(INSIDE, false), |peer| {
-            peer.with(IFLA_IFNAME, &text("eth0"))
-                .with(IFLA_NET_NS_FD, &inside.as_raw_fd().to_ne_bytes())
+            peer.with(IFLA_IFNAME, &text("eth0")).with(IFLA_NET_NS_FD, &inside.as_raw_fd().to_ne_bytes())
         })
     };
     let cable = Message::new(NEWLINK, CREATE, &ifinfomsg(bridge + 1 + number, true))
@@ -175,15 +174,18 @@ pub(super) fn masquerade() -> io::Result<()> {
     interface[..EGRESS.len()].copy_from_slice(EGRESS.as_bytes());
     const REGISTER: u32 = 1;
     const OUTPUT_INTERFACE_NAME: u32 = 7;
-    let add_rule = Message::new(kind(6), CREATE, &ipv4).with(1, &table).with(2, &chain).nest(4, &[], |list| {
-        let list = expression(list, "meta", &|data| {
-            data.with(1, &number(REGISTER)).with(2, &number(OUTPUT_INTERFACE_NAME))
+    let add_rule =
+        Message::new(kind(6), CREATE, &ipv4).with(1, &table).with(2, &chain).nest(4, &[], |list| {
+            let list = expression(list, "meta", &|data| {
+                data.with(1, &number(REGISTER)).with(2, &number(OUTPUT_INTERFACE_NAME))
+            });
+            let list = expression(list, "cmp", &|data| {
+                data.with(1, &number(REGISTER))
+                    .with(2, &number(0))
+                    .nest(3, &[], |value| value.with(1, &interface))
+            });
+            expression(list, "masq", &|data| data)
         });
-        let list = expression(list, "cmp", &|data| {
-            data.with(1, &number(REGISTER)).with(2, &number(0)).nest(3, &[], |value| value.with(1, &interface))
-        });
-        expression(list, "masq", &|data| data)
-    });
     let batch = vec![bounds(BATCH_BEGIN), add_table, add_chain, add_rule, bounds(BATCH_END)];
     Socket::netfilter()?.ask_all(batch)
 }

@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn lengths_cover_what_is_inside_and_padding_does_not_count() {
-        let message = Message::new(16, 0, &[9; 4]).with(3, b"lo\0").nest(18, &[], |inner| inner.with(1, b"x"));
+        let message =
+            Message::new(16, 0, &[9; 4]).with(3, b"lo\0").nest(18, &[], |inner| inner.with(1, b"x"));
         let bytes = message.finish(7, true);
         let le = cfg!(target_endian = "little");
         assert!(le, "the bytes below are those of a little-endian machine");

@@ -153,9 +153,7 @@ async fn exchange(socket: &mut UnixStream, request: Request) -> std::io::Result<
     socket.write_all(&line).await?;
     let (mut reply, mut descriptor) = (Vec::new(), None);
     while reply.last() != Some(&b'\n') {
-        socket
-            .async_io(Interest::READABLE, || talk::receive(&*socket, &mut reply, &mut descriptor))
-            .await?;
+        socket.async_io(Interest::READABLE, || talk::receive(&*socket, &mut reply, &mut descriptor)).await?;
     }
     Ok((serde_json::from_slice(&reply)?, descriptor))
 }
@@ -202,6 +200,7 @@ impl Spec {
             network: Network::Host,
             hosts: Vec::new(),
             resolver: None,
+            user: String::new(),
         }
     }
 }

@@ -47,6 +47,9 @@ struct Router {
     socket: Socket,
     /// Namespaces of containers, by number of their network.
     networks: BTreeMap<u32, Vec<OwnedFd>>,
+    /// Where to look for the next free number: the kernel takes a while to take a network down, so that a number is
+    /// not to be used again at once.
+    next: u32,
 }
 
 impl Router {
@@ -57,7 +60,10 @@ impl Router {
         let mut socket = Socket::route().doing(doing)?;
         links::loopback_up(&mut socket).doing(doing)?;
         links::separate_networks(&mut socket).doing(|| "separating networks".to_owned())?;
-        Ok(Self { own, socket, networks: BTreeMap::new() })
+        // also without a way out: who asks for the world is told at once that there is none
+        let forward = "/proc/sys/net/ipv4/ip_forward";
+        std::fs::write(forward, "1").doing(|| format!("writing `{forward}`"))?;
+        Ok(Self { own, socket, networks: BTreeMap::new(), next: 0 })
     }
 
     fn handle(&mut self, request: Request) -> Result<(Reply, Option<OwnedFd>), Failure> {
@@ -78,7 +84,8 @@ impl Router {
     }
 
     fn join(&mut self, containers: u32) -> Result<Reply, Failure> {
-        let free = (0..links::NETWORKS).find(|number| !self.networks.contains_key(number));
+        let numbers = (0..links::NETWORKS).map(|offset| (self.next + offset) % links::NETWORKS);
+        let free = numbers.into_iter().find(|number| !self.networks.contains_key(number));
         let network = free.filter(|_| containers <= links::CONTAINERS).ok_or_else(|| {
             Failure::new(format!("making a network of {containers} containers"), "there is no room for it")
         })?;
@@ -92,10 +99,12 @@ impl Router {
                 return Err(failure);
             }
         };
-        let ends = namespaces.iter().zip(0..).map(|(namespace, number)| {
-            (namespace.as_raw_fd(), links::container(network, number))
-        });
+        let ends = namespaces
+            .iter()
+            .zip(0..)
+            .map(|(namespace, number)| (namespace.as_raw_fd(), links::container(network, number)));
         let reply = Reply::Joined(network, ends.collect());
+        self.next = network + 1;
         self.networks.insert(network, namespaces);
         Ok(reply)
     }

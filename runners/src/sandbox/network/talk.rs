@@ -42,11 +42,7 @@ pub(super) enum Reply {
 }
 
 /// Sends a whole reply.
-pub(super) fn send(
-    socket: impl AsFd,
-    reply: &Reply,
-    descriptor: Option<BorrowedFd<'_>>,
-) -> io::Result<()> {
+pub(super) fn send(socket: impl AsFd, reply: &Reply, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -105,13 +105,16 @@ pub enum Exit {
     Code(i32),
     /// A signal ended the shell.
     Signal(i32),
+    /// The shell exited with this code, and a process of the step was killed because the step's limit of memory was
+    /// reached.
+    OutOfMemory(i32),
 }
 
 impl Exit {
     /// The code a shell would report: 128 + signal for signals.
     pub fn code(self) -> i32 {
         match self {
-            Exit::Code(code) => code,
+            Exit::Code(code) | Exit::OutOfMemory(code) => code,
             Exit::Signal(signal) => 128 + signal,
         }
     }
@@ -232,7 +235,7 @@ impl Execution {
     pub async fn start(&mut self, step: Step) -> Result<Running, ExecutorError> {
         match self {
             Execution::Fake(fake) => Ok(fake.start(&step)),
-            Execution::Shell(shell) => shell.start(&step),
+            Execution::Shell(shell) => shell.start(step).await,
             Execution::Embedded(embedded) => embedded.start(step).await,
         }
     }

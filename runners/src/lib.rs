@@ -10,8 +10,8 @@
 //! |---|---|
 //! | [`executor`] | the contract between a job and the place where it runs |
 //! | [`fake`], [`shell`], [`embedded`] | the places |
-//! | [`sandbox`] | the container runtime behind `embedded` |
-//! | [`image`] | container images on disk |
+//! | [`sandbox`], `running` | the container runtime behind `embedded`, which also watches over `shell`; its shells as steps |
+//! | [`image`], `container` | container images on disk; how a job's shell starts in one |
 //! | [`job`] | the phases of a job, its outcome |
 //! | [`script`] | from YAML commands to the text that a shell reads |
 //! | [`variables`], [`parameter`] | the runner's own expansion, file variables; POSIX expansion of paths |
@@ -28,6 +28,7 @@ pub mod archive;
 pub mod artifacts;
 pub mod cache;
 pub mod conformance;
+mod container;
 pub mod dotenv;
 pub mod embedded;
 pub mod executor;
@@ -37,6 +38,7 @@ pub mod image;
 pub mod job;
 pub mod log;
 pub mod parameter;
+mod running;
 pub mod sandbox;
 pub mod script;
 pub mod shell;

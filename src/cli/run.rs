@@ -193,7 +193,7 @@ fn shared(
 /// The executor, proved to work here; what dead runs left of it is removed first.
 async fn executor(kind: Kind, state: &State) -> CliResult<Arc<Executor>> {
     if kind == Kind::Shell {
-        return Ok(Arc::new(Executor::Shell(Shell { builds: state.builds() })));
+        return Ok(Arc::new(Executor::Shell(Shell { builds: state.builds(), sandbox: Sandbox::default() })));
     }
     let sandbox = Sandbox::default();
     let states = state.sandboxes();

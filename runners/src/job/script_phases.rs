@@ -74,7 +74,7 @@ impl Attempt<'_> {
         let end = match self.step(execution, step).await {
             Ok(Ended::Canceled) => return Err(End::Canceled),
             Ok(Ended::Exited(exit)) if exit.code() == 0 => return Ok(()),
-            Ok(Ended::Exited(exit)) => End::exit(exit.code()),
+            Ok(Ended::Exited(exit)) => End::exit(exit),
             Ok(Ended::TimedOut) if deadline < self.deadline => {
                 End::timeout(limit, &format!("`{AFTER_SCRIPT_TIMEOUT}`"))
             }
@@ -106,7 +106,7 @@ impl Attempt<'_> {
     fn judge(&self, ended: Ended) -> Result<(), End> {
         match ended {
             Ended::Exited(exit) if exit.code() == 0 => Ok(()),
-            Ended::Exited(exit) => Err(End::exit(exit.code())),
+            Ended::Exited(exit) => Err(End::exit(exit)),
             Ended::Canceled => Err(End::Canceled),
             Ended::TimedOut => Err(self.timed_out()),
         }

@@ -109,7 +109,17 @@ fn execute(command: &Command, user: &User, stdin: Option<OwnedFd>) -> Failure {
         .envs(command.env.iter().map(|(name, value)| (name, value)))
         .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
         .exec();
-    Failure::new(format!("executing `{program}`"), error.to_string())
+    not_executed(program, &error)
+}
+
+/// Why a program could not be executed.
+pub(super) fn not_executed(program: &str, error: &std::io::Error) -> Failure {
+    let failure = Failure::new(format!("executing `{program}`"), error.to_string());
+    if error.kind() == std::io::ErrorKind::ArgumentListTooLong {
+        return failure
+            .help("a variable is larger than 128 KiB, or all together are too large: use file variables");
+    }
+    failure
 }
 
 /// Sheds what the program shall not inherit from us: session, user, directory, blocked signals, files.
@@ -145,7 +155,7 @@ fn perform(task: &Task, user: &User, stdin: Option<OwnedFd>, socket: &UnixStream
         Task::Archive { dir, selection } => archive::archive(dir, selection),
         // what comes in is the user's, as what the script writes
         Task::Restore { dir } => become_user(user).and_then(|()| archive::restore(dir, stdin)),
-        Task::Check | Task::Run(_) | Task::Remove { .. } | Task::Route { .. } => Ok(()),
+        Task::Check | Task::Run(_) | Task::Plain(_) | Task::Remove { .. } | Task::Route { .. } => Ok(()),
     };
     match done {
         Ok(()) => 0,
@@ -175,7 +185,8 @@ fn reap_until(task: Pid) -> Result<Status, Failure> {
     }
 }
 
-fn outcome(status: WaitStatus) -> Status {
+/// The end of a program, to be told.
+pub(super) fn outcome(status: WaitStatus) -> Status {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Status::Exited(code),
         (None, Some(signal)) => Status::Signaled(signal),

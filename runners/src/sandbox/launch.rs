@@ -8,7 +8,7 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt as _;
 
 use super::wire::{self, Order};
-use super::{Error, ExitStatus, INIT_ARG, Process, Spec, Task};
+use super::{Command, Error, ExitStatus, INIT_ARG, Process, Spec, Task};
 
 /// Starts sandboxes by running an executable whose `main` calls [`init_main`](super::init_main) for [`INIT_ARG`].
 #[derive(Clone, Debug)]
@@ -76,12 +76,17 @@ impl Sandbox {
         Ok(process)
     }
 
+    /// Starts a program on this machine, without a sandbox, but under a supervisor: what it starts ends with it, and
+    /// when this process ends.
+    pub async fn start_plain(&self, command: Command, streams: Streams) -> Result<Process, Error> {
+        self.start(&Spec::nothing(), Task::Plain(command), streams).await
+    }
+
     /// Deletes a directory of a dead sandbox. An ordinary user needs the user namespace for that: it has files of
     /// other ids, and the kernel's overlay directories have no permissions.
     pub(super) async fn delete(&self, path: &Path) -> Result<(), Error> {
-        let spec = Spec::outside();
         let streams = Streams { stdin: None, stdout: Stdio::null(), stderr: Stdio::null() };
-        finished(self.start(&spec, Task::Remove { path: path.to_owned() }, streams).await?).await
+        finished(self.start(&Spec::nothing(), Task::Remove { path: path.to_owned() }, streams).await?).await
     }
 }
 

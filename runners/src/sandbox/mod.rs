@@ -27,6 +27,8 @@
 //! | `owner`      | child  | a workspace that belongs to another user than root                     |
 //! | `privilege`  | child  | Docker's capability set                                               |
 //! | `seccomp`    | child  | Docker's seccomp policy as BPF                                        |
+//! | `cgroup`     | child  | limits, where there are control groups                               |
+//! | `plain`      | child  | a program without a sandbox, with the lifeline                        |
 //! | `archive`    | child  | archives written and unpacked inside                                  |
 //! | `network`    | both   | [`Router`], [`JobNetwork`]: namespaces with addresses, the way out        |
 //! | `sys`        | child  | the only `unsafe` code                                                |
@@ -41,6 +43,7 @@
 //! [`Network::Joined`]. Not reads, but for the hidden paths: a job of root reads what root may read.
 
 mod archive;
+mod cgroup;
 mod error;
 mod first;
 mod kernel_fs;
@@ -49,6 +52,7 @@ mod mounts;
 mod names;
 mod network;
 mod owner;
+mod plain;
 mod privilege;
 mod probe;
 mod process;
@@ -67,6 +71,6 @@ pub use launch::{Sandbox, Streams};
 pub use network::{Egress, JobNetwork, Router, resolver_settings};
 pub use probe::{Capability, Missing, Mode};
 pub use process::{ExitStatus, Process};
-pub use spec::{Access, Command, INIT_ARG, Joint, Mount, Network, OWN_BIN_DIR, Root, Spec, Task};
+pub use spec::{Access, Command, INIT_ARG, Joint, Limits, Mount, Network, OWN_BIN_DIR, Root, Spec, Task};
 pub use state::{StateDir, sweep};
 pub use supervisor::init_main;

@@ -36,6 +36,20 @@ pub struct Spec {
     /// Whose task it is, as images write `USER`: `name`, `uid`, `name:group`, `uid:gid`; empty: root. A
     /// [`Mount::Overlay`] belongs to this user.
     pub user: String,
+    /// What everything inside may use together.
+    pub limits: Limits,
+}
+
+/// Limits of a sandbox; none: what the machine has. They hold where there are control groups that `ci` may use;
+/// where not, [`Process::notes`](super::Process::notes) says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes, swap included.
+    pub memory: Option<u64>,
+    /// Processors, 1.5 is one and a half.
+    pub cpus: Option<f64>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
 }
 
 /// The root file system.
@@ -132,6 +146,8 @@ pub enum Task {
         /// Absolute path inside.
         dir: PathBuf,
     },
+    /// A program on this machine, as this user, without any sandbox; what it starts ends with it.
+    Plain(Command),
     /// Deletes a directory *of the host* with the rights of the sandbox's user namespace, where all files of a
     /// dead sandbox can be deleted. Builds no sandbox.
     Remove {
@@ -187,10 +203,7 @@ impl Spec {
             mounts: vec![own_executable],
             hidden: Vec::new(),
             hostname: "slipway".to_owned(),
-            network: Network::Host,
-            hosts: Vec::new(),
-            resolver: None,
-            user: String::new(),
+            ..Self::nothing()
         };
         for path in hidden.into_iter().flatten() {
             if !spec.hidden.contains(&path) {
@@ -207,13 +220,24 @@ impl Spec {
         Self {
             root: Root::Layers { layers },
             state: state.to_owned(),
+            hostname: "slipway".to_owned(),
+            ..Self::nothing()
+        }
+    }
+
+    /// For tasks that build no sandbox.
+    pub(super) fn nothing() -> Self {
+        Self {
+            root: Root::Host,
+            state: PathBuf::new(),
             mounts: Vec::new(),
             hidden: Vec::new(),
-            hostname: "slipway".to_owned(),
+            hostname: String::new(),
             network: Network::Host,
             hosts: Vec::new(),
             resolver: None,
             user: String::new(),
+            limits: Limits::default(),
         }
     }
 

@@ -11,9 +11,10 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
 use rustix::thread::UnshareFlags;
 
+use super::cgroup::Cgroup;
 use super::error::Doing;
 use super::wire::{self, Order, Status};
-use super::{Failure, INIT_ARG, Network, Task, first, network, privilege, sys, userns};
+use super::{Failure, INIT_ARG, Network, Task, first, network, plain, privilege, sys, userns};
 
 /// What `ci` does when its first argument is [`INIT_ARG`](super::INIT_ARG). To be called first thing in `main`,
 /// while the process has one thread: it forks.
@@ -49,6 +50,9 @@ fn receive() -> Result<(UnixStream, Order, Option<OwnedFd>), Failure> {
 }
 
 fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Result<(), Failure> {
+    if let Task::Plain(command) = &order.task {
+        return plain::run(socket, command, stdin);
+    }
     let rootless = !privilege::is_root_of_host();
     match &order.spec.network {
         Network::Joined(joint) => network::enter(joint, rootless)?,
@@ -67,6 +71,10 @@ fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Resul
         wire::send_status(socket, &Status::Exited(0));
         return Ok(());
     }
+    let (cgroup, unlimited) = Cgroup::create(&order.spec.limits);
+    for what in unlimited {
+        wire::send_status(socket, &Status::Noted(format!("a limit can't be set: {what}")));
+    }
     sys::unshare(UnshareFlags::NEWPID).doing(|| "creating a pid namespace".to_owned())?;
     let (gate, open_gate) = std::io::pipe().doing(|| "making a pipe".to_owned())?;
     match sys::fork().doing(|| "starting the first process".to_owned())? {
@@ -77,8 +85,15 @@ fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Resul
         sys::Fork::Parent(pid) => {
             drop((stdin, gate));
             let pidfd = pidfd_open(pid, PidfdFlags::empty()).doing(|| "watching the sandbox".to_owned())?;
+            if let Err(error) = cgroup.add(pid) {
+                wire::send_status(socket, &Status::Noted(format!("limits can't be set: {error}")));
+            }
             let _opened = (&open_gate).write_all(b"!");
-            watch(socket, pid, &pidfd)
+            watch(socket, pid, &pidfd)?;
+            if cgroup.out_of_memory() {
+                wire::send_status(socket, &Status::OutOfMemory);
+            }
+            Ok(())
         }
     }
 }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
@@ -120,6 +120,32 @@ pub(super) fn reset_signals() -> io::Result<()> {
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
     };
     check(result.into())
+}
+
+/// A descriptor that is readable when a child has died. Blocks that signal.
+pub(super) fn child_signals() -> io::Result<OwnedFd> {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initializes the whole set; signalfd's result is a new descriptor that nobody else owns.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        check(libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()).into())?;
+        let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        check(fd.into())?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Lets a program start with no signals blocked or ignored, and die when this process does.
+pub(super) fn start_clean_and_die_with_us(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: between fork and exec of a process with one thread; system calls only.
+    unsafe {
+        command.pre_exec(|| {
+            reset_signals()?;
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL).into())
+        });
+    }
 }
 
 /// Waits for the next blocked signal.

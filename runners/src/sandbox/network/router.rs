@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::egress::NAME_SERVER;
 use super::talk::{self, Reply, Request};
 use crate::sandbox::spec::Joint;
-use crate::sandbox::{Error, Network, Root, Sandbox, Spec, Streams, Task};
+use crate::sandbox::{Error, Network, Sandbox, Spec, Streams, Task};
 
 /// Longer than any of the programs that lead out needs to start.
 const EGRESS_START: Duration = Duration::from_secs(10);
@@ -56,7 +56,7 @@ impl Router {
     /// # Errors
     /// The kernel allows no network namespaces.
     pub async fn start(sandbox: &Sandbox, egress: bool) -> Result<Router, Error> {
-        let spec = Spec::outside();
+        let spec = Spec::nothing();
         let streams = Streams { stdin: None, stdout: Stdio::piped(), stderr: Stdio::null() };
         let process = sandbox.start(&spec, Task::Route { egress }, streams).await?;
         let (child, socket, stdout) = process.into_parts();
@@ -186,23 +186,6 @@ fn through_egress(host: &str) -> String {
         text.push('\n');
     }
     text
-}
-
-impl Spec {
-    /// For tasks that build no sandbox.
-    pub(in crate::sandbox) fn outside() -> Spec {
-        Spec {
-            root: Root::Host,
-            state: PathBuf::new(),
-            mounts: Vec::new(),
-            hidden: Vec::new(),
-            hostname: String::new(),
-            network: Network::Host,
-            hosts: Vec::new(),
-            resolver: None,
-            user: String::new(),
-        }
-    }
 }
 
 #[cfg(test)]

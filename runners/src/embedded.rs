@@ -8,6 +8,7 @@ use crate::executor::{Directory, ExecutorError, Place, Running, Site, Step};
 use crate::image::Image;
 use crate::running::{running, streams, system};
 use crate::sandbox::{Access, Error, Limits, Mount, Process, Sandbox, Spec, StateDir, Streams, Task};
+use crate::services::{Asked, Company, Networking, Order};
 use pipelines::plan;
 use pipelines::status::FailureReason;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -36,6 +37,8 @@ pub struct Embedded {
     pub image: String,
     /// What each job may use.
     pub limits: Limits,
+    /// Which network jobs get.
+    pub networking: Networking,
 }
 
 /// One job's layers.
@@ -50,6 +53,7 @@ pub struct EmbeddedExecution {
     checkout: Option<PathBuf>,
     /// The layers below the job's own: nothing before the sources have come in.
     lower: Vec<PathBuf>,
+    company: Company,
 }
 
 impl Embedded {
@@ -60,13 +64,14 @@ impl Embedded {
         if place.project.is_empty() || !Path::new(&place.project).components().all(plain) {
             return Err(ExecutorError::system(&doing, format!("`{}` is not a project path", place.project)));
         }
-        let asked = place.image.unwrap_or_default();
+        let asked = place.image.clone().unwrap_or_default();
         let asked =
             if asked.name.is_empty() { plan::Image { name: self.image.clone(), ..asked } } else { asked };
         let image = match asked.name.as_str() {
             "" | HOST => None,
             _ => Some(self.find(&asked).await?),
         };
+        let services = self.services(&place).await?;
         let (slot, state) = free_state(&self.states)?;
         let (mut base, container) = match &image {
             None => (Spec::host(state.path(), &self.ci), Container::host(Path::new(BUILDS))),
@@ -92,15 +97,55 @@ impl Embedded {
             target: PathBuf::from(BUILDS),
             access: Access::ReadWrite,
         });
+        let company = match Company::start(services, &self.order(slot, &place)).await {
+            Ok(company) => company,
+            Err(error) => {
+                // the failure before it is the one to tell
+                let _as_well = state.remove(&self.sandbox).await;
+                return Err(error);
+            }
+        };
+        company.attach(&mut base);
         let sandbox = self.sandbox.clone();
         let checkout = place.checkout;
-        Ok(EmbeddedExecution { sandbox, state, base, container, site, checkout, lower: Vec::new() })
+        Ok(EmbeddedExecution { sandbox, state, base, container, site, checkout, lower: Vec::new(), company })
+    }
+
+    /// The job's services with their images.
+    async fn services(&self, place: &Place) -> Result<Vec<Asked>, ExecutorError> {
+        let finding = place.services.iter().zip(1..).map(|(service, number)| async move {
+            let image = match service.image.name.as_str() {
+                HOST => None,
+                _ => Some(self.find(&service.image).await?),
+            };
+            Ok(Asked { service: service.clone(), image, number })
+        });
+        futures_util::future::try_join_all(finding).await
     }
 
     /// The image, unpacked on disk.
     async fn find(&self, asked: &plan::Image) -> Result<Image, ExecutorError> {
         let message = format!("image `{}` can't be pulled by this version", asked.name);
         Err(ExecutorError { reason: FailureReason::ImagePullFailure, message })
+    }
+}
+
+impl Embedded {
+    fn order<'a>(&'a self, slot: u32, place: &'a Place) -> Order<'a> {
+        let debug =
+            place.variables.iter().any(|(name, value)| name == "CI_DEBUG_SERVICES" && value == "true");
+        Order {
+            networking: &self.networking,
+            sandbox: &self.sandbox,
+            states: &self.states,
+            ci: &self.ci,
+            limits: self.limits,
+            slot,
+            logs: place.service_logs.clone(),
+            masked: &place.masked,
+            said: &place.said,
+            debug,
+        }
     }
 }
 
@@ -178,7 +223,8 @@ impl EmbeddedExecution {
     }
 
     pub(crate) async fn cleanup(self) -> Result<(), ExecutorError> {
-        self.state.remove(&self.sandbox).await.map_err(system)
+        let stopped = self.company.stop(&self.sandbox).await;
+        self.state.remove(&self.sandbox).await.map_err(system).and(stopped)
     }
 }
 

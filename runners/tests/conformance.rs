@@ -3,6 +3,7 @@
 use runners::conformance::suite;
 use runners::executor::Executor;
 use runners::sandbox::{Limits, Sandbox};
+use runners::services::Networking;
 use runners::{embedded::Embedded, fake::Fake, shell::Shell};
 use std::path::PathBuf;
 
@@ -43,6 +44,7 @@ async fn embedded_conforms() {
         ci: init,
         image: String::new(),
         limits: Limits::default(),
+        networking: Networking::default(),
     };
     let capability = embedded.sandbox.probe(&embedded.states).await;
     assert!(capability.works.is_ok(), "no sandboxes here: {:?}", capability.works);

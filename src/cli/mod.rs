@@ -4,6 +4,7 @@ mod deploy;
 mod expression;
 mod glob;
 mod lint;
+mod networking;
 mod notify;
 mod plan;
 mod release;

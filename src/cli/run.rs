@@ -1,12 +1,12 @@
 //! `ci run`: runs the pipeline on this machine.
 
 use super::request::{Prepared, RequestArgs};
-use super::{Format, print_raw};
+use super::{Format, networking, print_raw};
 use crate::dispatch::{self, Journal, Options, Overrides, RunEnd};
 use crate::downstream::{self, Pipeline};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::report::{diagnostic, json, terminal};
-use crate::settings::{RunDirectory, State};
+use crate::settings::{RunDirectory, Settings, State};
 use anstream::eprintln;
 use clap::ValueEnum;
 use pipelines::plan::{Plan, When};
@@ -14,7 +14,7 @@ use pipelines::schedule::{Selection, names, select};
 use runners::embedded::Embedded;
 use runners::executor::Executor;
 use runners::job::{Run, Runner};
-use runners::sandbox::{Sandbox, sweep};
+use runners::sandbox::{Limits, Sandbox, sweep};
 use runners::shell::Shell;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -107,7 +107,7 @@ fn manual(args: &RunArgs, plan: &Plan) -> Vec<String> {
 
 async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliResult<RunEnd> {
     let state = State::of(&prepared.project.state_name())?;
-    let executor = executor(args.executor, &state).await?;
+    let executor = executor(args.executor, &state, prepared.project.root()).await?;
     let commit = &prepared.facts.commit;
     let snapshot = prepared.project.snapshot(&commit.sha, args.request.committed, &state.snapshots())?;
     let directory = state.new_run()?;
@@ -191,11 +191,12 @@ fn shared(
 }
 
 /// The executor, proved to work here; what dead runs left of it is removed first.
-async fn executor(kind: Kind, state: &State) -> CliResult<Arc<Executor>> {
+async fn executor(kind: Kind, state: &State, root: &Path) -> CliResult<Arc<Executor>> {
     if kind == Kind::Shell {
         return Ok(Arc::new(Executor::Shell(Shell { builds: state.builds(), sandbox: Sandbox::default() })));
     }
     let sandbox = Sandbox::default();
+    let network = networking::begin(Settings::load(root)?.network, &sandbox).await;
     let states = state.sandboxes();
     let making = |e: &dyn std::fmt::Display| CliError::usage(format!("making `{}`: {e}", states.display()));
     std::fs::create_dir_all(&states).map_err(|e| making(&e))?;
@@ -210,5 +211,7 @@ async fn executor(kind: Kind, state: &State) -> CliResult<Arc<Executor>> {
     }
     let ci =
         std::env::current_exe().map_err(|e| CliError::usage(format!("finding our own executable: {e}")))?;
-    Ok(Arc::new(Executor::Embedded(Embedded { sandbox, states, ci })))
+    let networking = network.finish().await?;
+    let (image, limits) = (String::new(), Limits::default());
+    Ok(Arc::new(Executor::Embedded(Embedded { sandbox, states, ci, image, limits, networking })))
 }

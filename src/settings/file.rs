@@ -7,9 +7,10 @@
 //!   gitlab.com/components/rust: ~/src/rust-components           # a directory; relative ones to this file's
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
+//! network: isolated                                             # isolated, host or none
 //! ```
 
-use super::LintSettings;
+use super::{LintSettings, NetworkSetting};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub sources: SourceTable,
     /// What a project wants to hear about its configuration.
     pub lint: LintSettings,
+    /// Which network jobs get; none: the best that this machine has.
+    pub network: Option<NetworkSetting>,
 }
 
 impl Settings {
@@ -36,7 +39,11 @@ impl Settings {
         let of_user = user_file().map_or(Ok(Settings::default()), |path| read(&path))?;
         let mut lint = own.lint;
         lint.allow.extend(of_user.lint.allow);
-        Ok(Settings { sources: own.sources.over(of_user.sources), lint })
+        Ok(Settings {
+            sources: own.sources.over(of_user.sources),
+            lint,
+            network: own.network.or(of_user.network),
+        })
     }
 }
 
@@ -93,6 +100,11 @@ mod tests {
             ("sources:\n  A/b: /x\n  a/b: /y\n", "`a/b` is there twice", "line 2"),
             ("sources:\n  a/b: https://me:hunter2@x/a.git\n", "password", "line 2"),
             ("lint:\n  allow: [duplicate-keys]\n", "did you mean `duplicate-key`?", "line 2"),
+            (
+                "network: bridge\n",
+                "unknown variant `bridge`, expected one of `isolated`, `host`, `none`",
+                "network",
+            ),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
         ];
         for (text, what, line) in table {

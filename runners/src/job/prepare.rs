@@ -5,14 +5,14 @@ use super::outcome::End;
 use crate::artifacts::{self, Index};
 use crate::executor::{Directory, Execution, Executor, Place};
 use crate::log::Tone;
-use crate::variables::{FileVariable, Variables};
+use crate::variables::{FileVariable, Variables, is_name};
 use crate::{archive, cache};
 use pipelines::event::Phase;
 use pipelines::plan::PipelineNeed;
 use pipelines::status::FailureReason;
 use std::fs::File;
 use std::io::Seek;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 impl Attempt<'_> {
     /// Makes the place. Cancelling does not wait for it: a place that is half made is swept by its executor.
@@ -30,18 +30,26 @@ impl Attempt<'_> {
         self.refuse_or_warn(&known)?;
         self.check()?;
         let place = self.place(&known);
-        let mut cancel = self.cancel.clone();
+        let (executor, deadline, mut cancel) = (self.executor, self.deadline, self.cancel.clone());
         let canceled = async move {
             // a sender that is gone can't cancel any more
             if cancel.wait_for(|level| *level != super::Cancel::No).await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
-        tokio::select! {
-            prepared = self.executor.prepare(place) => Ok(prepared?),
-            () = canceled => Err(End::Canceled),
-            () = tokio::time::sleep_until(self.deadline) => Err(self.timed_out()),
-        }
+        tokio::pin!(canceled);
+        let preparing = executor.prepare(place);
+        tokio::pin!(preparing);
+        let prepared = loop {
+            tokio::select! {
+                prepared = &mut preparing => break Ok(prepared?),
+                Some(said) = self.said.recv() => self.pass_on(said),
+                () = &mut canceled => break Err(End::Canceled),
+                () = tokio::time::sleep_until(deadline) => break Err(self.timed_out()),
+            }
+        };
+        self.pass_on_all();
+        prepared
     }
 
     /// What this runner can't do is said: refused when the job would mean something else without it.
@@ -50,9 +58,6 @@ impl Attempt<'_> {
         if work.run.is_some() {
             let message = "`run` (steps) is not supported: use `script`".to_owned();
             return Err(End::Failed { reason: FailureReason::RunnerUnsupported, exit_code: None, message });
-        }
-        if matches!(self.executor, Executor::Embedded(_)) {
-            self.refuse_containers(known)?;
         }
         let shell = matches!(self.executor, Executor::Shell(_));
         let ignored = [
@@ -71,24 +76,6 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Of images, the embedded executor has `host` only so far: a job that asks for more would mean something else.
-    fn refuse_containers(&self, known: &Variables) -> Result<(), End> {
-        let work = &self.spec.job.work;
-        let image = work.image.as_ref().map(|image| known.expand(&image.name));
-        let message = match image.filter(|name| name != "host" && !name.is_empty()) {
-            Some(name) => format!(
-                "image `{name}` can't be used: this version has the image `host` only (this machine's own files); \
-                 `ci run --set image=host` runs all jobs there"
-            ),
-            None if !work.services.is_empty() => {
-                "`services` can't be started by this version; `ci run --set services=none` leaves them out"
-                    .to_owned()
-            }
-            None => return Ok(()),
-        };
-        Err(End::Failed { reason: FailureReason::RunnerUnsupported, exit_code: None, message })
-    }
-
     fn place(&self, known: &Variables) -> Place {
         let strategy = known.expand(known.get("GIT_STRATEGY").unwrap_or_default());
         let work = &self.spec.job.work;
@@ -96,9 +83,17 @@ impl Attempt<'_> {
             image.name = known.expand(&image.name);
             image
         });
+        // files are the job's alone, and what is masked was not meant for programs of others
+        let resolved = known.resolve(Path::new("")).variables;
+        let public: Vec<(&str, &str)> = resolved.public().filter(|(name, _)| is_name(name)).collect();
         let services = work.services.iter().cloned().map(|mut service| {
             service.image.name = known.expand(&service.image.name);
             service.alias = service.alias.map(|alias| known.expand(&alias));
+            let own = std::mem::take(&mut service.variables);
+            service
+                .variables
+                .extend(public.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+            service.variables.extend(own.into_iter().map(|(name, value)| (name, known.expand(&value))));
             service
         });
         Place {
@@ -109,6 +104,9 @@ impl Attempt<'_> {
             services: services.collect(),
             variables: known.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             attempt: self.spec.attempt,
+            masked: known.masked().map(str::to_owned).collect(),
+            service_logs: self.spec.dir().join("services"),
+            said: self.voice.clone(),
         }
     }
 

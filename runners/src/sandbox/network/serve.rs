@@ -41,15 +41,24 @@ pub(in crate::sandbox) fn serve(socket: &UnixStream, egress: bool, rootless: boo
     Ok(())
 }
 
+/// Networks without a job that are kept for the next one: taking a network down makes the kernel wait for all of its
+/// processors, which costs many times what everything else here does.
+const KEPT: usize = 16;
+
 struct Router {
     /// Our own namespace.
     own: OwnedFd,
     socket: Socket,
-    /// Namespaces of containers, by number of their network.
-    networks: BTreeMap<u32, Vec<OwnedFd>>,
-    /// Where to look for the next free number: the kernel takes a while to take a network down, so that a number is
-    /// not to be used again at once.
+    networks: BTreeMap<u32, Network>,
     next: u32,
+}
+
+/// A bridge, by its number in [`Router::networks`].
+struct Network {
+    /// Of its containers.
+    namespaces: Vec<OwnedFd>,
+    /// Has a job now?
+    taken: bool,
 }
 
 impl Router {
@@ -69,11 +78,8 @@ impl Router {
     fn handle(&mut self, request: Request) -> Result<(Reply, Option<OwnedFd>), Failure> {
         match request {
             Request::Join(containers) => Ok((self.join(containers)?, None)),
-            Request::Leave(network) => {
-                if self.networks.remove(&network).is_some() {
-                    let removed = links::remove_bridge(&mut self.socket, network);
-                    removed.doing(|| format!("removing network {network}"))?;
-                }
+            Request::Leave(number) => {
+                self.leave(number)?;
                 Ok((Reply::Left, None))
             }
             Request::Connect(address, port) => Ok(match connect(address, port) {
@@ -84,29 +90,59 @@ impl Router {
     }
 
     fn join(&mut self, containers: u32) -> Result<Reply, Failure> {
-        let numbers = (0..links::NETWORKS).map(|offset| (self.next + offset) % links::NETWORKS);
-        let free = numbers.into_iter().find(|number| !self.networks.contains_key(number));
-        let network = free.filter(|_| containers <= links::CONTAINERS).ok_or_else(|| {
+        let fits = |network: &Network| !network.taken && network.namespaces.len() >= containers as usize;
+        let kept = self.networks.iter().filter(|(_, network)| fits(network));
+        let smallest = kept.min_by_key(|(_, network)| network.namespaces.len()).map(|(number, _)| *number);
+        let number = match smallest {
+            Some(number) => number,
+            None => self.make(containers)?,
+        };
+        let Some(network) = self.networks.get_mut(&number) else {
+            return Err(Failure::new(format!("entering network {number}"), "it is gone"));
+        };
+        network.taken = true;
+        let ends = network.namespaces.iter().zip(0..containers);
+        let ends = ends.map(|(namespace, at)| (namespace.as_raw_fd(), links::container(number, at)));
+        Ok(Reply::Joined(number, ends.collect()))
+    }
+
+    /// Jobs can't change their namespaces (they lack CAP_NET_ADMIN) and their processes are dead: one that is used
+    /// again is as good as new.
+    fn leave(&mut self, number: u32) -> Result<(), Failure> {
+        let kept = self.networks.values().filter(|network| !network.taken).count();
+        if kept < KEPT {
+            if let Some(network) = self.networks.get_mut(&number) {
+                network.taken = false;
+            }
+        } else if self.networks.remove(&number).is_some() {
+            let removed = links::remove_bridge(&mut self.socket, number);
+            removed.doing(|| format!("removing network {number}"))?;
+        }
+        Ok(())
+    }
+
+    fn make(&mut self, containers: u32) -> Result<u32, Failure> {
+        // a number is not used again at once: the kernel takes a while to take a network down
+        let mut numbers = (0..links::NETWORKS).map(|offset| (self.next + offset) % links::NETWORKS);
+        let free = numbers.find(|number| !self.networks.contains_key(number));
+        let number = free.filter(|_| containers <= links::CONTAINERS).ok_or_else(|| {
             Failure::new(format!("making a network of {containers} containers"), "there is no room for it")
         })?;
-        links::add_bridge(&mut self.socket, network).doing(|| format!("making bridge {network}"))?;
-        let made = (0..containers).map(|number| self.container(network, number)).collect();
-        let namespaces: Vec<OwnedFd> = match made {
-            Ok(namespaces) => namespaces,
+        self.next = number + 1;
+        links::add_bridge(&mut self.socket, number).doing(|| format!("making bridge {number}"))?;
+        let made: Result<Vec<OwnedFd>, Failure> =
+            (0..containers).map(|at| self.container(number, at)).collect();
+        match made {
+            Ok(namespaces) => {
+                self.networks.insert(number, Network { namespaces, taken: false });
+                Ok(number)
+            }
             Err(failure) => {
                 // the failure before it is the one to tell
-                let _as_well = links::remove_bridge(&mut self.socket, network);
-                return Err(failure);
+                let _as_well = links::remove_bridge(&mut self.socket, number);
+                Err(failure)
             }
-        };
-        let ends = namespaces
-            .iter()
-            .zip(0..)
-            .map(|(namespace, number)| (namespace.as_raw_fd(), links::container(network, number)));
-        let reply = Reply::Joined(network, ends.collect());
-        self.next = network + 1;
-        self.networks.insert(network, namespaces);
-        Ok(reply)
+        }
     }
 
     fn container(&mut self, network: u32, number: u32) -> Result<OwnedFd, Failure> {
@@ -125,6 +161,9 @@ impl Router {
 fn new_namespace() -> Result<OwnedFd, Failure> {
     let doing = || "creating a network namespace".to_owned();
     sys::unshare(UnshareFlags::NEWNET).doing(doing)?;
+    // connections that one job has closed must not keep a port from the next one; kernels that don't know it per
+    // namespace refuse
+    let _optional = std::fs::write("/proc/sys/net/ipv4/tcp_max_tw_buckets", "0");
     Ok(File::open("/proc/self/ns/net").doing(doing)?.into())
 }
 

@@ -93,6 +93,16 @@ impl Container {
         }
     }
 
+    /// A shell for a person, in the project directory.
+    pub(crate) fn terminal(&self, mut variables: Vec<(String, String)>) -> Command {
+        let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
+        variables.push(("TERM".to_owned(), term));
+        let script =
+            "cd \"$CI_PROJECT_DIR\" || cd /; if command -v bash >/dev/null; then exec bash; fi; exec sh";
+        let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
+        Command { argv, ..self.shell(variables) }
+    }
+
     /// Says what a program that can't be executed means for the image.
     pub(crate) fn explain(&self, error: Error) -> ExecutorError {
         let (Some(image), Error::Setup(failure)) = (&self.image, &error) else { return system(error) };

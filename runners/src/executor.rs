@@ -276,6 +276,21 @@ impl Execution {
         }
     }
 
+    /// Opens a shell for a person on the terminal of this process, in what the job's steps have left; comes back
+    /// when the person has left it. Between steps only.
+    ///
+    /// # Errors
+    /// There is no terminal, or this executor has no place that outlives a step.
+    pub async fn debug(&mut self, environment: Vec<(String, String)>) -> Result<(), ExecutorError> {
+        match self {
+            Execution::Embedded(embedded) => embedded.debug(environment).await,
+            _ => Err(ExecutorError::system(
+                "opening a shell in the job's place",
+                "only containers of `ci` have one",
+            )),
+        }
+    }
+
     /// Writes files of the project directory to `archive`, see [`crate::archive::pack`].
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use pipelines::schedule::{Selection, names, select};
 use runners::embedded::Embedded;
 use runners::executor::Executor;
 use runners::job::{Run, Runner};
-use runners::sandbox::{Limits, Sandbox, sweep};
+use runners::sandbox::{Sandbox, sweep};
 use runners::shell::Shell;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -46,6 +46,9 @@ pub(super) struct RunArgs {
     /// Change all jobs: `image=host` runs them on this machine's files, `services=none` starts no services
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = super::request::variable)]
     set: Vec<(String, String)>,
+    /// When this job's script fails, open a shell in its very container before that is removed
+    #[arg(long, value_name = "JOB", conflicts_with = "format")]
+    debug: Option<String>,
     /// Text: a report for people; json: one event a line
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -70,6 +73,7 @@ pub(super) fn run(args: &RunArgs) -> CliResult {
     }
     let mut plan = prepared.plan()?.clone();
     overrides(&args.set)?.apply(&mut plan);
+    debuggable(args, &plan)?;
     let selection = Selection { jobs: args.jobs.clone(), needs: args.needs };
     let plan = select(&plan, &selection).map_err(|e| CliError::usage(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -81,6 +85,25 @@ pub(super) fn run(args: &RunArgs) -> CliResult {
         0 => Ok(()),
         code => Err(CliError::silent(ErrorKind::Code(code))),
     }
+}
+
+/// `--debug` needs a job of the plan, a container and a terminal.
+fn debuggable(args: &RunArgs, plan: &Plan) -> CliResult {
+    use std::io::IsTerminal;
+    let Some(job) = &args.debug else { return Ok(()) };
+    if !plan.jobs.iter().any(|planned| planned.name == *job) {
+        let error = CliError::usage(format!("`--debug {job}`: the pipeline has no such job"));
+        return Err(error.hint("`ci plan` lists the jobs"));
+    }
+    if args.executor != Kind::Sandbox {
+        return Err(CliError::usage(
+            "`--debug` opens a shell in a container of `ci`: leave `--executor` out",
+        ));
+    }
+    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        return Err(CliError::usage("`--debug` opens a shell for you: it needs a terminal"));
+    }
+    Ok(())
 }
 
 fn overrides(set: &[(String, String)]) -> CliResult<Overrides> {
@@ -107,7 +130,8 @@ fn manual(args: &RunArgs, plan: &Plan) -> Vec<String> {
 
 async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliResult<RunEnd> {
     let state = State::of(&prepared.project.state_name())?;
-    let executor = executor(args.executor, &state, prepared.project.root()).await?;
+    let settings = Settings::load(prepared.project.root())?;
+    let executor = executor(args.executor, &state, &settings).await?;
     let commit = &prepared.facts.commit;
     let snapshot = prepared.project.snapshot(&commit.sha, args.request.committed, &state.snapshots())?;
     let directory = state.new_run()?;
@@ -115,18 +139,21 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
     let mut journal = Journal::create(&directory.dir.join("journal.jsonl")).map_err(doing)?;
     let events = journal.subscribe();
     let format = args.format;
+    let mode = terminal::Mode::of_stdout();
+    // the moving region and a person's shell can't share a terminal
+    let mode = if args.debug.is_some() { mode.plain() } else { mode };
     // a thread of its own: a slow terminal must not hold up the run
     let report = std::thread::spawn(move || {
         let mut out = std::io::stdout();
         match format {
-            Format::Text => terminal::report(&events, terminal::Mode::of_stdout(), &mut out),
+            Format::Text => terminal::report(&events, mode, &mut out),
             Format::Json => json::report(&events, &mut out),
         }
     });
     let slots = args.slots.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
     let pipeline = Arc::new(Pipeline {
         request: prepared.request.clone(),
-        run: Arc::new(shared(prepared, &plan, &state, &directory, &snapshot.dir)?),
+        run: Arc::new(shared(args, prepared, &plan, &state, &directory, &snapshot.dir)?),
         executor,
         ids: Arc::new(AtomicU64::new(directory.number * 10_000)),
         slots: Arc::new(Semaphore::new(slots.get().min(Semaphore::MAX_PERMITS))),
@@ -158,6 +185,7 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
 
 /// What all jobs of the run share.
 fn shared(
+    args: &RunArgs,
     prepared: &Prepared,
     plan: &Arc<Plan>,
     state: &State,
@@ -187,16 +215,17 @@ fn shared(
         output_limit: Run::OUTPUT_LIMIT,
         grace: GRACE,
         timeout: Run::TIMEOUT,
+        debug: args.debug.clone(),
     })
 }
 
 /// The executor, proved to work here; what dead runs left of it is removed first.
-async fn executor(kind: Kind, state: &State, root: &Path) -> CliResult<Arc<Executor>> {
+async fn executor(kind: Kind, state: &State, settings: &Settings) -> CliResult<Arc<Executor>> {
     if kind == Kind::Shell {
         return Ok(Arc::new(Executor::Shell(Shell { builds: state.builds(), sandbox: Sandbox::default() })));
     }
     let sandbox = Sandbox::default();
-    let network = networking::begin(Settings::load(root)?.network, &sandbox).await;
+    let network = networking::begin(settings.network, &sandbox).await;
     let states = state.sandboxes();
     let making = |e: &dyn std::fmt::Display| CliError::usage(format!("making `{}`: {e}", states.display()));
     std::fs::create_dir_all(&states).map_err(|e| making(&e))?;
@@ -211,7 +240,13 @@ async fn executor(kind: Kind, state: &State, root: &Path) -> CliResult<Arc<Execu
     }
     let ci =
         std::env::current_exe().map_err(|e| CliError::usage(format!("finding our own executable: {e}")))?;
-    let networking = network.finish().await?;
-    let (image, limits) = (String::new(), Limits::default());
-    Ok(Arc::new(Executor::Embedded(Embedded { sandbox, states, ci, image, limits, networking })))
+    let image = settings.image.clone().unwrap_or_default();
+    Ok(Arc::new(Executor::Embedded(Embedded {
+        sandbox,
+        states,
+        ci,
+        image,
+        limits: settings.limits.limits(),
+        networking: network.finish().await?,
+    })))
 }

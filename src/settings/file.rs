@@ -8,9 +8,11 @@
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
 //! network: isolated                                             # isolated, host or none
+//! limits: {memory: 2g, cpus: 1.5, pids: 1000}                   # of each job's container
+//! image: debian:bookworm                                        # of jobs that name none [default: host]
 //! ```
 
-use super::{LintSettings, NetworkSetting};
+use super::{LimitSettings, LintSettings, NetworkSetting};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -25,6 +27,10 @@ pub struct Settings {
     pub sources: SourceTable,
     /// What a project wants to hear about its configuration.
     pub lint: LintSettings,
+    /// What each job's container may use.
+    pub limits: LimitSettings,
+    /// Image of jobs that name none; nothing: `host`, this machine's own files.
+    pub image: Option<String>,
     /// Which network jobs get; none: the best that this machine has.
     pub network: Option<NetworkSetting>,
 }
@@ -42,6 +48,8 @@ impl Settings {
         Ok(Settings {
             sources: own.sources.over(of_user.sources),
             lint,
+            limits: own.limits.over(of_user.limits),
+            image: own.image.or(of_user.image),
             network: own.network.or(of_user.network),
         })
     }
@@ -106,6 +114,7 @@ mod tests {
                 "network",
             ),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
+            ("limits:\n  memory: much\n", "such as `512m`", "line 2"),
         ];
         for (text, what, line) in table {
             let message = settings(text).expect_err(text).message;

@@ -3,6 +3,7 @@
 mod file;
 mod gitlab_ci_local;
 mod home;
+mod limits;
 mod lint;
 mod network;
 mod variables;
@@ -10,6 +11,7 @@ mod variables;
 pub use file::Settings;
 pub use gitlab_ci_local::{GITLAB_CI_LOCAL, load_gitlab_ci_local};
 pub use home::{RunDirectory, State};
+pub use limits::LimitSettings;
 pub use lint::LintSettings;
 pub use network::NetworkSetting;
 pub use variables::{VariablesFile, load_variables};

@@ -14,7 +14,7 @@ use rustix::thread::UnshareFlags;
 use super::error::Doing;
 use super::user::User;
 use super::wire::{self, Order, Status};
-use super::{Command, Failure, Task, archive, privilege, root, seccomp, sys};
+use super::{Command, Failure, Task, archive, privilege, root, seccomp, sys, terminal, unpack};
 
 /// What the supervisor hands over by forking.
 pub(super) struct Setup<'a> {
@@ -39,6 +39,10 @@ fn live(mut setup: Setup<'_>) -> Result<Status, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).doing(|| "tying us to the supervisor".to_owned())?;
     setup.gate.read_exact(&mut [0]).doing(|| "waiting for the supervisor".to_owned())?;
 
+    if let Task::Unpack { into } = &setup.order.task {
+        wire::send_status(setup.socket, &Status::Started);
+        return unpack::unpack(into, setup.stdin.take(), setup.rootless).map(|()| Status::Exited(0));
+    }
     let namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     sys::unshare(namespaces).doing(|| "creating mount, IPC and UTS namespaces".to_owned())?;
     // hides the host's cgroup paths, no more; old kernels and some containers refuse it
@@ -46,7 +50,7 @@ fn live(mut setup: Setup<'_>) -> Result<Status, Failure> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let user = root::build(&setup.order.spec, setup.rootless)?;
 
-    if let Task::Run(command) = &setup.order.task {
+    if let Task::Run(command) | Task::Terminal(command) = &setup.order.task {
         // while we still are root of a root file system that may be an image's
         let made = std::fs::create_dir_all(&command.cwd);
         made.doing(|| format!("making the working directory `{}`", command.cwd.display()))?;
@@ -99,17 +103,33 @@ fn execute(command: &Command, user: &User, stdin: Option<OwnedFd>) -> Failure {
     let [program, arguments @ ..] = command.argv.as_slice() else {
         return Failure::new("starting the task", "its argv is empty");
     };
+    // no controlling terminal: nothing inside can type into the user's shell
+    let _always_works = rustix::process::setsid();
     if let Err(failure) = leave_ours(command, user) {
         return failure;
     }
-    let error = std::process::Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .env("HOME", &user.home)
-        .envs(command.env.iter().map(|(name, value)| (name, value)))
+    let error = program_of(command, user, program, arguments)
         .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
         .exec();
     not_executed(program, &error)
+}
+
+/// The same on a terminal that is ours already.
+pub(super) fn execute_on_terminal(command: &Command, user: &User) -> Failure {
+    let [program, arguments @ ..] = command.argv.as_slice() else {
+        return Failure::new("starting the task", "its argv is empty");
+    };
+    if let Err(failure) = leave_ours(command, user) {
+        return failure;
+    }
+    not_executed(program, &program_of(command, user, program, arguments).exec())
+}
+
+fn program_of(command: &Command, user: &User, program: &str, arguments: &[String]) -> std::process::Command {
+    let mut made = std::process::Command::new(program);
+    made.args(arguments).env_clear().env("HOME", &user.home);
+    made.envs(command.env.iter().map(|(name, value)| (name, value)));
+    made
 }
 
 /// Why a program could not be executed.
@@ -122,10 +142,8 @@ pub(super) fn not_executed(program: &str, error: &std::io::Error) -> Failure {
     failure
 }
 
-/// Sheds what the program shall not inherit from us: session, user, directory, blocked signals, files.
+/// Sheds what the program shall not inherit from us: user, directory, blocked signals, files.
 fn leave_ours(command: &Command, user: &User) -> Result<(), Failure> {
-    // no controlling terminal: nothing inside can type into the user's shell
-    let _always_works = rustix::process::setsid();
     let cwd: &Path = &command.cwd;
     // while we are root: a directory that the user may not enter is the image's mistake, as under Docker
     rustix::process::chdir(cwd).doing(|| format!("changing to the working directory `{}`", cwd.display()))?;
@@ -153,9 +171,16 @@ fn become_user(user: &User) -> Result<(), Failure> {
 fn perform(task: &Task, user: &User, stdin: Option<OwnedFd>, socket: &UnixStream) -> i32 {
     let done = match task {
         Task::Archive { dir, selection } => archive::archive(dir, selection),
+        Task::Terminal(command) => terminal::serve(command, user, stdin),
         // what comes in is the user's, as what the script writes
         Task::Restore { dir } => become_user(user).and_then(|()| archive::restore(dir, stdin)),
-        Task::Check | Task::Run(_) | Task::Plain(_) | Task::Remove { .. } | Task::Route { .. } => Ok(()),
+        Task::Check
+        | Task::Run(_)
+        | Task::Plain(_)
+        | Task::Remove { .. }
+        | Task::Route { .. }
+        | Task::Settle { .. }
+        | Task::Unpack { .. } => Ok(()),
     };
     match done {
         Ok(()) => 0,

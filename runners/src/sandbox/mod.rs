@@ -28,9 +28,11 @@
 //! | `privilege`  | child  | Docker's capability set                                               |
 //! | `seccomp`    | child  | Docker's seccomp policy as BPF                                        |
 //! | `cgroup`     | child  | limits, where there are control groups                               |
+//! | `terminal`   | child  | a terminal inside, for people                                         |
 //! | `plain`      | child  | a program without a sandbox, with the lifeline                        |
 //! | `archive`    | child  | archives written and unpacked inside                                  |
 //! | `network`    | both   | [`Router`], [`JobNetwork`]: namespaces with addresses, the way out        |
+//! | `unpack`     | child  | layers of images, from archives to directories                        |
 //! | `sys`        | child  | the only `unsafe` code                                                |
 //!
 //! A sandbox is a set of layers on disk ([`StateDir`]), not a living process: every step (`script`, then
@@ -62,6 +64,8 @@ mod spec;
 mod state;
 mod supervisor;
 mod sys;
+mod terminal;
+mod unpack;
 mod user;
 mod userns;
 mod wire;
@@ -69,8 +73,12 @@ mod wire;
 pub use error::{Error, Failure};
 pub use launch::{Sandbox, Streams};
 pub use network::{Egress, JobNetwork, Router, resolver_settings};
+pub(crate) use privilege::is_root_of_host;
 pub use probe::{Capability, Missing, Mode};
 pub use process::{ExitStatus, Process};
-pub use spec::{Access, Command, INIT_ARG, Joint, Limits, Mount, Network, OWN_BIN_DIR, Root, Spec, Task};
+pub use spec::{
+    Access, Command, INIT_ARG, Joint, Limits, Mount, Network, NewLayer, OWN_BIN_DIR, Root, Spec, Task,
+    UnpackedLayer,
+};
 pub use state::{StateDir, sweep};
 pub use supervisor::init_main;

@@ -1,5 +1,6 @@
 //! What a sandbox looks like and what runs in it. Sent to the child as JSON.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -133,6 +134,8 @@ pub enum Task {
     Check,
     /// A program.
     Run(Command),
+    /// A program on a terminal of its own, which is shown on the terminal that the streams are, in raw mode.
+    Terminal(Command),
     /// The selected files below `dir` as [`crate::archive::pack`] writes them, on stdout; on stderr, as JSON, what
     /// it packed.
     Archive {
@@ -148,6 +151,19 @@ pub enum Task {
     },
     /// A program on this machine, as this user, without any sandbox; what it starts ends with it.
     Plain(Command),
+    /// A layer of an image (tar, plain or with gzip or zstd) on stdin, unpacked into a directory *of the host*; on
+    /// stdout, as JSON, an [`UnpackedLayer`]. Builds no sandbox, but is shut into the directory.
+    Unpack {
+        /// An empty directory, absolute.
+        into: PathBuf,
+    },
+    /// Moves unpacked layers to where they stay, with the rights of the sandbox's user namespace. Builds no sandbox.
+    Settle {
+        /// Directories of the layers below, the lowest first.
+        below: Vec<PathBuf>,
+        /// The lowest first.
+        layers: Vec<NewLayer>,
+    },
     /// Deletes a directory *of the host* with the rights of the sandbox's user namespace, where all files of a
     /// dead sandbox can be deleted. Builds no sandbox.
     Remove {
@@ -159,6 +175,28 @@ pub enum Task {
         /// Shall the networks reach the world?
         egress: bool,
     },
+}
+
+/// What [`Task::Unpack`] found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnpackedLayer {
+    /// Digest of the uncompressed archive: `sha256:...`.
+    pub diff_id: String,
+    /// Bytes in its files.
+    pub bytes: u64,
+    /// Directories that the archive has no entry for, absolute inside the layer.
+    pub implied: Vec<OsString>,
+}
+
+/// A layer for [`Task::Settle`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NewLayer {
+    /// Where it was unpacked.
+    pub from: PathBuf,
+    /// Where it stays; must not be there yet.
+    pub to: PathBuf,
+    /// Its directories that are to look as in the layers below.
+    pub implied: Vec<OsString>,
 }
 
 /// A program to run inside.
@@ -203,7 +241,7 @@ impl Spec {
             mounts: vec![own_executable],
             hidden: Vec::new(),
             hostname: "slipway".to_owned(),
-            ..Self::nothing()
+            ..Self::none()
         };
         for path in hidden.into_iter().flatten() {
             if !spec.hidden.contains(&path) {
@@ -221,12 +259,12 @@ impl Spec {
             root: Root::Layers { layers },
             state: state.to_owned(),
             hostname: "slipway".to_owned(),
-            ..Self::nothing()
+            ..Self::none()
         }
     }
 
     /// For tasks that build no sandbox.
-    pub(super) fn nothing() -> Self {
+    pub(super) fn none() -> Self {
         Self {
             root: Root::Host,
             state: PathBuf::new(),

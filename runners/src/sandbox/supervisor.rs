@@ -4,6 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -13,8 +14,9 @@ use rustix::thread::UnshareFlags;
 
 use super::cgroup::Cgroup;
 use super::error::Doing;
+use super::spec::NewLayer;
 use super::wire::{self, Order, Status};
-use super::{Failure, INIT_ARG, Network, Task, first, network, plain, privilege, sys, userns};
+use super::{Failure, INIT_ARG, Network, Task, first, network, plain, privilege, sys, unpack, userns};
 
 /// What `ci` does when its first argument is [`INIT_ARG`](super::INIT_ARG). To be called first thing in `main`,
 /// while the process has one thread: it forks.
@@ -71,6 +73,11 @@ fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Resul
         wire::send_status(socket, &Status::Exited(0));
         return Ok(());
     }
+    if let Task::Settle { below, layers } = &order.task {
+        settle(below.clone(), layers)?;
+        wire::send_status(socket, &Status::Exited(0));
+        return Ok(());
+    }
     let (cgroup, unlimited) = Cgroup::create(&order.spec.limits);
     for what in unlimited {
         wire::send_status(socket, &Status::Noted(format!("a limit can't be set: {what}")));
@@ -96,6 +103,18 @@ fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Resul
             Ok(())
         }
     }
+}
+
+fn settle(mut below: Vec<PathBuf>, layers: &[NewLayer]) -> Result<(), Failure> {
+    for layer in layers {
+        unpack::settle(&layer.from, &layer.implied, &below)?;
+        below.push(layer.from.clone());
+    }
+    // the lowest first: whoever dies in between leaves whole layers
+    for NewLayer { from, to, .. } in layers {
+        std::fs::rename(from, to).doing(|| format!("moving a layer to `{}`", to.display()))?;
+    }
+    Ok(())
 }
 
 /// Until the first process ends: obeys bytes from `ci`, kills when `ci` is gone. With the first process the

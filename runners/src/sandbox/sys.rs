@@ -148,6 +148,30 @@ pub(super) fn start_clean_and_die_with_us(command: &mut std::process::Command) {
     }
 }
 
+/// Opens the end of a new terminal that programs use, without any path that others could have changed.
+pub(super) fn other_end_of_terminal(ours: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let unlocked: libc::c_int = 0;
+    // SAFETY: the first call reads an int that lives through it; the second one's result is a new descriptor.
+    unsafe {
+        check(libc::ioctl(ours.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked).into())?;
+        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+        let fd = libc::ioctl(ours.as_raw_fd(), libc::TIOCGPTPEER, flags);
+        check(fd.into())?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Makes a terminal the controlling one of this process, in a new session, and its standard streams.
+pub(super) fn take_terminal(terminal: OwnedFd) -> io::Result<()> {
+    let fd = terminal.as_raw_fd();
+    // SAFETY: no pointers; the descriptors 0 to 2 are this process's to replace, it has one thread.
+    unsafe {
+        check(libc::setsid().into())?;
+        check(libc::ioctl(fd, libc::TIOCSCTTY, 0).into())?;
+        (0..3).try_for_each(|stream| check(libc::dup2(fd, stream).into()))
+    }
+}
+
 /// Waits for the next blocked signal.
 pub(super) fn next_signal() -> io::Result<i32> {
     let all = all_signals();

@@ -56,7 +56,7 @@ impl Router {
     /// # Errors
     /// The kernel allows no network namespaces.
     pub async fn start(sandbox: &Sandbox, egress: bool) -> Result<Router, Error> {
-        let spec = Spec::nothing();
+        let spec = Spec::none();
         let streams = Streams { stdin: None, stdout: Stdio::piped(), stderr: Stdio::null() };
         let process = sandbox.start(&spec, Task::Route { egress }, streams).await?;
         let (child, socket, stdout) = process.into_parts();

@@ -4,8 +4,8 @@
 
 use crate::archive::{Packed, Selection, Unpacked};
 use crate::container::{self, Container};
-use crate::executor::{Directory, ExecutorError, Place, Running, Site, Step};
-use crate::image::Image;
+use crate::executor::{Directory, ExecutorError, Place, Running, Said, Site, Step, Voice};
+use crate::image::{Image, Platform, PullPolicy, Store, Told, Wanted};
 use crate::running::{running, streams, system};
 use crate::sandbox::{Access, Error, Limits, Mount, Process, Sandbox, Spec, StateDir, Streams, Task};
 use crate::services::{Asked, Company, Networking, Order};
@@ -18,6 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 
 /// `CI_BUILDS_DIR` of every job.
@@ -34,6 +35,8 @@ pub struct Embedded {
     pub states: PathBuf,
     /// The executable that jobs of image `host` find as `ci`.
     pub ci: PathBuf,
+    /// Where images come from.
+    pub images: Arc<Store>,
     /// Image of jobs that name none; empty: `host`.
     pub image: String,
     /// What each job may use.
@@ -70,7 +73,7 @@ impl Embedded {
             if asked.name.is_empty() { plan::Image { name: self.image.clone(), ..asked } } else { asked };
         let image = match asked.name.as_str() {
             "" | HOST => None,
-            _ => Some(self.find(&asked).await?),
+            _ => Some(self.find(&asked, &place.variables, &place.said).await?),
         };
         let services = self.services(&place).await?;
         let (slot, state) = free_state(&self.states)?;
@@ -117,17 +120,44 @@ impl Embedded {
         let finding = place.services.iter().zip(1..).map(|(service, number)| async move {
             let image = match service.image.name.as_str() {
                 HOST => None,
-                _ => Some(self.find(&service.image).await?),
+                _ => Some(self.find(&service.image, &place.variables, &place.said).await?),
             };
             Ok(Asked { service: service.clone(), image, number })
         });
         futures_util::future::try_join_all(finding).await
     }
 
-    /// The image, unpacked on disk.
-    async fn find(&self, asked: &plan::Image) -> Result<Image, ExecutorError> {
-        let message = format!("image `{}` can't be pulled by this version", asked.name);
-        Err(ExecutorError { reason: FailureReason::ImagePullFailure, message })
+    /// The image, unpacked on disk; what happens meanwhile is told.
+    async fn find(
+        &self,
+        asked: &plan::Image,
+        variables: &[(String, String)],
+        said: &Voice,
+    ) -> Result<Image, ExecutorError> {
+        let failed = |message: String| ExecutorError { reason: FailureReason::ImagePullFailure, message };
+        let policies: Result<Vec<PullPolicy>, String> =
+            asked.pull_policy.iter().map(|policy| policy.parse()).collect();
+        let platform = asked.docker.as_ref().and_then(|docker| docker.get("platform")?.as_str());
+        let platform: Option<Platform> = platform
+            .filter(|text| !text.is_empty())
+            .map(|text| text.parse().map_err(|error| failed(format!("`image:docker:platform`: {error}"))))
+            .transpose()?;
+        let wanted = Wanted {
+            name: &asked.name,
+            policies: &policies.map_err(failed)?,
+            platform: platform.as_ref(),
+            auth_config: variables
+                .iter()
+                .find(|(name, _)| name == "DOCKER_AUTH_CONFIG")
+                .map(|(_, value)| &**value),
+        };
+        let said = said.clone();
+        let say = move |told| match told {
+            Told::Line(line) => said.say(Said::Line(line)),
+            Told::Warning(line) => said.say(Said::Line(format!("WARNING: {line}"))),
+            _ => {}
+        };
+        self.images.get(&wanted, &say).await.map_err(|error| failed(error.to_string()))
     }
 }
 

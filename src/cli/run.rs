@@ -13,6 +13,7 @@ use pipelines::plan::{Plan, When};
 use pipelines::schedule::{Selection, names, select};
 use runners::embedded::Embedded;
 use runners::executor::Executor;
+use runners::image::Store;
 use runners::job::{Run, Runner};
 use runners::sandbox::{Sandbox, sweep};
 use runners::shell::Shell;
@@ -241,10 +242,18 @@ async fn executor(kind: Kind, state: &State, settings: &Settings) -> CliResult<A
     let ci =
         std::env::current_exe().map_err(|e| CliError::usage(format!("finding our own executable: {e}")))?;
     let image = settings.image.clone().unwrap_or_default();
+    let images = Store::open(
+        &state.sandboxes().with_file_name("images"),
+        sandbox.clone(),
+        std::collections::BTreeMap::new(),
+    )
+    .map_err(|e| CliError::usage(format!("opening the store of images: {e}")))?;
+    let images = Arc::new(images);
     Ok(Arc::new(Executor::Embedded(Embedded {
         sandbox,
         states,
         ci,
+        images,
         image,
         limits: settings.limits.limits(),
         networking: network.finish().await?,

@@ -42,6 +42,7 @@ impl Attempt<'_> {
         tokio::pin!(preparing);
         let prepared = loop {
             tokio::select! {
+                biased;
                 prepared = &mut preparing => break Ok(prepared?),
                 Some(said) = self.said.recv() => self.pass_on(said),
                 () = &mut canceled => break Err(End::Canceled),
@@ -81,6 +82,7 @@ impl Attempt<'_> {
         let work = &self.spec.job.work;
         let image = work.image.clone().map(|mut image| {
             image.name = known.expand(&image.name);
+            expand_options(&mut image, known);
             image
         });
         // files are the job's alone, and what is masked was not meant for programs of others
@@ -88,6 +90,7 @@ impl Attempt<'_> {
         let public: Vec<(&str, &str)> = resolved.public().filter(|(name, _)| is_name(name)).collect();
         let services = work.services.iter().cloned().map(|mut service| {
             service.image.name = known.expand(&service.image.name);
+            expand_options(&mut service.image, known);
             service.alias = service.alias.map(|alias| known.expand(&alias));
             let own = std::mem::take(&mut service.variables);
             service
@@ -238,6 +241,16 @@ impl Attempt<'_> {
             self.log.line(Tone::Plain, &text);
         }
         Ok(())
+    }
+}
+
+/// `image:docker:user` and `image:docker:platform` may be variables, too.
+fn expand_options(image: &mut pipelines::plan::Image, known: &Variables) {
+    let options = image.docker.as_mut().and_then(|docker| docker.as_object_mut());
+    for value in options.into_iter().flat_map(|options| options.values_mut()) {
+        if let Some(text) = value.as_str() {
+            *value = known.expand(text).into();
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Waiting until services answer.
 
 use super::Running;
-use crate::executor::Voice;
+use crate::executor::{Said, Voice};
 use crate::sandbox::JobNetwork;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
@@ -13,10 +13,16 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// Waits for all services; warns about those that don't get ready.
 pub(crate) async fn wait_until_ready(services: &[Running], network: &JobNetwork, said: &Voice) {
     let until = Instant::now() + PATIENCE;
-    let waits = services.iter().filter(|service| !service.ports.is_empty()).map(|service| async move {
+    let seconds = PATIENCE.as_secs();
+    let waited: Vec<&Running> = services.iter().filter(|service| !service.ports.is_empty()).collect();
+    if !waited.is_empty() {
+        let text = format!("Waiting for services to be up and running (timeout {seconds} seconds)...");
+        said.say(Said::Line(text));
+    }
+    let waits = waited.into_iter().map(|service| async move {
         if timeout_at(until, one(service, network)).await.is_err() {
             let ports: Vec<String> = service.ports.iter().map(u16::to_string).collect();
-            let what = format!("nothing answers on port {} for {} s", ports.join(", "), PATIENCE.as_secs());
+            let what = format!("nothing answers on port {} for {seconds} s", ports.join(", "));
             said.say(service.trouble(&what));
         }
     });

@@ -89,6 +89,7 @@ pub(crate) async fn start(asked: &Asked, around: &Surroundings<'_>) -> Result<Ru
     let (name, image) = (log_name(service), service.image.name.clone());
     let doing = format!("starting service `{name}` (image `{image}`)");
     let failed = |error: io::Error| ExecutorError::system(&doing, error);
+    around.said.say(Said::Line(format!("Starting service {image} ...")));
     let state = StateDir::create(around.states, &state_name()).map_err(system)?;
     let spec = spec(asked, around, &state)?;
     let container = match &asked.image {

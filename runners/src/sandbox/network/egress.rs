@@ -23,7 +23,8 @@ struct Program {
     name: &'static str,
     /// Both leave the host's own loopback alone.
     arguments: &'static [&'static str],
-    /// It goes into the background when it is ready; else it says so on descriptor 0.
+    /// It goes into the background when it is ready, and has the namespace as descriptor 0: it gives up the right to
+    /// open that of another process. Else it says on descriptor 0 that it is ready.
     daemon: bool,
 }
 
@@ -42,7 +43,8 @@ const PASTA: Program = Program {
         "--dns-forward=10.0.2.3",
         "--runas=0:0",
         "--netns-only",
-        "--netns",
+        "--no-netns-quit",
+        "--netns=/proc/self/fd/0",
     ],
     daemon: true,
 };
@@ -121,13 +123,16 @@ impl Program {
         let mut said = File::from(said);
         let (mut ready, tell_ready) = std::io::pipe().map_err(text)?;
         let mut command = Command::new(self.name);
-        command.args(self.arguments).arg(&namespace);
-        if !self.daemon {
-            command.arg(links::EGRESS);
-        }
+        command.args(self.arguments);
+        let descriptor = if self.daemon {
+            OwnedFd::from(File::open(&namespace).map_err(text)?)
+        } else {
+            command.args([namespace.as_str(), links::EGRESS]);
+            OwnedFd::from(tell_ready)
+        };
         command
             .current_dir(Path::new("/"))
-            .stdin(if self.daemon { Stdio::null() } else { Stdio::from(OwnedFd::from(tell_ready)) })
+            .stdin(Stdio::from(descriptor))
             .stdout(Stdio::null())
             .stderr(Stdio::from(said.try_clone().map_err(text)?));
         let mut child = command.spawn().map_err(|error| match error.kind() {

@@ -12,14 +12,17 @@ const PIPELINE: &str = r#"
 variables: {GREETING: hello, NAME: job}
 .server: &server
   name: host
-  command: [python3, -c, "
-import http.server, os, sys
-class Answer(http.server.BaseHTTPRequestHandler):
-  def do_GET(self):
-    self.send_response(200); self.end_headers()
-    self.wfile.write(os.environ['WHO'].encode())
-  def log_message(self, *_): print('asked', os.environ['WHO'], flush=True)
-http.server.HTTPServer(('', 8080), Answer).serve_forever()"]
+  command:
+    - python3
+    - -c
+    - |
+      import http.server, os
+      class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+          self.send_response(200); self.end_headers()
+          self.wfile.write(os.environ['WHO'].encode())
+        def log_message(self, *_): print('asked', os.environ['WHO'], flush=True)
+      http.server.HTTPServer(('', 8080), Answer).serve_forever()
 two-on-one-port:
   services:
     - {<<: *server, alias: "one first", variables: {WHO: "$GREETING 1 {mark}", HEALTHCHECK_TCP_PORT: 8080}}
@@ -120,7 +123,7 @@ job:
   variables: {CI_DEBUG_SERVICES: 'true'}
   services:
     - {name: host, alias: chat, command: [sh, -c, 'echo I know $PASSED and ${TOKEN:-nothing}; exec sleep 1000'], variables: {PASSED: $TOKEN}}
-  script: ['while ! grep -q . /dev/null; do break; done', sleep 0.5]
+  script: ['until grep -q know /proc/self/environ || true; do :; done', echo ran]
 ",
         ),
         (".ci/settings.yml", "network: none\n"),

@@ -97,8 +97,8 @@ impl Container {
     pub(crate) fn terminal(&self, mut variables: Vec<(String, String)>) -> Command {
         let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
         variables.push(("TERM".to_owned(), term));
-        let script =
-            "cd \"$CI_PROJECT_DIR\" || cd /; if command -v bash >/dev/null; then exec bash; fi; exec sh";
+        let script = "printf '%s\\n' 'The script has failed. This is its container; `exit` lets the job end.'; \
+             cd \"$CI_PROJECT_DIR\" || cd /; if command -v bash >/dev/null; then exec bash; fi; exec sh";
         let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
         Command { argv, ..self.shell(variables) }
     }

@@ -213,7 +213,7 @@ pub enum Execution {
     /// A directory on this machine.
     Shell(shell::ShellExecution),
     /// Layers of a container.
-    Embedded(embedded::EmbeddedExecution),
+    Embedded(Box<embedded::EmbeddedExecution>),
 }
 
 impl Executor {
@@ -234,7 +234,9 @@ impl Executor {
         match self {
             Executor::Fake(fake) => fake.prepare(&place).map(Execution::Fake),
             Executor::Shell(shell) => shell.prepare(place).await.map(Execution::Shell),
-            Executor::Embedded(embedded) => embedded.prepare(place).await.map(Execution::Embedded),
+            Executor::Embedded(embedded) => {
+                embedded.prepare(place).await.map(|made| Execution::Embedded(Box::new(made)))
+            }
         }
     }
 }

@@ -123,8 +123,8 @@ async fn containers(states: &Path) -> Vec<Check> {
                 Check::new("limits", Health::Ok, "memory, cpus and pids can be limited")
             }
             Ok(notes) => Check::new("limits", Health::Limited, notes.join("; ")).cure(
-                "only for `limits:` of the settings; with systemd: \
-                 systemd-run --user --scope -p Delegate=yes ci run",
+                "needed only for `limits:` of the settings. Root can set them; others where the machine has control \
+                 groups of version 2 alone: systemd-run --user --scope -p Delegate=yes ci run",
             ),
             Err(error) => Check::new("limits", Health::Limited, error.to_string()),
         });

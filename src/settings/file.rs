@@ -5,6 +5,8 @@
 //!   group/project: https://gitlab.example.org/group/project.git
 //!   group/*: git@gitlab.example.org:group/*.git                 # `*` is the rest of the path
 //!   gitlab.com/components/rust: ~/src/rust-components           # a directory; relative ones to this file's
+//! registries:                                                   # of container images, see [`super::RegistrySettings`]
+//!   docker.io: {mirror: mirror.example.org}
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
 //! network: isolated                                             # isolated, host or none
@@ -12,7 +14,7 @@
 //! image: debian:bookworm                                        # of jobs that name none [default: host]
 //! ```
 
-use super::{LimitSettings, LintSettings, NetworkSetting};
+use super::{LimitSettings, LintSettings, NetworkSetting, RegistrySettings};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -27,6 +29,8 @@ pub struct Settings {
     pub sources: SourceTable,
     /// What a project wants to hear about its configuration.
     pub lint: LintSettings,
+    /// How registries of images are spoken to.
+    pub registries: RegistrySettings,
     /// What each job's container may use.
     pub limits: LimitSettings,
     /// Image of jobs that name none; nothing: `host`, this machine's own files.
@@ -45,9 +49,11 @@ impl Settings {
         let of_user = user_file().map_or(Ok(Settings::default()), |path| read(&path))?;
         let mut lint = own.lint;
         lint.allow.extend(of_user.lint.allow);
+        let registries = own.registries.over(of_user.registries);
         Ok(Settings {
             sources: own.sources.over(of_user.sources),
             lint,
+            registries,
             limits: own.limits.over(of_user.limits),
             image: own.image.or(of_user.image),
             network: own.network.or(of_user.network),
@@ -113,6 +119,8 @@ mod tests {
                 "unknown variant `bridge`, expected one of `isolated`, `host`, `none`",
                 "network",
             ),
+            ("registries:\n  https://x: {}\n", "`https://x` is not a registry", "line"),
+            ("registries:\n  x: {insecure: true}\n", "unknown field `insecure`", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
             ("limits:\n  memory: much\n", "such as `512m`", "line 2"),
         ];

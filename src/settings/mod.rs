@@ -6,6 +6,7 @@ mod home;
 mod limits;
 mod lint;
 mod network;
+mod registries;
 mod variables;
 
 pub use file::Settings;
@@ -14,4 +15,5 @@ pub use home::{RunDirectory, State};
 pub use limits::LimitSettings;
 pub use lint::LintSettings;
 pub use network::NetworkSetting;
+pub use registries::RegistrySettings;
 pub use variables::{VariablesFile, load_variables};

@@ -9,6 +9,7 @@
 //! | `services` | services and networks of jobs, real servers |
 //! | `events` | `--format json`, the journal, its replay |
 //! | `commands` | a table of commands, what they say, their exit codes |
+//! | `images` | `ci images` against a registry on loopback |
 //! | `notify` | `ci notify` against a server on loopback |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
@@ -16,7 +17,10 @@
 mod cases;
 mod commands;
 mod events;
+mod images;
 mod notify;
+#[path = "../support/registry.rs"]
+mod registry;
 mod secrets;
 mod services;
 mod stopping;

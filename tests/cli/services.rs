@@ -122,8 +122,11 @@ fn what_services_print_is_in_the_jobs_log_on_demand_and_masked() {
 job:
   variables: {CI_DEBUG_SERVICES: 'true'}
   services:
-    - {name: host, alias: chat, command: [sh, -c, 'echo I know $PASSED and ${TOKEN:-nothing}; exec sleep 1000'], variables: {PASSED: $TOKEN}}
-  script: ['until grep -q know /proc/self/environ || true; do :; done', echo ran]
+    - name: host
+      alias: chat
+      command: [sh, -c, 'echo I know $PASSED and ${TOKEN:-nothing}; exec python3 -m http.server 8080 >/dev/null']
+      variables: {PASSED: $TOKEN, HEALTHCHECK_TCP_PORT: 8080}
+  script: [echo ran]
 ",
         ),
         (".ci/settings.yml", "network: none\n"),

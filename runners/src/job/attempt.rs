@@ -100,6 +100,8 @@ impl<'a> Attempt<'a> {
             // the outcome of the job stands; the place is swept by the next one
             self.warn(&error.message);
         }
+        // services have ended with it
+        self.pass_on_all();
         result
     }
 

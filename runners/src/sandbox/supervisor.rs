@@ -79,8 +79,9 @@ fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Resul
         return Ok(());
     }
     let (cgroup, unlimited) = Cgroup::create(&order.spec.limits);
-    for what in unlimited {
-        wire::send_status(socket, &Status::Noted(format!("a limit can't be set: {what}")));
+    if !unlimited.is_empty() {
+        let text = format!("limits can't be set here: {}", unlimited.join("; "));
+        wire::send_status(socket, &Status::Noted(text));
     }
     sys::unshare(UnshareFlags::NEWPID).doing(|| "creating a pid namespace".to_owned())?;
     let (gate, open_gate) = std::io::pipe().doing(|| "making a pipe".to_owned())?;

@@ -4,10 +4,11 @@
 
 use crate::archive::{Packed, Selection, Unpacked};
 use crate::container::{self, Container};
-use crate::executor::{Directory, ExecutorError, Place, Running, Site, Step};
+use crate::executor::{Directory, ExecutorError, Place, Running, Said, Site, Step, Voice};
 use crate::image::{Image, Platform, PullPolicy, Store, Told, Wanted};
 use crate::running::{running, streams, system};
 use crate::sandbox::{Access, Error, Limits, Mount, Process, Sandbox, Spec, StateDir, Streams, Task};
+use crate::services::{Asked, Company, Networking, Order};
 use pipelines::plan;
 use pipelines::status::FailureReason;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -19,7 +20,6 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc::UnboundedSender;
 
 /// `CI_BUILDS_DIR` of every job.
 const BUILDS: &str = "/builds";
@@ -41,6 +41,8 @@ pub struct Embedded {
     pub image: String,
     /// What each job may use.
     pub limits: Limits,
+    /// Which network jobs get.
+    pub networking: Networking,
 }
 
 /// One job's layers.
@@ -55,6 +57,7 @@ pub struct EmbeddedExecution {
     checkout: Option<PathBuf>,
     /// The layers below the job's own: nothing before the sources have come in.
     lower: Vec<PathBuf>,
+    company: Company,
 }
 
 impl Embedded {
@@ -65,13 +68,14 @@ impl Embedded {
         if place.project.is_empty() || !Path::new(&place.project).components().all(plain) {
             return Err(ExecutorError::system(&doing, format!("`{}` is not a project path", place.project)));
         }
-        let asked = place.image.unwrap_or_default();
+        let asked = place.image.clone().unwrap_or_default();
         let asked =
             if asked.name.is_empty() { plan::Image { name: self.image.clone(), ..asked } } else { asked };
         let image = match asked.name.as_str() {
             "" | HOST => None,
-            _ => Some(self.find(&asked, &place.variables, place.tell.clone()).await?),
+            _ => Some(self.find(&asked, &place.variables, &place.said).await?),
         };
+        let services = self.services(&place).await?;
         let (slot, state) = free_state(&self.states)?;
         let (mut base, container) = match &image {
             None => (Spec::host(state.path(), &self.ci), Container::host(Path::new(BUILDS))),
@@ -97,9 +101,30 @@ impl Embedded {
             target: PathBuf::from(BUILDS),
             access: Access::ReadWrite,
         });
+        let company = match Company::start(services, &self.order(slot, &place)).await {
+            Ok(company) => company,
+            Err(error) => {
+                // the failure before it is the one to tell
+                let _as_well = state.remove(&self.sandbox).await;
+                return Err(error);
+            }
+        };
+        company.attach(&mut base);
         let sandbox = self.sandbox.clone();
         let checkout = place.checkout;
-        Ok(EmbeddedExecution { sandbox, state, base, container, site, checkout, lower: Vec::new() })
+        Ok(EmbeddedExecution { sandbox, state, base, container, site, checkout, lower: Vec::new(), company })
+    }
+
+    /// The job's services with their images.
+    async fn services(&self, place: &Place) -> Result<Vec<Asked>, ExecutorError> {
+        let finding = place.services.iter().zip(1..).map(|(service, number)| async move {
+            let image = match service.image.name.as_str() {
+                HOST => None,
+                _ => Some(self.find(&service.image, &place.variables, &place.said).await?),
+            };
+            Ok(Asked { service: service.clone(), image, number })
+        });
+        futures_util::future::try_join_all(finding).await
     }
 
     /// The image, unpacked on disk; what happens meanwhile is told.
@@ -107,7 +132,7 @@ impl Embedded {
         &self,
         asked: &plan::Image,
         variables: &[(String, String)],
-        tell: Option<UnboundedSender<String>>,
+        said: &Voice,
     ) -> Result<Image, ExecutorError> {
         let failed = |message: String| ExecutorError { reason: FailureReason::ImagePullFailure, message };
         let policies: Result<Vec<PullPolicy>, String> =
@@ -126,18 +151,32 @@ impl Embedded {
                 .find(|(name, _)| name == "DOCKER_AUTH_CONFIG")
                 .map(|(_, value)| &**value),
         };
-        let say = move |told| {
-            let line = match told {
-                Told::Line(line) => line,
-                Told::Warning(line) => format!("WARNING: {line}"),
-                _ => return,
-            };
-            if let Some(tell) = &tell {
-                // the job may have gone; there is nobody to tell then
-                let _ = tell.send(line);
-            }
+        let said = said.clone();
+        let say = move |told| match told {
+            Told::Line(line) => said.say(Said::Line(line)),
+            Told::Warning(line) => said.say(Said::Line(format!("WARNING: {line}"))),
+            _ => {}
         };
         self.images.get(&wanted, &say).await.map_err(|error| failed(error.to_string()))
+    }
+}
+
+impl Embedded {
+    fn order<'a>(&'a self, slot: u32, place: &'a Place) -> Order<'a> {
+        let debug =
+            place.variables.iter().any(|(name, value)| name == "CI_DEBUG_SERVICES" && value == "true");
+        Order {
+            networking: &self.networking,
+            sandbox: &self.sandbox,
+            states: &self.states,
+            ci: &self.ci,
+            limits: self.limits,
+            slot,
+            logs: place.service_logs.clone(),
+            masked: &place.masked,
+            said: &place.said,
+            debug,
+        }
     }
 }
 
@@ -230,7 +269,8 @@ impl EmbeddedExecution {
     }
 
     pub(crate) async fn cleanup(self) -> Result<(), ExecutorError> {
-        self.state.remove(&self.sandbox).await.map_err(system)
+        let stopped = self.company.stop(&self.sandbox).await;
+        self.state.remove(&self.sandbox).await.map_err(system).and(stopped)
     }
 }
 

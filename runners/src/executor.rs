@@ -55,8 +55,42 @@ pub struct Place {
     pub variables: Vec<(String, String)>,
     /// Attempt of the job, from 1.
     pub attempt: u32,
-    /// Who is told, in lines for the job's log, what takes time.
-    pub tell: Option<mpsc::UnboundedSender<String>>,
+    /// Values that no log shows.
+    pub masked: Vec<String>,
+    /// Directory of the services' logs: `NAME.log`.
+    pub service_logs: PathBuf,
+    /// Where the executor says what the job's log shall tell.
+    pub said: Voice,
+}
+
+/// Where an executor says something; by default nobody listens.
+#[derive(Clone, Debug, Default)]
+pub struct Voice(Option<mpsc::UnboundedSender<Said>>);
+
+impl Voice {
+    /// Somebody listens at the other end.
+    pub fn new() -> (Voice, mpsc::UnboundedReceiver<Said>) {
+        let (voice, said) = mpsc::unbounded_channel();
+        (Voice(Some(voice)), said)
+    }
+
+    /// Says it. A listener that has gone is none.
+    pub fn say(&self, said: Said) {
+        if let Some(voice) = &self.0 {
+            let _gone = voice.send(said);
+        }
+    }
+}
+
+/// What an executor has to say beside the output of the job's scripts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// For the log.
+    Line(String),
+    /// For the log and for whoever watches the run.
+    Warning(String),
+    /// For the log, between the lines of a script: the output of a service.
+    Beside(String),
 }
 
 /// Where a job finds itself; all paths as the job sees them.

@@ -7,6 +7,7 @@ use runners::executor::Executor;
 use runners::image::Store;
 use runners::job::Outcome;
 use runners::sandbox::{Limits, Mode, Sandbox};
+use runners::services::Networking;
 use runners::{embedded::Embedded, fake::Fake, shell::Shell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,7 @@ fn embedded(dir: &Path) -> Embedded {
         images: Arc::new(Store::open(&dir.join("images"), sandbox(), BTreeMap::new()).unwrap()),
         image: String::new(),
         limits: Limits::default(),
+        networking: Networking::default(),
     }
 }
 

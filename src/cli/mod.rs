@@ -6,6 +6,7 @@ mod expression;
 mod glob;
 mod images;
 mod lint;
+mod networking;
 mod notify;
 mod plan;
 mod release;

@@ -1,7 +1,7 @@
 //! `ci run`: runs the pipeline on this machine.
 
 use super::request::{Prepared, RequestArgs};
-use super::{Format, print_raw};
+use super::{Format, networking, print_raw};
 use crate::dispatch::{self, Journal, Options, Overrides, RunEnd};
 use crate::downstream::{self, Pipeline};
 use crate::error::{CliError, CliResult, ErrorKind};
@@ -226,6 +226,7 @@ async fn executor(kind: Kind, state: &State, settings: &Settings) -> CliResult<A
         return Ok(Arc::new(Executor::Shell(Shell { builds: state.builds(), sandbox: Sandbox::default() })));
     }
     let sandbox = Sandbox::default();
+    let network = networking::begin(settings.network, &sandbox).await;
     let states = state.sandboxes();
     let making = |e: &dyn std::fmt::Display| CliError::usage(format!("making `{}`: {e}", states.display()));
     std::fs::create_dir_all(&states).map_err(|e| making(&e))?;
@@ -252,5 +253,6 @@ async fn executor(kind: Kind, state: &State, settings: &Settings) -> CliResult<A
         images,
         image,
         limits: settings.limits.limits(),
+        networking: network.finish().await?,
     })))
 }

@@ -9,11 +9,12 @@
 //!   docker.io: {mirror: mirror.example.org}
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
+//! network: isolated                                             # isolated, host or none
 //! limits: {memory: 2g, cpus: 1.5, pids: 1000}                   # of each job's container
 //! image: debian:bookworm                                        # of jobs that name none [default: host]
 //! ```
 
-use super::{LimitSettings, LintSettings, RegistrySettings};
+use super::{LimitSettings, LintSettings, NetworkSetting, RegistrySettings};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// Image of jobs that name none; nothing: `host`, this machine's own files.
     pub image: Option<String>,
+    /// Which network jobs get; none: the best that this machine has.
+    pub network: Option<NetworkSetting>,
 }
 
 impl Settings {
@@ -53,6 +56,7 @@ impl Settings {
             registries,
             limits: own.limits.over(of_user.limits),
             image: own.image.or(of_user.image),
+            network: own.network.or(of_user.network),
         })
     }
 }
@@ -110,6 +114,11 @@ mod tests {
             ("sources:\n  A/b: /x\n  a/b: /y\n", "`a/b` is there twice", "line 2"),
             ("sources:\n  a/b: https://me:hunter2@x/a.git\n", "password", "line 2"),
             ("lint:\n  allow: [duplicate-keys]\n", "did you mean `duplicate-key`?", "line 2"),
+            (
+                "network: bridge\n",
+                "unknown variant `bridge`, expected one of `isolated`, `host`, `none`",
+                "network",
+            ),
             ("registries:\n  https://x: {}\n", "`https://x` is not a registry", "line"),
             ("registries:\n  x: {insecure: true}\n", "unknown field `insecure`", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),

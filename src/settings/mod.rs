@@ -5,6 +5,7 @@ mod gitlab_ci_local;
 mod home;
 mod limits;
 mod lint;
+mod network;
 mod registries;
 mod variables;
 
@@ -13,5 +14,6 @@ pub use gitlab_ci_local::{GITLAB_CI_LOCAL, load_gitlab_ci_local};
 pub use home::{RunDirectory, State};
 pub use limits::LimitSettings;
 pub use lint::LintSettings;
+pub use network::NetworkSetting;
 pub use registries::RegistrySettings;
 pub use variables::{VariablesFile, load_variables};

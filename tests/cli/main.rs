@@ -6,6 +6,7 @@
 //! | `cases` | runs of the pipelines below `tests/cases/`, with what is expected as data |
 //! | `stopping` | Ctrl-C once and twice, SIGTERM, a `ci` that is killed |
 //! | `secrets` | what must not be found anywhere |
+//! | `services` | services and networks of jobs, real servers |
 //! | `events` | `--format json`, the journal, its replay |
 //! | `commands` | a table of commands, what they say, their exit codes |
 //! | `images` | `ci images` against a registry on loopback |
@@ -21,5 +22,6 @@ mod notify;
 #[path = "../support/registry.rs"]
 mod registry;
 mod secrets;
+mod services;
 mod stopping;
 mod tree;

@@ -5,15 +5,14 @@ use super::outcome::End;
 use crate::artifacts::{self, Index};
 use crate::executor::{Directory, Execution, Executor, Place};
 use crate::log::Tone;
-use crate::variables::{FileVariable, Variables};
+use crate::variables::{FileVariable, Variables, is_name};
 use crate::{archive, cache};
 use pipelines::event::Phase;
 use pipelines::plan::PipelineNeed;
 use pipelines::status::FailureReason;
 use std::fs::File;
 use std::io::Seek;
-use std::path::PathBuf;
-use tokio::sync::mpsc;
+use std::path::{Path, PathBuf};
 
 impl Attempt<'_> {
     /// Makes the place. Cancelling does not wait for it: a place that is half made is swept by its executor.
@@ -30,29 +29,27 @@ impl Attempt<'_> {
         self.say(&format!("Using the {} executor", self.executor.name()));
         self.refuse_or_warn(&known)?;
         self.check()?;
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let place = Place { tell: Some(tell), ..self.place(&known) };
-        let mut cancel = self.cancel.clone();
+        let place = self.place(&known);
+        let (executor, deadline, mut cancel) = (self.executor, self.deadline, self.cancel.clone());
         let canceled = async move {
             // a sender that is gone can't cancel any more
             if cancel.wait_for(|level| *level != super::Cancel::No).await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
-        let preparing = self.executor.prepare(place);
-        tokio::pin!(preparing, canceled);
+        tokio::pin!(canceled);
+        let preparing = executor.prepare(place);
+        tokio::pin!(preparing);
         let prepared = loop {
             tokio::select! {
                 biased;
-                Some(line) = told.recv() => self.say(&line),
                 prepared = &mut preparing => break Ok(prepared?),
+                Some(said) = self.said.recv() => self.pass_on(said),
                 () = &mut canceled => break Err(End::Canceled),
-                () = tokio::time::sleep_until(self.deadline) => break Err(self.timed_out()),
+                () = tokio::time::sleep_until(deadline) => break Err(self.timed_out()),
             }
         };
-        while let Ok(line) = told.try_recv() {
-            self.say(&line);
-        }
+        self.pass_on_all();
         prepared
     }
 
@@ -61,12 +58,6 @@ impl Attempt<'_> {
         let work = &self.spec.job.work;
         if work.run.is_some() {
             let message = "`run` (steps) is not supported: use `script`".to_owned();
-            return Err(End::Failed { reason: FailureReason::RunnerUnsupported, exit_code: None, message });
-        }
-        if matches!(self.executor, Executor::Embedded(_)) && !work.services.is_empty() {
-            let message =
-                "`services` can't be started by this version; `ci run --set services=none` leaves them out";
-            let message = message.to_owned();
             return Err(End::Failed { reason: FailureReason::RunnerUnsupported, exit_code: None, message });
         }
         let shell = matches!(self.executor, Executor::Shell(_));
@@ -94,9 +85,18 @@ impl Attempt<'_> {
             expand_options(&mut image, known);
             image
         });
+        // files are the job's alone, and what is masked was not meant for programs of others
+        let resolved = known.resolve(Path::new("")).variables;
+        let public: Vec<(&str, &str)> = resolved.public().filter(|(name, _)| is_name(name)).collect();
         let services = work.services.iter().cloned().map(|mut service| {
             service.image.name = known.expand(&service.image.name);
+            expand_options(&mut service.image, known);
             service.alias = service.alias.map(|alias| known.expand(&alias));
+            let own = std::mem::take(&mut service.variables);
+            service
+                .variables
+                .extend(public.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+            service.variables.extend(own.into_iter().map(|(name, value)| (name, known.expand(&value))));
             service
         });
         Place {
@@ -107,7 +107,9 @@ impl Attempt<'_> {
             services: services.collect(),
             variables: known.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             attempt: self.spec.attempt,
-            tell: None,
+            masked: known.masked().map(str::to_owned).collect(),
+            service_logs: self.spec.dir().join("services"),
+            said: self.voice.clone(),
         }
     }
 

@@ -98,7 +98,8 @@ mod tests {
             ("sources:\n  A/b: /x\n  a/b: /y\n", "`a/b` is there twice", "line 2"),
             ("sources:\n  a/b: https://me:hunter2@x/a.git\n", "password", "line 2"),
             ("lint:\n  allow: [duplicate-keys]\n", "did you mean `duplicate-key`?", "line 2"),
-            ("registries:\n  https://x: {}\n", "`https://x` is not a registry", "line"),
+            ("registries:\n  https://x: {}\n", "`https://x` is not a registry", "line 2"),
+            ("registries:\n  x: {mirror: a/b}\n", "`a/b` is not a registry", ""),
             ("registries:\n  x: {insecure: true}\n", "unknown field `insecure`", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
         ];

@@ -32,15 +32,31 @@ impl RegistrySettings {
 
 impl<'de> Deserialize<'de> for RegistrySettings {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<RegistrySettings, D::Error> {
-        let registries = BTreeMap::<String, Registry>::deserialize(deserializer)?;
-        let hosts = registries.iter().flat_map(|(host, registry)| [Some(host), registry.mirror.as_ref()]);
-        for host in hosts.flatten() {
-            if host.is_empty() || host.contains(['/', '@', ' ']) {
-                let text =
-                    format!("`{host}` is not a registry: `host` or `host:port` is, without `https://`");
-                return Err(D::Error::custom(text));
-            }
+        let registries = BTreeMap::<Host, Registry>::deserialize(deserializer)?;
+        if let Some(mirror) =
+            registries.values().filter_map(|registry| registry.mirror.as_ref()).find(|m| !is_host(m))
+        {
+            return Err(D::Error::custom(no_registry(mirror)));
         }
-        Ok(RegistrySettings(registries))
+        Ok(RegistrySettings(registries.into_iter().map(|(Host(host), registry)| (host, registry)).collect()))
     }
+}
+
+/// `host` or `host:port`; of its own, so that a mistake has its line.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Host(String);
+
+impl<'de> Deserialize<'de> for Host {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Host, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if is_host(&text) { Ok(Host(text)) } else { Err(D::Error::custom(no_registry(&text))) }
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && !text.contains(['/', '@', ' '])
+}
+
+fn no_registry(text: &str) -> String {
+    format!("`{text}` is not a registry: `host` or `host:port` is, without `https://`")
 }

@@ -29,6 +29,7 @@ pub struct Collected {
 
 impl Store {
     /// Removes images beyond `limits`, and what no image needs any more. With `dry_run` only says what that would be.
+    /// Nothing may be pulled through this same store meanwhile.
     ///
     /// # Errors
     /// [`ImageError::Busy`]: another `ci` works with images; nothing was removed.

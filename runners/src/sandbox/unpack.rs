@@ -147,7 +147,7 @@ impl Layer {
             let shown = || format!("unpacking `{}`", String::from_utf8_lossy(&path));
             self.entry(&path, &mut entry).doing(shown)?;
         }
-        for (path, attributes) in std::mem::take(&mut self.directories).iter().rev() {
+        for (path, attributes) in &std::mem::take(&mut self.directories) {
             let doing = || format!("setting the attributes of `{}`", path.display());
             // a later entry may have put something else here
             if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
@@ -390,6 +390,11 @@ fn attributes(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Attributes> {
                 return Err(refused(format!("it sets `{name}`, which is overlayfs' own")));
             }
             extended.push((name.to_owned(), extension.value_bytes().to_owned()));
+        } else if key.starts_with("GNU.sparse.") {
+            // read as an ordinary file it would have another content
+            return Err(refused(
+                "it is a sparse file in the format of PAX, which is not supported".to_owned(),
+            ));
         } else if key == "mtime"
             && let Some(precise) = extension.value().ok().and_then(precise_time)
         {

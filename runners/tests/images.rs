@@ -257,7 +257,7 @@ async fn what_is_here_serves_when_the_registry_is_out_of_reach() {
     let place = Place::new();
     let name = {
         // a port that nobody listens on once this has ended
-        let runtime = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let (address, dir) = (&registry.address, place.dir.path());
             let run = move || {
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -272,8 +272,7 @@ async fn what_is_here_serves_when_the_registry_is_out_of_reach() {
                 name
             };
             scope.spawn(run).join().unwrap()
-        });
-        runtime
+        })
     };
     let (store, log) = (place.store(), Log::default());
     let image = store.get(&always(&name), &log.tell()).await.unwrap();

@@ -242,12 +242,9 @@ async fn executor(kind: Kind, state: &State, settings: &Settings) -> CliResult<A
     let ci =
         std::env::current_exe().map_err(|e| CliError::usage(format!("finding our own executable: {e}")))?;
     let image = settings.image.clone().unwrap_or_default();
-    let images = Store::open(
-        &state.sandboxes().with_file_name("images"),
-        sandbox.clone(),
-        std::collections::BTreeMap::new(),
-    )
-    .map_err(|e| CliError::usage(format!("opening the store of images: {e}")))?;
+    let registries = settings.registries.clone().into_inner();
+    let images = Store::open(&State::images()?, sandbox.clone(), registries)
+        .map_err(|e| CliError::usage(format!("opening the store of images: {e}")))?;
     let images = Arc::new(images);
     Ok(Arc::new(Executor::Embedded(Embedded {
         sandbox,

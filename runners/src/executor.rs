@@ -41,7 +41,7 @@ pub enum Executor {
 }
 
 /// What a job needs of a place.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Place {
     /// Path of the project: `group/name`.
     pub project: String,
@@ -61,6 +61,14 @@ pub struct Place {
     pub service_logs: PathBuf,
     /// Where the executor says what the job's log shall tell.
     pub said: Voice,
+}
+
+impl std::fmt::Debug for Place {
+    /// No values: they may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = &mut f.debug_struct("Place");
+        place.field("project", &self.project).field("attempt", &self.attempt).finish_non_exhaustive()
+    }
 }
 
 /// Where an executor says something; by default nobody listens.

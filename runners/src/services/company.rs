@@ -21,7 +21,6 @@ pub enum Networking {
 }
 
 /// What is needed to start a job's services.
-#[derive(Debug)]
 pub(crate) struct Order<'a> {
     pub(crate) networking: &'a Networking,
     pub(crate) sandbox: &'a Sandbox,

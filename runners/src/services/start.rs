@@ -19,7 +19,6 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// What the services of a job share.
-#[derive(Debug)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) sandbox: &'a Sandbox,
     /// Directory of all state directories.
@@ -41,7 +40,6 @@ pub(crate) struct Surroundings<'a> {
 }
 
 /// A service to start.
-#[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) service: Service,
     /// None: the host's files.

@@ -32,6 +32,7 @@ mod root;
 mod ruby;
 mod rules;
 mod script;
+mod size;
 mod stages;
 mod tokens;
 mod trigger;

@@ -247,7 +247,7 @@ fn changes_and_exists_see_variables_of_the_instance() {
         on("e-a", "a", there.clone()),
         on("e-b", "b", there),
     ];
-    let request = Request { changes: Some(vec!["b/x".into()]), ..push() };
+    let request = Request { changes: Some(vec!["b/x".into()]).into(), ..push() };
     assert_eq!(names(&outcome(&config(jobs), &request)), ["c-b", "e-a"]);
 }
 

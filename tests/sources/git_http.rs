@@ -102,7 +102,7 @@ fn serve(stream: impl Read + Write, root: &Path, manner: &Manner, requests: &Mut
 fn backend(root: &Path, words: &[&str], content_type: &str, body: &[u8]) -> Vec<u8> {
     let (path, query) = words[1].split_once('?').unwrap_or((words[1], ""));
     let mut backend = Command::new("git");
-    backend.arg("http-backend").stdin(Stdio::piped()).stdout(Stdio::piped());
+    backend.arg("http-backend").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     backend.env("GIT_PROJECT_ROOT", root).env("GIT_HTTP_EXPORT_ALL", "1").env("REMOTE_USER", "someone");
     backend.env("REQUEST_METHOD", words[0]).env("PATH_INFO", path).env("QUERY_STRING", query);
     backend.env("CONTENT_TYPE", content_type).env("CONTENT_LENGTH", body.len().to_string());

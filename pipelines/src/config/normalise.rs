@@ -176,7 +176,7 @@ fn interpolate(
 
 fn unknown_variable(name: &str, config: &JobConfig, instance: &JobInstance, findings: &mut Findings<'_>) {
     let text = format!("{} job: '{name}' does not exist in matrix configuration", config.base_name);
-    let span = config.keyword_spans.get("needs").copied();
+    let span = config.keyword_spans.get("needs");
     let mut diagnostic = Diagnostic::error("matrix-undefined", text).at_opt(span, "");
     if let Some(near) = did_you_mean(name, instance.variables.keys().map(String::as_str)) {
         diagnostic = diagnostic.help(format!("did you mean `matrix.{near}`?"));

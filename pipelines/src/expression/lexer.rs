@@ -49,13 +49,24 @@ impl Operator {
     }
 }
 
-static VARIABLE: LazyLock<Regex> = LazyLock::new(|| fixed(r"^\$([0-9A-Za-z_]+)"));
 static INPUT: LazyLock<Regex> = LazyLock::new(|| fixed(r"^\$\[\[\s*inputs\.([0-9A-Za-z_-]+)\s*\]\]"));
-static STRING: LazyLock<Regex> = LazyLock::new(|| fixed(r#"^(?:"([^"\n]*)"|'([^'\n]*)')"#));
 // the last character before the closing slash may be a slash itself, but no backslash
 static PATTERN: LazyLock<Regex> = LazyLock::new(|| fixed(r"^(/(?:[^/]|\\/)+[^\\]/[ismU]*)"));
-static WORD: LazyLock<Regex> =
-    LazyLock::new(|| fixed(r"^(?:(\()|(\))|(null)|(true)|(false)|(==)|(=~)|(!=)|(!~)|(&&)|(\|\|)|(!))"));
+/// In the order in which they are tried.
+static WORDS: [(&str, Token); 12] = [
+    ("(", Token::Open),
+    (")", Token::Close),
+    ("null", Token::Value(Operand::Null)),
+    ("true", Token::Value(Operand::Bool(true))),
+    ("false", Token::Value(Operand::Bool(false))),
+    ("==", Token::Operator(Operator::Equal)),
+    ("=~", Token::Operator(Operator::Match)),
+    ("!=", Token::Operator(Operator::NotEqual)),
+    ("!~", Token::Operator(Operator::NoMatch)),
+    ("&&", Token::Operator(Operator::And)),
+    ("||", Token::Operator(Operator::Or)),
+    ("!", Token::Operator(Operator::Not)),
+];
 
 fn fixed(pattern: &str) -> Regex {
     Regex::new(pattern).expect("the lexer's patterns are constants")
@@ -87,38 +98,43 @@ fn token(rest: &str, at: usize, inputs: bool) -> Result<(usize, Token), SyntaxEr
         let group = captures.iter().skip(1).flatten().next()?.as_str().to_owned();
         Some((captures[0].len(), group))
     };
-    if inputs && let Some((length, name)) = found(&INPUT) {
+    if inputs
+        && rest.starts_with("$[[")
+        && let Some((length, name)) = found(&INPUT)
+    {
         return Ok((length, Token::Value(Operand::Input(name))));
     }
-    if let Some((length, name)) = found(&VARIABLE) {
-        return Ok((length, Token::Value(Operand::Variable(name))));
+    if let Some(name) = variable(rest) {
+        return Ok((1 + name.len(), Token::Value(Operand::Variable(name.to_owned()))));
     }
-    if let Some((length, value)) = found(&STRING) {
-        return Ok((length, Token::Value(Operand::Text(value))));
+    if let Some(text) = string(rest) {
+        return Ok((2 + text.len(), Token::Value(Operand::Text(text.to_owned()))));
     }
-    if let Some((length, literal)) = found(&PATTERN) {
+    if rest.starts_with('/')
+        && let Some((length, literal)) = found(&PATTERN)
+    {
         let regexp = Regexp::literal(&literal.replace("\\/", "/")).map_err(|e| {
             SyntaxError::new(format!("invalid regular expression `{literal}`: {e}"), Some(at))
         })?;
         return Ok((length, Token::Value(Operand::Pattern(regexp))));
     }
-    let Some((length, word)) = found(&WORD) else {
+    let Some((word, token)) = WORDS.iter().find(|(word, _)| rest.starts_with(word)) else {
         let word: String = rest.split_whitespace().next().unwrap_or_default().chars().take(40).collect();
         return Err(SyntaxError::new(format!("`{word}` is not part of the expression language"), Some(at)));
     };
-    let token = match word.as_str() {
-        "(" => Token::Open,
-        ")" => Token::Close,
-        "null" => Token::Value(Operand::Null),
-        "true" => Token::Value(Operand::Bool(true)),
-        "false" => Token::Value(Operand::Bool(false)),
-        "==" => Token::Operator(Operator::Equal),
-        "!=" => Token::Operator(Operator::NotEqual),
-        "=~" => Token::Operator(Operator::Match),
-        "!~" => Token::Operator(Operator::NoMatch),
-        "&&" => Token::Operator(Operator::And),
-        "||" => Token::Operator(Operator::Or),
-        _ => Token::Operator(Operator::Not),
-    };
-    Ok((length, token))
+    Ok((word.len(), token.clone()))
+}
+
+/// The name after a `$`.
+fn variable(rest: &str) -> Option<&str> {
+    let rest = rest.strip_prefix('$')?;
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+    Some(&rest[..end]).filter(|name| !name.is_empty())
+}
+
+/// What stands between quotes, on one line.
+fn string(rest: &str) -> Option<&str> {
+    let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let end = rest[1..].find([quote, '\n'])?;
+    rest[1 + end..].starts_with(quote).then(|| &rest[1..=end])
 }

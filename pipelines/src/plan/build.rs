@@ -249,7 +249,7 @@ fn replacing_needs(needs: &[NeedConfig]) -> Option<Vec<Need>> {
 }
 
 fn needs_errors(config: &JobConfig, needs: &[Need], names: &HashSet<&str>) -> Vec<Diagnostic> {
-    let span = config.keyword_spans.get("needs").copied().unwrap_or(config.span);
+    let span = config.keyword_spans.get("needs").unwrap_or(config.span);
     let name = &config.name;
     if needs.len() > MOST_NEEDS {
         let text = format!(

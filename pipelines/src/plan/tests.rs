@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{CacheConfig, CacheKey, Changes, Config, Exists, JobConfig, NeedConfig, Policy, Rule};
-use crate::config::{Inherit, VariableConfig, Workflow};
+use crate::config::{Inherit, KeywordSpans, VariableConfig, Workflow};
 use crate::request::{Commit, Elsewhere, FetchError, Fetched, Files, ProjectVariable, Request};
 use crate::source::{SourceMap, Span};
 use indexmap::IndexMap;
@@ -65,7 +65,7 @@ fn job(name: &str) -> JobConfig {
         name: name.into(),
         base_name: name.into(),
         span: span(),
-        keyword_spans: Arc::default(),
+        keyword_spans: KeywordSpans::default(),
         stage: "test".into(),
         when: None,
         start_in: None,

@@ -2,12 +2,13 @@
 
 use super::expand::references;
 use super::scope::{Definition, Scope};
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
 /// The circles among a scope's variables, each as the names in it. A variable that refers to itself alone is no
 /// circle. Order and names are those of Ruby's `TSort`, which GitLab's message shows.
 pub fn circles<'a>(scope: &Scope<'a>) -> Vec<Vec<&'a str>> {
-    let mut search = Search { scope, numbers: HashMap::new(), component: Vec::new(), found: Vec::new() };
+    let mut search = Search { scope, numbers: HashMap::default(), component: Vec::new(), found: Vec::new() };
     for definition in scope.definitions() {
         if definition.variable.may_refer() && !search.numbers.contains_key(&key(definition)) {
             search.run(definition);
@@ -24,7 +25,7 @@ fn key(definition: Definition<'_>) -> (&str, usize) {
 struct Search<'s, 'a> {
     scope: &'s Scope<'a>,
     /// In order of the visits; none once the component is complete.
-    numbers: HashMap<(&'a str, usize), Option<usize>>,
+    numbers: HashMap<(&'a str, usize), Option<usize>, RandomState>,
     component: Vec<(&'a str, usize)>,
     found: Vec<Vec<&'a str>>,
 }

@@ -2,7 +2,7 @@
 
 use super::Project;
 use crate::sources::Sources;
-use git2::{ObjectType, Oid, Status, StatusOptions, Tree};
+use git2::{ObjectType, Oid, Status, StatusOptions, StatusShow, Tree};
 use pipelines::request::{Elsewhere, FetchError, Fetched, Files};
 use std::cell::OnceCell;
 use std::path::{Component, Path, PathBuf};
@@ -45,6 +45,8 @@ impl<'p> ProjectFiles<'p> {
             index.iter().map(|entry| String::from_utf8_lossy(&entry.path).into_owned()).collect();
         let mut options = StatusOptions::new();
         options.include_untracked(true).recurse_untracked_dirs(true).exclude_submodules(true);
+        // what is staged is in the index; comparing that with the last commit would read all of its trees
+        options.show(StatusShow::Workdir);
         for entry in self.project.repository().statuses(Some(&mut options))?.iter() {
             let Ok(path) = entry.path() else { continue };
             if entry.status().contains(Status::WT_NEW) {

@@ -50,8 +50,6 @@ impl Operator {
 }
 
 static INPUT: LazyLock<Regex> = LazyLock::new(|| fixed(r"^\$\[\[\s*inputs\.([0-9A-Za-z_-]+)\s*\]\]"));
-// the last character before the closing slash may be a slash itself, but no backslash
-static PATTERN: LazyLock<Regex> = LazyLock::new(|| fixed(r"^(/(?:[^/]|\\/)+[^\\]/[ismU]*)"));
 /// In the order in which they are tried.
 static WORDS: [(&str, Token); 12] = [
     ("(", Token::Open),
@@ -110,13 +108,11 @@ fn token(rest: &str, at: usize, inputs: bool) -> Result<(usize, Token), SyntaxEr
     if let Some(text) = string(rest) {
         return Ok((2 + text.len(), Token::Value(Operand::Text(text.to_owned()))));
     }
-    if rest.starts_with('/')
-        && let Some((length, literal)) = found(&PATTERN)
-    {
+    if let Some(literal) = pattern(rest) {
         let regexp = Regexp::literal(&literal.replace("\\/", "/")).map_err(|e| {
             SyntaxError::new(format!("invalid regular expression `{literal}`: {e}"), Some(at))
         })?;
-        return Ok((length, Token::Value(Operand::Pattern(regexp))));
+        return Ok((literal.len(), Token::Value(Operand::Pattern(regexp))));
     }
     let Some((word, token)) = WORDS.iter().find(|(word, _)| rest.starts_with(word)) else {
         let word: String = rest.split_whitespace().next().unwrap_or_default().chars().take(40).collect();
@@ -137,4 +133,50 @@ fn string(rest: &str) -> Option<&str> {
     let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
     let end = rest[1..].find([quote, '\n'])?;
     rest[1 + end..].starts_with(quote).then(|| &rest[1..=end])
+}
+
+/// What Ruby finds with `/(?:[^/]|\\/)+[^\\]/[ismU]*`: slashes inside have a backslash. The last character before the
+/// closing slash may be a slash itself, but no backslash.
+fn pattern(rest: &str) -> Option<&str> {
+    let bytes = rest.strip_prefix('/')?.as_bytes();
+    let mut at = 0;
+    // how many characters (`\/` is one), and whether the last one may stand before the closing slash
+    let (mut count, mut plain) = (0, false);
+    let end = loop {
+        match &bytes[at..] {
+            [b'\\', b'/', b'/', ..] => break at + 3,
+            [b'\\', b'/', ..] => (at, count, plain) = (at + 2, count + 1, false),
+            [b'/', b'/', ..] if count > 0 => break at + 2,
+            [b'/', ..] if count > 1 && plain => break at + 1,
+            [b'/', ..] | [] => return None,
+            [byte, ..] => {
+                let starts = (*byte as i8) >= -0x40;
+                (at, count, plain) = (at + 1, count + usize::from(starts), *byte != b'\\');
+            }
+        }
+    };
+    let flags = bytes[end..].iter().take_while(|b| b"ismU".contains(b)).count();
+    rest.get(..1 + end + flags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn patterns_end_where_the_regular_expression_says(text in "/[/\\\\aé\nim]{0,9}") {
+            let ruby = fixed(r"^/(?:[^/]|\\/)+[^\\]/[ismU]*");
+            prop_assert_eq!(pattern(&text), ruby.find(&text).map(|found| found.as_str()));
+        }
+
+        #[test]
+        fn texts_and_variables_end_where_the_regular_expressions_say(text in "[$\"'a_é0 \n]{0,9}") {
+            let quoted = fixed(r#"^(?:"([^"\n]*)"|'([^'\n]*)')"#);
+            prop_assert_eq!(string(&text).map(|text| text.len() + 2), quoted.find(&text).map(|found| found.len()));
+            let name = fixed(r"^\$([0-9A-Za-z_]+)");
+            prop_assert_eq!(variable(&text).map(|name| name.len() + 1), name.find(&text).map(|found| found.len()));
+        }
+    }
 }

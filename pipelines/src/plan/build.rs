@@ -72,8 +72,8 @@ impl<'a> Planner<'a> {
         let mut outcome = Outcome::default();
         let Some(auto_cancel) = self.workflow(&mut outcome) else { return outcome };
         let config = self.config;
-        let jobs: Vec<Job> =
-            config.jobs.iter().filter_map(|job| self.job(job, &mut outcome.reasons)).collect();
+        let mut jobs = Vec::with_capacity(config.jobs.len());
+        jobs.extend(config.jobs.iter().filter_map(|job| self.job(job, &mut outcome.reasons)));
         self.check_needs(&jobs, diagnostics);
         let name = self.name();
         let only_edges = jobs.iter().all(|job| matches!(job.stage.as_str(), ".pre" | ".post"));

@@ -5,7 +5,7 @@ use crate::config::{Config, Inherit, JobConfig, Rule, VariableConfig};
 use crate::request::{ProjectVariable, Request};
 use crate::variables::{Layer, Scope, Unknown, Variable, environment_slug, predefined, slug};
 use indexmap::IndexMap;
-use regex::Regex;
+use regex::{Regex, bytes};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -148,16 +148,16 @@ pub(super) fn add(layer: &mut Layer, variables: &IndexMap<String, VariableConfig
     }
 }
 
-static GROUP_SUFFIX: LazyLock<Regex> = LazyLock::new(|| {
-    // only ASCII counts as space and digit, as in Ruby
-    let pattern = r"(?:[\t-\r :]+(?:\[.*\]|[0-9]+[\t-\r :/\\]+[0-9]+)){1,3}[\t-\r ]*$";
-    Regex::new(pattern).expect("the pattern is a constant")
+static GROUP_SUFFIX: LazyLock<bytes::Regex> = LazyLock::new(|| {
+    // only ASCII counts as space and digit, as in Ruby; and a `.` of bytes compiles in no time
+    let pattern = r"(?-u)(?:[\t-\r :]+(?:\[.*\]|[0-9]+[\t-\r :/\\]+[0-9]+)){1,3}[\t-\r ]*$";
+    bytes::Regex::new(pattern).expect("the pattern is a constant")
 });
 
 /// The name of a parallel job without what tells its instances apart.
 fn group_name(name: &str) -> &str {
     let may_have_suffix = name.trim_end().ends_with(|c: char| c == ']' || c.is_ascii_digit());
-    let suffix = if may_have_suffix { GROUP_SUFFIX.find(name) } else { None };
+    let suffix = if may_have_suffix { GROUP_SUFFIX.find(name.as_bytes()) } else { None };
     name[..suffix.map_or(name.len(), |suffix| suffix.start())].trim()
 }
 

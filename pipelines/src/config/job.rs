@@ -209,7 +209,7 @@ fn start(name: &str, item: &yaml::Entry) -> JobConfig {
         inherit: super::types::Inherit::All,
         environment: None,
         cache: Vec::new(),
-        work: Work::default(),
+        work: Box::default(),
     }
 }
 

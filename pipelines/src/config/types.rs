@@ -204,5 +204,5 @@ pub struct JobConfig {
     /// Caches with unresolved keys.
     pub cache: Vec<CacheConfig>,
     /// The rest, as it will run.
-    pub work: Work,
+    pub work: Box<Work>,
 }

@@ -5,7 +5,7 @@ use super::conditions::{Conditions, Verdict};
 use super::layers::{Own, Shared, add, environment_variables, forwarded_variables, shown_variables};
 use super::outcome::{Because, JobReason, Outcome};
 
-use super::{AllowFailure, AutoCancel, Job, Need, Plan, When};
+use super::{AllowFailure, AutoCancel, Job, Need, Plan, When, Work};
 use crate::config::{Config, JobConfig, NeedConfig, Rule};
 use crate::diagnostic::Diagnostic;
 use crate::request::{Files, Request};
@@ -181,7 +181,7 @@ impl<'a> Planner<'a> {
             variables: shown_variables(&self.shared, &own),
             environment,
             cache: caches.map(|(i, c)| self.keys.resolve(c, i)).collect(),
-            work: config.work.clone(),
+            work: Work::clone(&config.work),
             environment_variables: match self.environments {
                 true => environment_variables(&self.shared.scope(&own)),
                 false => Vec::new(),

@@ -84,7 +84,7 @@ fn job(name: &str) -> JobConfig {
         inherit: Inherit::All,
         environment: None,
         cache: Vec::new(),
-        work: Work { script: vec!["x".into()], ..Work::default() },
+        work: Box::new(Work { script: vec!["x".into()], ..Work::default() }),
     }
 }
 

@@ -182,7 +182,8 @@ impl<'a> Scope<'a> {
             self.expanded.borrow_mut().insert(key(wanted), Rc::from(value.as_str()));
             return value;
         }
-        let mut begun = HashSet::from([key(wanted)]);
+        let mut begun: HashSet<_, RandomState> = HashSet::default();
+        begun.insert(key(wanted));
         let mut waiting = vec![(wanted, needed)];
         while let Some((definition, needed)) = waiting.last_mut() {
             match needed.pop() {

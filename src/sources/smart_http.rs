@@ -140,7 +140,10 @@ impl<'c> Remote<'c> {
         if !ways.iter().any(|way| way.to_ascii_lowercase().contains("basic")) {
             let names: Vec<&str> = ways.iter().filter_map(|way| way.split(' ').next()).collect();
             let offer = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-            return Err(no_access(format!("`ci` can only log in by `Basic`; the server offers {}", plain(&offer))));
+            return Err(no_access(format!(
+                "`ci` can only log in by `Basic`; the server offers {}",
+                plain(&offer)
+            )));
         }
         credentials::login(&self.base, self.user.as_deref())
             .ok_or_else(|| no_access("git's credential helpers gave no access".to_owned()))
@@ -165,7 +168,9 @@ fn accepted(response: Response, content_type: &str) -> Result<Response, Refusal>
     let status = response.status();
     let said = || format!("the server answered with HTTP code `{}`", status.as_u16());
     match status.as_u16() {
-        401 => return Err(no_access("the server did not take what git's credential helpers gave".to_owned())),
+        401 => {
+            return Err(no_access("the server did not take what git's credential helpers gave".to_owned()));
+        }
         403 | 404 => return Err(no_access(said())),
         _ if !status.is_success() => return Err(other(said())),
         _ => {}
@@ -173,7 +178,9 @@ fn accepted(response: Response, content_type: &str) -> Result<Response, Refusal>
     let given = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     match given {
         Some(given) if given == content_type => Ok(response),
-        _ => Err(no_access("no git repository is served there, or only by the old `dumb` protocol".to_owned())),
+        _ => {
+            Err(no_access("no git repository is served there, or only by the old `dumb` protocol".to_owned()))
+        }
     }
 }
 

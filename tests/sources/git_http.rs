@@ -79,7 +79,8 @@ fn serve(stream: impl Read + Write, root: &Path, manner: &Manner, requests: &Mut
 
     let text = |status: &str, more: String, text: &str| {
         let length = text.len();
-        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{more}\r\n{text}").into_bytes()
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{more}\r\n{text}")
+            .into_bytes()
     };
     let wanted = manner.login.map(|login| format!("Basic {login}"));
     let mut answer = if let Some(place) = &manner.moved_to {
@@ -124,12 +125,34 @@ fn authority(dir: &Path) -> (PathBuf, TlsAcceptor) {
         run(Command::new("openssl").args(arguments).current_dir(dir));
     };
     let key = ["-newkey", "rsa:2048", "-nodes", "-days", "2"];
-    openssl(&[&["req", "-x509"], &key[..], &["-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.pem"]].concat());
-    openssl(&[&["req"], &key[..3], &["-subj", "/CN=localhost", "-keyout", "own.key", "-out", "own.csr"]].concat());
+    openssl(
+        &[
+            &["req", "-x509"],
+            &key[..],
+            &["-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.pem"],
+        ]
+        .concat(),
+    );
+    openssl(
+        &[&["req"], &key[..3], &["-subj", "/CN=localhost", "-keyout", "own.key", "-out", "own.csr"]].concat(),
+    );
     fs::write(path("own.cnf"), "subjectAltName = IP:127.0.0.1\n").unwrap();
     openssl(&[
-        "x509", "-req", "-in", "own.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-        "-extfile", "own.cnf", "-out", "own.pem",
+        "x509",
+        "-req",
+        "-in",
+        "own.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-days",
+        "2",
+        "-extfile",
+        "own.cnf",
+        "-out",
+        "own.pem",
     ]);
     openssl(&["pkcs8", "-topk8", "-nocrypt", "-in", "own.key", "-out", "own.p8"]);
     let read = |name: &str| fs::read(path(name)).unwrap();
@@ -179,7 +202,7 @@ fn https_brings_branches_tags_and_head_and_only_what_is_new() {
     assert_eq!(jobs(Some("v1.1")), ["first"]);
     assert_eq!(server.asked(), [], "tags are here already");
     assert_eq!(jobs(Some("main")), ["second"]);
-    assert_eq!(server.asked(), [list.clone()], "nothing is new");
+    assert_eq!(server.asked(), std::slice::from_ref(&list), "nothing is new");
 
     repository(&library, &[("a.yml", &job("third"))]);
     git(&library, &["branch", "feature"]);
@@ -209,11 +232,14 @@ fn a_server_that_wants_a_login_gets_it_from_gits_credential_helpers() {
     assert!(server.asked().iter().all(|(_, login)| !login), "nothing to log in with");
 
     let helper = |password: &str| {
-        let text = format!("[credential]\n\thelper = \"!f() {{ echo username=me; echo password={password}; }}; f\"\n");
+        let text = format!(
+            "[credential]\n\thelper = \"!f() {{ echo username=me; echo password={password}; }}; f\"\n"
+        );
         fs::write(place.path(".gitconfig"), text).unwrap();
     };
     helper("wrong");
-    let said = place.ci(&["lint"]).ended(1).says(&[refused, "did not take what git's credential helpers gave"]);
+    let said =
+        place.ci(&["lint"]).ended(1).says(&[refused, "did not take what git's credential helpers gave"]);
     assert!(!said.stdout.contains("wrong") && !said.stderr.contains("wrong"), "{said:?}");
     helper("hunter2");
     server.asked();
@@ -222,7 +248,8 @@ fn a_server_that_wants_a_login_gets_it_from_gits_credential_helpers() {
     assert_eq!(logins, [false, true, true], "a login is sent once it is asked for");
 
     let (authority, tls) = authority(place.dir.path());
-    let gate = Manner { moved_to: Some(server.url("").trim_end_matches('/').to_owned()), ..Manner::default() };
+    let gate =
+        Manner { moved_to: Some(server.url("").trim_end_matches('/').to_owned()), ..Manner::default() };
     let plain = GitServer::start(place.dir.path(), None, gate.clone());
     include(&place, &plain.url("library/.git"), None);
     assert_eq!(planned(place.ci(&PLAN)), ["second"]);
@@ -240,7 +267,8 @@ fn what_no_git_server_says_is_told_and_leaves_nothing() {
     let root = place.dir.path();
     let server = GitServer::start(root, None, Manner::default());
     let broken = GitServer::start(root, None, Manner { breaks_off: Some(400), ..Manner::default() });
-    let shop = GitServer::start(root, None, Manner { answers: Some("<h1>Welcome</h1>"), ..Manner::default() });
+    let shop =
+        GitServer::start(root, None, Manner { answers: Some("<h1>Welcome</h1>"), ..Manner::default() });
     let nobody = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let table = [
         (server.url("nothing.git"), "HTTP code `404`"),
@@ -254,7 +282,8 @@ fn what_no_git_server_says_is_told_and_leaves_nothing() {
         let kept = fs::read_dir(place.path("state/projects")).into_iter().flatten().count();
         assert_eq!(kept, 0, "{url}");
         let mirrors = fs::read_dir(place.path("state/sources")).into_iter().flatten().flatten();
-        let mirrors: Vec<_> = mirrors.map(|e| e.path()).filter(|p| p.extension() == Some("git".as_ref())).collect();
+        let mirrors: Vec<_> =
+            mirrors.map(|e| e.path()).filter(|p| p.extension() == Some("git".as_ref())).collect();
         assert!(mirrors.is_empty(), "{url}: {mirrors:?}");
     }
 }

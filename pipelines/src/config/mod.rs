@@ -45,6 +45,6 @@ mod tests;
 
 pub use root::{build, further};
 pub use types::{
-    CacheConfig, CacheKey, Changes, Config, Exists, Inherit, JobConfig, KeywordSpans, NeedConfig, Policy, Rule,
-    VariableConfig, Workflow,
+    CacheConfig, CacheKey, Changes, Config, Exists, Inherit, JobConfig, KeywordSpans, NeedConfig, Policy,
+    Rule, VariableConfig, Workflow,
 };

@@ -40,11 +40,9 @@ impl Size {
         }
         let text = "The parsed YAML is too big";
         let label = format!("with this job ({instances} times {one} bytes) it is {} bytes", self.total);
-        findings.push(
-            Diagnostic::error("yaml-too-big", text)
-                .at(draft.config.span, label)
-                .help("at most 256 MiB are allowed, with everything that jobs inherit and for each parallel job"),
-        );
+        findings.push(Diagnostic::error("yaml-too-big", text).at(draft.config.span, label).help(
+            "at most 256 MiB are allowed, with everything that jobs inherit and for each parallel job",
+        ));
         false
     }
 }

@@ -48,11 +48,12 @@ fn has_alias(subject: &Subject<'_>, key: Span, node: &Node) -> bool {
     let text = &subject.sources.file(key.file).text;
     let end = if node.span.file == key.file { node.span.end } else { key.end };
     let Some(own) = text.get(key.start as usize..(end as usize).min(text.len())) else { return false };
-    own.contains('&') && ANCHOR.captures_iter(own).any(|captures| {
-        let alias = format!("*{}", &captures[1]);
-        text.match_indices(&alias).any(|(at, _)| {
-            let after = text[at + alias.len()..].chars().next();
-            after.is_none_or(|c| c.is_whitespace() || ",]}:".contains(c))
+    own.contains('&')
+        && ANCHOR.captures_iter(own).any(|captures| {
+            let alias = format!("*{}", &captures[1]);
+            text.match_indices(&alias).any(|(at, _)| {
+                let after = text[at + alias.len()..].chars().next();
+                after.is_none_or(|c| c.is_whitespace() || ",]}:".contains(c))
+            })
         })
-    })
 }

@@ -33,7 +33,9 @@ impl<R: Read> Packets<R> {
     /// The stream breaks off inside of a line, or is something else.
     pub(super) fn next(&mut self) -> io::Result<Packet<'_>> {
         let Some(digits) = self.digits()? else { return Ok(Packet::End) };
-        let length = std::str::from_utf8(&digits).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+        // a sign would be taken for part of the number
+        let text = std::str::from_utf8(&digits).ok().filter(|text| !text.starts_with('+'));
+        let length = text.and_then(|text| usize::from_str_radix(text, 16).ok());
         match length {
             Some(0) => Ok(Packet::Flush),
             Some(length @ 4..=LONGEST) => {

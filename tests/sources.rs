@@ -1,10 +1,14 @@
-//! Includes from elsewhere: real git repositories over paths, `file://` and ssh, and a real http server.
+//! Includes from elsewhere: real git repositories over paths, `file://`, ssh, http and https,
+//! and a real http server.
 
 // a test's panic is its report
 #![allow(clippy::unwrap_used)]
 
 #[allow(dead_code, reason = "the deployment tests use the rest")]
 mod support;
+
+#[path = "sources/git_http.rs"]
+mod git_http;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

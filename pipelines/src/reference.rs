@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 /// Nesting of references; GitLab has no limit of its own but the stack.
 const MAX_DEPTH: usize = 200;
-/// Values in a fully resolved configuration: references of references multiply like aliases.
+/// Values in a fully resolved configuration: references of references multiply like aliases. Long texts count as
+/// several.
 const MAX_VALUES: u64 = 2_000_000;
+/// Bytes of text that count as a value.
+const TEXT_BYTES: usize = 64;
 
 /// Resolves all references of a configuration. Targets are looked up in the unresolved configuration and then
 /// resolved themselves; a list that refers to a list becomes a list in a list.
@@ -86,6 +89,7 @@ impl Resolver<'_> {
                     }
                 })
             }
+            Value::String(text) => Ok(same(1 + (text.text.len() / TEXT_BYTES) as u64)),
             _ => Ok(same(1)),
         }
     }
@@ -134,7 +138,7 @@ impl Resolver<'_> {
         if sum > MAX_VALUES {
             return Err(Diagnostic::error("reference", "The parsed YAML is too big")
                 .at(at.span, "")
-                .help("references multiply here: there are more than two million values"));
+                .help("references or `extends` multiply here: there are more than two million values, or 128 MB of text"));
         }
         Ok(sum)
     }

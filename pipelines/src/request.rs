@@ -2,7 +2,7 @@
 
 use crate::variables::Variable;
 use indexmap::IndexMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Everything that decides which jobs a configuration creates.
 #[derive(Clone, Debug, Default)]
@@ -31,12 +31,48 @@ pub struct Request {
     pub project_variables: Vec<ProjectVariable>,
     /// `--input`: name to text.
     pub inputs: IndexMap<String, String>,
-    /// Changed paths. None: not known, and `changes` is then true.
-    pub changes: Option<Vec<String>>,
+    /// What changed.
+    pub changes: Changes,
     /// The commit.
     pub commit: Commit,
     /// Further predefined variables from settings (`CI_REGISTRY`, `CI_SERVER_URL`, user ...): over our own.
     pub predefined: IndexMap<String, String>,
+}
+
+/// Changed paths. Most configurations never ask for them, and finding them out can take long.
+#[derive(Clone)]
+pub struct Changes(Arc<LazyLock<Option<Vec<String>>, Find>>);
+
+type Find = Box<dyn FnOnce() -> Option<Vec<String>> + Send>;
+
+impl Changes {
+    /// What `find` gives, which is called when a condition first asks, or never.
+    pub fn when_asked(find: impl FnOnce() -> Option<Vec<String>> + Send + 'static) -> Changes {
+        Changes(Arc::new(LazyLock::new(Box::new(find))))
+    }
+
+    /// The paths. None: not known, and `changes` is then true.
+    pub fn get(&self) -> Option<&[String]> {
+        self.0.as_deref()
+    }
+}
+
+impl From<Option<Vec<String>>> for Changes {
+    fn from(paths: Option<Vec<String>>) -> Changes {
+        Changes::when_asked(|| paths)
+    }
+}
+
+impl Default for Changes {
+    fn default() -> Changes {
+        None.into()
+    }
+}
+
+impl std::fmt::Debug for Changes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Changes")
+    }
 }
 
 impl Request {

@@ -10,8 +10,9 @@ use pipelines::diagnostic::Diagnostic;
 use pipelines::hints::{Subject, hints, is_allowed};
 use pipelines::load::Loaded;
 use pipelines::plan::Outcome;
-use pipelines::request::{Commit, Request};
+use pipelines::request::{Changes, Commit, Request};
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 /// GitLab's values of `CI_PIPELINE_SOURCE`.
 const SOURCES: [&str; 18] = [
@@ -138,12 +139,25 @@ impl Prepared {
     }
 }
 
+/// Why git could not say what changed.
+type Unknown = Arc<OnceLock<String>>;
+
 impl RequestArgs {
-    /// Reads the project, checks its configuration and plans.
+    /// Reads the project, checks its configuration and plans what is to run.
     pub(super) fn prepare(&self) -> CliResult<Prepared> {
+        self.prepare_to(true)
+    }
+
+    /// As [`RequestArgs::prepare`], for a plan that nobody runs.
+    pub(super) fn prepare_outline(&self) -> CliResult<Prepared> {
+        self.prepare_to(false)
+    }
+
+    fn prepare_to(&self, run: bool) -> CliResult<Prepared> {
         let project = Project::discover(&self.dir)?;
         let facts = project.facts(self.reference.as_deref(), self.tag)?;
-        let request = self.request(&project, &facts)?;
+        let unknown = Unknown::default();
+        let request = self.request(&project, &facts, &unknown)?;
         let settings = Settings::load(project.root())?;
         let files = self.files(&project, &facts, &settings)?;
         let mut loaded = pipelines::load::load(&request, &files, &self.file);
@@ -154,17 +168,25 @@ impl RequestArgs {
         }
         let outcome = match &config {
             Some(config) if !diagnostics.iter().any(Diagnostic::is_error) => {
-                Some(pipelines::plan::build(config, &request, &files, &mut diagnostics))
+                let plan = if run { pipelines::plan::build } else { pipelines::plan::outline };
+                Some(plan(config, &request, &files, &mut diagnostics))
             }
             _ => None,
         };
         drop(files);
+        if run {
+            // child pipelines ask later, when the work tree may be another
+            request.changes.get();
+        }
+        if let Some(why) = unknown.get() {
+            return Err(no_changes(why));
+        }
         Ok(Prepared { project, facts, request, loaded, diagnostics, config, outcome, settings })
     }
 
     /// As [`RequestArgs::prepare`], with our own hints about the project's files; what is allowed is left out.
     pub(super) fn prepare_lint(&self) -> CliResult<Prepared> {
-        let mut prepared = self.prepare()?;
+        let mut prepared = self.prepare_outline()?;
         if let (Some(root), Some(config), Some(_)) =
             (&prepared.loaded.root, &prepared.config, &prepared.outcome)
         {
@@ -198,14 +220,14 @@ impl RequestArgs {
         Ok(files.with_sources(sources))
     }
 
-    fn request(&self, project: &Project, facts: &Facts) -> CliResult<Request> {
+    fn request(&self, project: &Project, facts: &Facts, unknown: &Unknown) -> CliResult<Request> {
         let default_branch = self.default_branch.clone().unwrap_or_else(|| facts.default_branch.clone());
         Ok(Request {
             project: self.project.clone().unwrap_or_else(|| facts.path.clone()),
             reference: facts.reference.clone(),
             tag: facts.tag,
             source: self.source.clone(),
-            changes: self.changes(project, facts, &default_branch)?,
+            changes: self.changes(project, facts, &default_branch, unknown)?,
             target_branch: self.target_branch.clone(),
             known_refs: Some(facts.refs.clone()),
             variables: self.variables.iter().cloned().collect(),
@@ -240,23 +262,41 @@ impl RequestArgs {
         Ok(variables)
     }
 
+    /// A ref that was asked for must be there; else git is asked when a condition asks.
     fn changes(
         &self,
         project: &Project,
         facts: &Facts,
         default_branch: &str,
-    ) -> CliResult<Option<Vec<String>>> {
+        unknown: &Unknown,
+    ) -> CliResult<Changes> {
         if self.no_changes || !self.changed.is_empty() {
-            return Ok(Some(self.changed.clone()));
+            return Ok(Some(self.changed.clone()).into());
         }
-        let base = match &self.changes_since {
-            Some(name) => Base::Since(name.clone()),
-            None if facts.tag => return Ok(None),
-            None => Base::Upstream(self.target_branch.clone().unwrap_or_else(|| default_branch.to_owned())),
-        };
-        project.changed_paths(&base, &facts.reference, &facts.commit.sha, self.committed).map_err(|e| {
-            CliError::usage(format!("finding out what changed: {}", e.message()))
-                .hint("`--changed PATH` or `--no-changes` say it instead of git")
-        })
+        let (branch, sha, committed) = (facts.reference.clone(), facts.commit.sha.clone(), self.committed);
+        if let Some(name) = &self.changes_since {
+            let paths = project.changed_paths(&Base::Since(name.clone()), &branch, &sha, committed);
+            return paths.map(Changes::from).map_err(|e| no_changes(e.message()));
+        }
+        if facts.tag {
+            return Ok(Changes::default());
+        }
+        let base = Base::Upstream(self.target_branch.clone().unwrap_or_else(|| default_branch.to_owned()));
+        let (root, unknown) = (project.root().to_owned(), unknown.clone());
+        Ok(Changes::when_asked(move || {
+            let paths = Project::discover(&root).map_err(|e| e.message).and_then(|project| {
+                let paths = project.changed_paths(&base, &branch, &sha, committed);
+                paths.map_err(|e| e.message().to_owned())
+            });
+            paths.unwrap_or_else(|why| {
+                let _ = unknown.set(why);
+                None
+            })
+        }))
     }
+}
+
+fn no_changes(why: &str) -> CliError {
+    CliError::usage(format!("finding out what changed: {why}"))
+        .hint("`--changed PATH` or `--no-changes` say it instead of git")
 }

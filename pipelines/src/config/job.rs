@@ -5,7 +5,7 @@ use super::inherit::Inheritance;
 use super::inheritable::{self, Inheritable};
 use super::needs::{self, NeedKind, Needs};
 use super::parallel::{self, Parallel};
-use super::types::{JobConfig, Rule};
+use super::types::{JobConfig, KeywordSpans, Rule};
 use super::{
     cache, environment, inherit, pages, policy, release, retry, ruby, rules, script, stages, tokens,
     variables,
@@ -183,12 +183,15 @@ pub(super) fn bridge(key: &Key, item: &yaml::Entry, scope: &Scope<'_>, findings:
 }
 
 fn start(name: &str, item: &yaml::Entry) -> JobConfig {
-    let keys = item.node.as_mapping().into_iter().flat_map(|m| m.iter());
+    let keywords = match &item.node.value {
+        Value::Mapping(keywords) => keywords.clone(),
+        _ => Arc::default(),
+    };
     JobConfig {
         name: name.to_owned(),
         base_name: Arc::from(name),
         span: item.key_span,
-        keyword_spans: Arc::new(keys.map(|(key, e)| (key.to_string(), e.key_span)).collect()),
+        keyword_spans: KeywordSpans(keywords),
         stage: "test".to_owned(),
         when: field(&item.node, "when").and_then(Node::as_str).and_then(moment),
         start_in: field(&item.node, "start_in").and_then(Node::as_str).map(str::to_owned),
@@ -206,7 +209,7 @@ fn start(name: &str, item: &yaml::Entry) -> JobConfig {
         inherit: super::types::Inherit::All,
         environment: None,
         cache: Vec::new(),
-        work: Work::default(),
+        work: Box::default(),
     }
 }
 

@@ -260,3 +260,23 @@ fn own_hint_for_only_beside_rules() {
     let codes: Vec<_> = diagnostics.iter().map(|d| (d.code, d.gitlab)).collect();
     assert_eq!(codes, [("only-with-rules", false)]);
 }
+
+#[test]
+fn what_multiplies_is_refused_before_it_fills_the_memory() {
+    let long = "x".repeat(100_000);
+    let jobs = |range: std::ops::Range<u32>, job: &str| -> String {
+        range.map(|i| format!("j{i}: {{parallel: 200, {job}}}\n")).collect()
+    };
+    let all = (0..200).map(|i| format!("j{i}")).collect::<Vec<_>>().join(", ");
+    let table = [
+        format!("variables: {{A: {long}}}\n{}", jobs(0..15, "script: x")),
+        jobs(0..15, &format!("script: {long}")),
+        jobs(0..200, "script: x") + &jobs(200..210, &format!("script: x, needs: [{all}]")),
+        jobs(0..200, "script: x") + &jobs(200..210, &format!("script: x, dependencies: [{all}]")),
+        jobs(0..2000, "script: x"),
+    ];
+    for text in table {
+        assert_eq!(errors(&text), BTreeSet::from(["The parsed YAML is too big".to_owned()]));
+    }
+    valid(&jobs(0..2, &format!("script: {long}")));
+}

@@ -71,7 +71,7 @@ fn request() -> Request {
         source: "push".to_owned(),
         project_variables: vec![variable("DIR", "ci", false), variable("SECRET", "hush-hush-1", true)],
         variables: [("WHO".to_owned(), "me".to_owned())].into_iter().collect(),
-        changes: Some(vec!["src/a.rs".to_owned()]),
+        changes: Some(vec!["src/a.rs".to_owned()]).into(),
         commit: Commit { sha: "abc".to_owned(), ..Commit::default() },
         ..Request::default()
     }

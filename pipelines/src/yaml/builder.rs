@@ -3,10 +3,9 @@
 
 use super::document::{Failure, Piece};
 use super::repair::repair;
-use super::{Entry, Key, Mapping, Node, Value, inspect, tag};
+use super::{Entries, Entry, Key, Mapping, Node, Value, inspect, tag};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
-use indexmap::IndexMap;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -60,7 +59,7 @@ struct Open {
 
 enum Content {
     Sequence(Vec<Node>),
-    Mapping { entries: IndexMap<Key, Entry>, key: Option<Built>, merged: bool },
+    Mapping { entries: Entries, key: Option<Built>, merged: bool },
 }
 
 impl<'a> Builder<'a> {
@@ -91,7 +90,7 @@ impl<'a> Builder<'a> {
                     None
                 }
                 Event::MappingStart(anchor, tag) => {
-                    let content = Content::Mapping { entries: IndexMap::new(), key: None, merged: false };
+                    let content = Content::Mapping { entries: Entries::default(), key: None, merged: false };
                     self.start(anchor, tag, start, content)?;
                     None
                 }
@@ -316,7 +315,7 @@ fn is_merge_key(key: &Built) -> bool {
 
 /// What `<<` means in Psych: aliases and mappings are merged over what stands so far, a sequence of mappings in
 /// reverse order; anything else is an ordinary value, which the caller then stores under `<<`.
-fn merge(entries: &mut IndexMap<Key, Entry>, value: &Built) -> bool {
+fn merge(entries: &mut Entries, value: &Built) -> bool {
     let sources: Vec<&Mapping> = match (&value.node.value, value.via) {
         (Value::Mapping(mapping), _) => vec![mapping],
         (Value::Sequence(items), Via::Sequence) => match items.iter().map(Node::as_mapping).collect() {

@@ -13,4 +13,4 @@ mod tag;
 
 pub use document::parse;
 pub use inspect::{inspect, text};
-pub use node::{Entry, Key, Mapping, Node, Text, Value};
+pub use node::{Entries, Entry, Key, Mapping, Node, Text, Value};

@@ -42,7 +42,8 @@ pub struct EmbeddedExecution {
     /// Without the project directory.
     base: Spec,
     site: Site,
-    checkout: Option<PathBuf>,
+    /// The sources, and what lies over them, the uppermost last.
+    sources: Vec<PathBuf>,
     /// The layers below the job's own: nothing before the sources have come in.
     lower: Vec<PathBuf>,
 }
@@ -74,7 +75,8 @@ impl Embedded {
             access: Access::ReadWrite,
         });
         let sandbox = self.sandbox.clone();
-        Ok(EmbeddedExecution { sandbox, state, base, site, checkout: place.checkout, lower: Vec::new() })
+        let sources = place.checkout.into_iter().chain(place.overlays).collect();
+        Ok(EmbeddedExecution { sandbox, state, base, site, sources, lower: Vec::new() })
     }
 }
 
@@ -96,7 +98,7 @@ impl EmbeddedExecution {
     }
 
     pub(crate) fn get_sources(&mut self) {
-        self.lower.extend(self.checkout.take());
+        self.lower.extend(self.sources.drain(..).rev());
     }
 
     fn spec(&self) -> Spec {

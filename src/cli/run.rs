@@ -133,6 +133,7 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
         locks: state.resource_groups(),
         manual: manual(args, &plan),
         overrides: overrides(&args.set)?,
+        snapshot: Arc::new(snapshot.clone()),
         depth: 0,
     });
     let options = Options {

@@ -2,12 +2,13 @@
 
 use super::{bridge, resource};
 use crate::dispatch::{JobRun, Overrides};
+use crate::project::{Snapshot, View};
 use pipelines::plan::Job;
 use pipelines::request::Request;
 use pipelines::schedule::Outcome;
 use pipelines::status::FailureReason;
 use runners::executor::Executor;
-use runners::job::{JobSpec, Run};
+use runners::job::{JobSources, JobSpec, Run};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub struct Pipeline {
     pub manual: Vec<String>,
     /// Changes to all jobs.
     pub overrides: Overrides,
+    /// The sources, for jobs that want to see them in their own way.
+    pub snapshot: Arc<Snapshot>,
     /// Pipelines above this one.
     pub depth: u32,
 }
@@ -83,11 +86,22 @@ async fn run_job(pipeline: Arc<Pipeline>, mut run: JobRun) -> Outcome {
             }
         },
     };
+    let sources = match sources(&pipeline, run.job()).await {
+        Ok(sources) => sources,
+        Err(why) => {
+            return Outcome::Failed {
+                reason: FailureReason::RunnerSystemFailure,
+                exit_code: None,
+                message: Some(format!("getting the sources: {why}")),
+            };
+        }
+    };
     let spec = JobSpec {
         id: pipeline.next_id(),
         job: run.job().clone(),
         attempt: run.attempt,
         run: pipeline.run.clone(),
+        sources,
     };
     match runners::job::run(spec, &pipeline.executor, run.events, run.stop).await {
         runners::job::Outcome::Success => Outcome::Success,
@@ -96,4 +110,15 @@ async fn run_job(pipeline: Arc<Pipeline>, mut run: JobRun) -> Outcome {
             Outcome::Failed { reason, exit_code, message: Some(message) }
         }
     }
+}
+
+/// What the job sees of the sources.
+async fn sources(pipeline: &Pipeline, job: &Job) -> Result<JobSources, String> {
+    let view = View::of(&job.environment_variables)?;
+    if view == View::default() && !pipeline.snapshot.has_lfs() {
+        return Ok(JobSources::default());
+    }
+    let snapshot = pipeline.snapshot.clone();
+    let made = tokio::task::spawn_blocking(move || snapshot.view(&view)).await;
+    made.map_err(|e| e.to_string())?.map_err(|e| e.message)
 }

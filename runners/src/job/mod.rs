@@ -22,4 +22,4 @@ mod supervise;
 
 pub use attempt::run;
 pub use outcome::Outcome;
-pub use spec::{Cancel, JobSpec, Run, Runner};
+pub use spec::{Cancel, JobSources, JobSpec, Run, Runner};

@@ -90,7 +90,9 @@ impl Attempt<'_> {
     }
 
     fn place(&self, known: &Variables) -> Place {
-        let strategy = known.expand(known.get("GIT_STRATEGY").unwrap_or_default());
+        let sources = &self.spec.sources;
+        let brought = matches!(self.strategy(known), Ok(Strategy::Fetch));
+        let checkout = sources.checkout.as_ref().unwrap_or(&self.spec.run.checkout);
         let work = &self.spec.job.work;
         let image = work.image.clone().map(|mut image| {
             image.name = known.expand(&image.name);
@@ -103,8 +105,8 @@ impl Attempt<'_> {
         });
         Place {
             project: self.spec.run.project.clone(),
-            checkout: (!matches!(strategy.as_str(), "none" | "empty"))
-                .then(|| self.spec.run.checkout.clone()),
+            checkout: brought.then(|| checkout.clone()),
+            overlays: if brought { sources.overlays.clone() } else { Vec::new() },
             image,
             services: services.collect(),
             variables: known.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
@@ -138,14 +140,43 @@ impl Attempt<'_> {
         if let Some(commands) = hook.filter(|commands| !commands.is_empty()) {
             self.hook(execution, commands).await?;
         }
-        match self.variables.get("GIT_STRATEGY") {
-            Some(strategy @ ("none" | "empty")) => {
-                let text = format!("GIT_STRATEGY is {strategy}: the project directory stays empty");
-                self.say(&text);
+        match self.strategy(&self.variables)? {
+            Strategy::None => self.say("Skipping the sources: `GIT_STRATEGY` is none"),
+            Strategy::Empty => self.say("Skipping the sources: `GIT_STRATEGY` is empty"),
+            Strategy::Fetch => {
+                execution.get_sources().await?;
+                self.tell_sources();
             }
-            _ => execution.get_sources().await?,
         }
         Ok(())
+    }
+
+    fn tell_sources(&mut self) {
+        let short: String =
+            self.variables.get("CI_COMMIT_SHA").unwrap_or_default().chars().take(8).collect();
+        let reference = self.variables.get("CI_COMMIT_REF_NAME").unwrap_or_default().to_owned();
+        if self.spec.sources.checkout.is_some() {
+            self.say("`GIT_CHECKOUT` is false: the repository without its files");
+        } else {
+            self.say(&format!("Checked out {short} as detached HEAD (ref is {reference})"));
+        }
+        for note in self.spec.sources.notes.clone() {
+            self.warn(&note);
+        }
+    }
+
+    /// `GIT_STRATEGY`: the place is new for each job, so `clone` and `fetch` are the same.
+    fn strategy(&self, variables: &Variables) -> Result<Strategy, End> {
+        match variables.expand(variables.get("GIT_STRATEGY").unwrap_or_default()).as_str() {
+            "" | "clone" | "fetch" => Ok(Strategy::Fetch),
+            "none" => Ok(Strategy::None),
+            "empty" => Ok(Strategy::Empty),
+            other => Err(End::Failed {
+                reason: FailureReason::RunnerSystemFailure,
+                exit_code: None,
+                message: format!("unknown GIT_STRATEGY `{other}`: use `clone`, `fetch`, `none` or `empty`"),
+            }),
+        }
     }
 
     /// Restores what there is; a cache that can't be had fails nothing.
@@ -241,6 +272,13 @@ impl Attempt<'_> {
         }
         Ok(())
     }
+}
+
+/// How the sources come in.
+enum Strategy {
+    Fetch,
+    None,
+    Empty,
 }
 
 fn missing(job: &str, why: &str) -> End {

@@ -66,6 +66,19 @@ pub struct JobSpec {
     pub attempt: u32,
     /// What it shares with the others.
     pub run: Arc<Run>,
+    /// What it sees of the sources.
+    pub sources: JobSources,
+}
+
+/// A job's own view of the sources; the default is the run's checkout as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobSources {
+    /// In the place of [`Run::checkout`].
+    pub checkout: Option<PathBuf>,
+    /// Directories that lie over the checkout, the uppermost last. Read only.
+    pub overlays: Vec<PathBuf>,
+    /// Sentences for the log: what can't be had here.
+    pub notes: Vec<String>,
 }
 
 /// Whether, and how urgently, a job is to end. Only ever raised.

@@ -1,5 +1,7 @@
 //! The command line: one file per command.
 
+mod artifacts;
+mod clean;
 mod deploy;
 mod expression;
 mod glob;
@@ -43,6 +45,10 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Check .gitlab-ci.yml: every mistake, with its place and what to do
     Lint(lint::LintArgs),
+    /// What jobs have left: list it, or write it to a directory
+    Artifacts(artifacts::ArtifactsArgs),
+    /// Remove old runs, caches and snapshots
+    Clean(clean::CleanArgs),
     /// Put this project's release on the target of an environment
     Deploy(deploy::DeployArgs),
     /// What this project's release is, and what runs of it
@@ -91,6 +97,8 @@ fn run(command: Command) -> CliResult {
         Command::Notify(args) => notify::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Lint(args) => lint::run(&args),
+        Command::Artifacts(args) => artifacts::run(&args),
+        Command::Clean(args) => clean::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Release(args) => release::run(&args),
         Command::Expression(args) => expression::run(&args),

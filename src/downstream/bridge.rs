@@ -206,6 +206,7 @@ fn below(above: &Arc<Pipeline>, name: &str, request: pipelines::request::Request
         manual: manual.collect(),
         overrides: above.overrides.clone(),
         snapshot: above.snapshot.clone(),
+        git_tag: above.git_tag,
         depth: above.depth + 1,
         request,
     };

@@ -23,7 +23,7 @@ pub struct Snapshot {
     /// How many uncommitted paths went in.
     pub uncommitted: usize,
     /// The user's repository.
-    pub(super) repository: PathBuf,
+    pub repository: PathBuf,
     /// Shared: as long as it is held, no cleaning removes the directory.
     _used: Arc<File>,
 }

@@ -7,9 +7,14 @@
 //!   gitlab.com/components/rust: ~/src/rust-components           # a directory; relative ones to this file's
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
+//! keep: {runs: 100, days: 30, size: 10 GB}                      # how much of the past stays here
+//! cache:
+//!   s3: {bucket: ci-caches, region: eu-west-1}                  # caches of several machines
+//! release:
+//!   git_tag: true                                               # `release` jobs make their tags here
 //! ```
 
-use super::LintSettings;
+use super::{CacheSettings, KeepSettings, LintSettings, ReleaseSettings};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -24,6 +29,12 @@ pub struct Settings {
     pub sources: SourceTable,
     /// What a project wants to hear about its configuration.
     pub lint: LintSettings,
+    /// How much of the past stays on this machine.
+    pub keep: KeepSettings,
+    /// Where caches are kept as well.
+    pub cache: CacheSettings,
+    /// What a `release` job does here.
+    pub release: ReleaseSettings,
 }
 
 impl Settings {
@@ -33,10 +44,24 @@ impl Settings {
     /// A file can't be read or is not as described above; says which, and where in it.
     pub fn load(root: &Path) -> CliResult<Settings> {
         let own = read(&root.join(".ci/settings.yml"))?;
-        let of_user = user_file().map_or(Ok(Settings::default()), |path| read(&path))?;
+        let of_user = Settings::of_user()?;
         let mut lint = own.lint;
         lint.allow.extend(of_user.lint.allow);
-        Ok(Settings { sources: own.sources.over(of_user.sources), lint })
+        Ok(Settings {
+            sources: own.sources.over(of_user.sources),
+            lint,
+            keep: own.keep.over(of_user.keep),
+            cache: CacheSettings { s3: own.cache.s3.or(of_user.cache.s3) },
+            release: ReleaseSettings { git_tag: own.release.git_tag.or(of_user.release.git_tag) },
+        })
+    }
+
+    /// What the user says for all projects.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn of_user() -> CliResult<Settings> {
+        user_file().map_or(Ok(Settings::default()), |path| read(&path))
     }
 }
 
@@ -93,6 +118,11 @@ mod tests {
             ("sources:\n  A/b: /x\n  a/b: /y\n", "`a/b` is there twice", "line 2"),
             ("sources:\n  a/b: https://me:hunter2@x/a.git\n", "password", "line 2"),
             ("lint:\n  allow: [duplicate-keys]\n", "did you mean `duplicate-key`?", "line 2"),
+            ("keep:\n  size: much\n", "`much` is not a size", "line 2"),
+            ("keep:\n  run: 3\n", "unknown field `run`", "line 2"),
+            ("cache:\n  s3: {bucket: b, secret_key: x}\n", "unknown field `secret_key`", "line 2"),
+            ("cache:\n  s3: {region: r}\n", "missing field `bucket`", "line 2"),
+            ("release:\n  git_tag: perhaps\n", "git_tag", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
         ];
         for (text, what, line) in table {

@@ -1,13 +1,19 @@
 //! Settings of a project that are not the pipeline: local variables, where projects come from, where state is kept.
 
+mod cache;
 mod file;
 mod gitlab_ci_local;
 mod home;
+mod keep;
 mod lint;
+mod release;
 mod variables;
 
+pub use cache::{CacheSettings, S3Settings};
 pub use file::Settings;
 pub use gitlab_ci_local::{GITLAB_CI_LOCAL, load_gitlab_ci_local};
 pub use home::{RunDirectory, State};
+pub use keep::{KeepSettings, parse_size};
 pub use lint::LintSettings;
+pub use release::ReleaseSettings;
 pub use variables::{VariablesFile, load_variables};

@@ -8,6 +8,7 @@
 //! | `secrets` | what must not be found anywhere |
 //! | `events` | `--format json`, the journal, its replay |
 //! | `commands` | a table of commands, what they say, their exit codes |
+//! | `keep` | artifacts, cleaning, expiry, releases |
 //! | `notify` | `ci notify` against a server on loopback |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
@@ -15,6 +16,7 @@
 mod cases;
 mod commands;
 mod events;
+mod keep;
 mod notify;
 mod secrets;
 mod stopping;

@@ -63,6 +63,7 @@ impl Bench {
             parent: None,
             dir: dir.path().join("run"),
             cache: dir.path().join("cache"),
+            bucket: None,
             project: "group/app".to_owned(),
             plan: Arc::new(Plan::default()),
             checkout,

@@ -58,9 +58,6 @@ impl Attempt<'_> {
         let ignored = [
             ("image", work.image.is_some() && shell, "the shell executor runs the job on this machine"),
             ("services", !work.services.is_empty() && shell, "the shell executor starts none"),
-            ("release", work.release.is_some(), "no release is made"),
-            ("secrets", work.secrets.is_some(), "no secrets are fetched"),
-            ("id_tokens", work.id_tokens.is_some(), "no tokens are issued"),
             ("GIT_CLONE_PATH", known.get("GIT_CLONE_PATH").is_some(), "the sources are in `CI_PROJECT_DIR`"),
         ];
         for (what, applies, consequence) in ignored {
@@ -68,7 +65,32 @@ impl Attempt<'_> {
                 self.warn(&format!("`{what}` is ignored: {consequence}"));
             }
         }
+        self.tell_secrets(known);
         Ok(())
+    }
+
+    /// Nothing here asks a vault or issues tokens: their variables may come from the project's own files.
+    fn tell_secrets(&mut self, known: &Variables) {
+        let work = &self.spec.job.work;
+        let kinds = [
+            (&work.secrets, "secret", "no vault is asked"),
+            (&work.id_tokens, "ID token", "no tokens are issued"),
+        ];
+        let mut told = Vec::new();
+        for (map, kind, why) in kinds {
+            for name in map.iter().filter_map(serde_json::Value::as_object).flat_map(|map| map.keys()) {
+                told.push(match known.get(name) {
+                    Some(_) => (true, format!("{kind} {name}: taken from the variables of this project")),
+                    None => (
+                        false,
+                        format!("{kind} `{name}` is not set, {why} here: define `{name}` in `.ci/variables.yml`"),
+                    ),
+                });
+            }
+        }
+        for (there, text) in told {
+            if there { self.say(&text) } else { self.warn(&text) }
+        }
     }
 
     /// Of images, the embedded executor has `host` only so far: a job that asks for more would mean something else.
@@ -203,6 +225,7 @@ impl Attempt<'_> {
             self.warn(&format!("cache key `{}` is empty after expansion: the cache is not used", cache.key));
             return;
         };
+        self.fetch_cache(&keys).await;
         match cache::open(&self.spec.run.cache, &keys) {
             Ok(None) => self.say(&format!("No cache for {}", keys.join(", "))),
             Ok(Some((key, file))) => match execution.unpack(Directory::Project, file).await {
@@ -210,6 +233,27 @@ impl Attempt<'_> {
                 Err(error) => self.warn(&format!("cache {key} could not be restored: {}", error.message)),
             },
             Err(error) => self.warn(&format!("cache {} could not be opened: {error}", keys[0])),
+        }
+    }
+
+    /// Brings the first of the keys that the bucket has a newer cache for, before one on disk is taken.
+    async fn fetch_cache(&mut self, keys: &[String]) {
+        let Some(bucket) = self.spec.run.bucket.clone() else { return };
+        let directory = &self.spec.run.cache;
+        if let Err(error) = std::fs::create_dir_all(directory) {
+            return self.warn(&format!("making `{}`: {error}", directory.display()));
+        }
+        for key in keys {
+            let file = cache::path(directory, key);
+            let name = cache::file_name(key);
+            match bucket.fetch(&name, &file).await {
+                Ok(true) => return self.say(&format!("Fetched cache {key} from the bucket")),
+                Ok(false) if file.exists() => return,
+                Ok(false) => {}
+                Err(text) => {
+                    return self.warn(&format!("the bucket of caches can't be used, what is here is: {text}"));
+                }
+            }
         }
     }
 

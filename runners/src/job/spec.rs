@@ -1,5 +1,6 @@
 //! What a job needs to run.
 
+use crate::bucket::Bucket;
 use crate::log::DEFAULT_LIMIT;
 use pipelines::plan::{Job, JobVariable, Plan};
 use sha2::{Digest, Sha256};
@@ -19,6 +20,8 @@ pub struct Run {
     pub dir: PathBuf,
     /// The project's directory of caches.
     pub cache: PathBuf,
+    /// Where caches are kept as well.
+    pub bucket: Option<Arc<Bucket>>,
     /// Path of the project: `group/name`.
     pub project: String,
     /// The whole plan: which artifacts flow where.

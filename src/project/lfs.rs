@@ -3,10 +3,11 @@
 
 use crate::error::{CliError, CliResult};
 use git2::{AttrCheckFlags, Repository};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// The first line of every pointer.
 const VERSION: &str = "version https://git-lfs.github.com/spec/v1";
@@ -92,6 +93,9 @@ fn replace(file: &Path, objects: &Path) -> io::Result<bool> {
     fs::remove_file(file)?;
     fs::copy(object, file)?;
     fs::set_permissions(file, mode)?;
+    // older than git's index, or git would look into the file and find no pointer
+    let then = SystemTime::now() - Duration::from_secs(10);
+    File::open(file)?.set_modified(then)?;
     Ok(true)
 }
 

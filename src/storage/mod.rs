@@ -7,6 +7,7 @@
 //! | `inventory` | what there is of a project: runs, caches, snapshots |
 //! | `limits` | which of it has to go (pure) |
 //! | `removal` | renamed to the trash at once, deleted at low priority |
+//! | `share` | the same archive of two runs is one file |
 //! | `tidy` | the end of a run: expired artifacts, then the limits |
 
 mod artifacts;
@@ -14,6 +15,7 @@ mod inventory;
 mod limits;
 mod record;
 mod removal;
+mod share;
 mod tidy;
 
 pub use artifacts::{Kept, of_run, runs};

@@ -1,6 +1,7 @@
 //! What happens at the end of each run: artifacts expire, and what is beyond the limits goes.
 
 use super::artifacts::{of_run, runs};
+use super::share::share;
 use super::{Limits, Record, empty_trash, inventory, remove, victims};
 use crate::settings::{KeepSettings, State};
 use std::io;
@@ -18,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub fn tidy(state: &State, keep: &KeepSettings, newest: &Path) -> io::Result<()> {
     // of this thread only; being refused is no reason to leave the work undone
     let _ = rustix::process::setpriority_process(None, 19);
+    let deadline = Instant::now() + PATIENCE;
+    share(&state.dir, newest, deadline)?;
     Record::make(newest);
     let now = SystemTime::now();
     expire(&state.dir, newest, now)?;
@@ -27,7 +30,7 @@ pub fn tidy(state: &State, keep: &KeepSettings, newest: &Path) -> io::Result<()>
     for index in victims(&items, &limits, now) {
         remove(&items[index], &trash)?;
     }
-    empty_trash(&trash, Some(Instant::now() + PATIENCE))
+    empty_trash(&trash, Some(deadline))
 }
 
 /// Removes artifacts whose time is over. Those of the newest run stay, as GitLab keeps the latest.

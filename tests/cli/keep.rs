@@ -2,6 +2,7 @@
 
 use crate::tree::{Said, Tree};
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -166,6 +167,24 @@ fn the_end_of_a_run_keeps_to_the_settings() {
     tree.write(".ci/settings.yml", "keep: {size: lots}\n");
     let said = tree.run(&["run"]);
     assert!(said.code == 2 && said.contains("`lots` is not a size"), "{said}");
+}
+
+#[test]
+fn the_same_artifacts_are_kept_once() {
+    let yaml = "j:\n  script: [cp other same, date +%N >changes]\n  artifacts: {paths: [same], reports: {junit: changes}}\n";
+    let tree = Tree::with(&[(".gitlab-ci.yml", yaml), ("other", "content\n")]);
+    good(tree.run(&["run"]));
+    good(tree.run(&["run"]));
+    let inode = |run: &str, file: &str| {
+        let dir = project(&tree).join("runs").join(run).join("jobs/j/1");
+        fs::metadata(dir.join(file)).unwrap().ino()
+    };
+    assert_eq!(inode("1", "artifacts.tar.zst"), inode("2", "artifacts.tar.zst"));
+    assert_ne!(inode("1", "report-junit.tar.zst"), inode("2", "report-junit.tar.zst"));
+    good(tree.run(&["clean", "--keep-runs", "1"]));
+    let to = tree.dir().join("../taken");
+    good(tree.run(&["artifacts", "--extract", to.to_str().unwrap()]));
+    assert_eq!(fs::read_to_string(to.join("same")).unwrap(), "content\n");
 }
 
 #[test]

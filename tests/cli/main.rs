@@ -8,16 +8,22 @@
 //! | `secrets` | what must not be found anywhere |
 //! | `events` | `--format json`, the journal, its replay |
 //! | `commands` | a table of commands, what they say, their exit codes |
+//! | `bucket` | caches in an S3 bucket |
+//! | `disk_full` | a disk that is full |
 //! | `keep` | artifacts, cleaning, expiry, releases |
+//! | `workspace` | the sources as jobs see them |
 //! | `notify` | `ci notify` against a server on loopback |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
+mod bucket;
 mod cases;
 mod commands;
+mod disk_full;
 mod events;
 mod keep;
 mod notify;
 mod secrets;
 mod stopping;
 mod tree;
+mod workspace;

@@ -13,7 +13,7 @@ use rustix::thread::UnshareFlags;
 
 use super::error::Doing;
 use super::wire::{self, Order, Status};
-use super::{Command, Failure, Task, archive, privilege, root, seccomp, sys};
+use super::{Command, Failure, Task, archive, privilege, root, seccomp, sys, unpack};
 
 /// What the supervisor hands over by forking.
 pub(super) struct Setup<'a> {
@@ -38,6 +38,10 @@ fn live(mut setup: Setup<'_>) -> Result<Status, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).doing(|| "tying us to the supervisor".to_owned())?;
     setup.gate.read_exact(&mut [0]).doing(|| "waiting for the supervisor".to_owned())?;
 
+    if let Task::Unpack { into } = &setup.order.task {
+        wire::send_status(setup.socket, &Status::Started);
+        return unpack::unpack(into, setup.stdin.take(), setup.rootless).map(|()| Status::Exited(0));
+    }
     let namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     sys::unshare(namespaces).doing(|| "creating mount, IPC and UTS namespaces".to_owned())?;
     // hides the host's cgroup paths, no more; old kernels and some containers refuse it
@@ -135,7 +139,9 @@ fn perform(task: &Task, stdin: Option<OwnedFd>, socket: &UnixStream) -> i32 {
     let done = match task {
         Task::Archive { dir, selection } => archive::archive(dir, selection),
         Task::Restore { dir } => archive::restore(dir, stdin),
-        Task::Check | Task::Run(_) | Task::Remove { .. } => Ok(()),
+        Task::Check | Task::Run(_) | Task::Remove { .. } | Task::Settle { .. } | Task::Unpack { .. } => {
+            Ok(())
+        }
     };
     match done {
         Ok(()) => 0,

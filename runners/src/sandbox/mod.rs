@@ -25,6 +25,7 @@
 //! | `privilege`  | child  | Docker's capability set                                               |
 //! | `seccomp`    | child  | Docker's seccomp policy as BPF                                        |
 //! | `archive`    | child  | archives written and unpacked inside                                  |
+//! | `unpack`     | child  | layers of images, from archives to directories                        |
 //! | `sys`        | child  | the only `unsafe` code                                                |
 //!
 //! A sandbox is a set of layers on disk ([`StateDir`]), not a living process: every step (`script`, then
@@ -51,13 +52,17 @@ mod spec;
 mod state;
 mod supervisor;
 mod sys;
+mod unpack;
 mod userns;
 mod wire;
 
 pub use error::{Error, Failure};
 pub use launch::{Sandbox, Streams};
+pub(crate) use privilege::is_root_of_host;
 pub use probe::{Capability, Missing, Mode};
 pub use process::{ExitStatus, Process};
-pub use spec::{Access, Command, INIT_ARG, Mount, Network, OWN_BIN_DIR, Root, Spec, Task};
+pub use spec::{
+    Access, Command, INIT_ARG, Mount, Network, NewLayer, OWN_BIN_DIR, Root, Spec, Task, UnpackedLayer,
+};
 pub use state::{StateDir, sweep};
 pub use supervisor::init_main;

@@ -1,5 +1,6 @@
 //! What a sandbox looks like and what runs in it. Sent to the child as JSON.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -107,12 +108,47 @@ pub enum Task {
         /// Absolute path inside.
         dir: PathBuf,
     },
+    /// A layer of an image (tar, plain or with gzip or zstd) on stdin, unpacked into a directory *of the host*; on
+    /// stdout, as JSON, an [`UnpackedLayer`]. Builds no sandbox, but is shut into the directory.
+    Unpack {
+        /// An empty directory, absolute.
+        into: PathBuf,
+    },
+    /// Moves unpacked layers to where they stay, with the rights of the sandbox's user namespace. Builds no sandbox.
+    Settle {
+        /// Directories of the layers below, the lowest first.
+        below: Vec<PathBuf>,
+        /// The lowest first.
+        layers: Vec<NewLayer>,
+    },
     /// Deletes a directory *of the host* with the rights of the sandbox's user namespace, where all files of a
     /// dead sandbox can be deleted. Builds no sandbox.
     Remove {
         /// Absolute path on the host.
         path: PathBuf,
     },
+}
+
+/// What [`Task::Unpack`] found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnpackedLayer {
+    /// Digest of the uncompressed archive: `sha256:...`.
+    pub diff_id: String,
+    /// Bytes in its files.
+    pub bytes: u64,
+    /// Directories that the archive has no entry for, absolute inside the layer.
+    pub implied: Vec<OsString>,
+}
+
+/// A layer for [`Task::Settle`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NewLayer {
+    /// Where it was unpacked.
+    pub from: PathBuf,
+    /// Where it stays; must not be there yet.
+    pub to: PathBuf,
+    /// Its directories that are to look as in the layers below.
+    pub implied: Vec<OsString>,
 }
 
 /// A program to run inside.
@@ -171,6 +207,18 @@ impl Spec {
             }
         }
         spec
+    }
+
+    /// For tasks that build no sandbox.
+    pub(super) fn none() -> Self {
+        Self {
+            root: Root::Host,
+            state: PathBuf::new(),
+            mounts: Vec::new(),
+            hidden: Vec::new(),
+            hostname: String::new(),
+            network: Network::Host,
+        }
     }
 
     /// The variables of the host that a job with image `host` gets, and no others: `PATH` (with

@@ -4,6 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -12,8 +13,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_se
 use rustix::thread::UnshareFlags;
 
 use super::error::Doing;
+use super::spec::NewLayer;
 use super::wire::{self, Order, Status};
-use super::{Failure, INIT_ARG, Task, first, privilege, sys, userns};
+use super::{Failure, INIT_ARG, Task, first, privilege, sys, unpack, userns};
 
 /// What `ci` does when its first argument is [`INIT_ARG`](super::INIT_ARG). To be called first thing in `main`,
 /// while the process has one thread: it forks.
@@ -62,6 +64,11 @@ fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Resul
         wire::send_status(socket, &Status::Exited(0));
         return Ok(());
     }
+    if let Task::Settle { below, layers } = &order.task {
+        settle(below.clone(), layers)?;
+        wire::send_status(socket, &Status::Exited(0));
+        return Ok(());
+    }
     sys::unshare(UnshareFlags::NEWPID).doing(|| "creating a pid namespace".to_owned())?;
     let (gate, open_gate) = std::io::pipe().doing(|| "making a pipe".to_owned())?;
     match sys::fork().doing(|| "starting the first process".to_owned())? {
@@ -76,6 +83,18 @@ fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Resul
             watch(socket, pid, &pidfd)
         }
     }
+}
+
+fn settle(mut below: Vec<PathBuf>, layers: &[NewLayer]) -> Result<(), Failure> {
+    for layer in layers {
+        unpack::settle(&layer.from, &layer.implied, &below)?;
+        below.push(layer.from.clone());
+    }
+    // the lowest first: whoever dies in between leaves whole layers
+    for NewLayer { from, to, .. } in layers {
+        std::fs::rename(from, to).doing(|| format!("moving a layer to `{}`", to.display()))?;
+    }
+    Ok(())
 }
 
 /// Until the first process ends: obeys bytes from `ci`, kills when `ci` is gone. With the first process the

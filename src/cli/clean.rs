@@ -5,12 +5,14 @@ use crate::error::{CliError, CliResult};
 use crate::project::Project;
 use crate::settings::{Settings, State, parse_size};
 use crate::storage::{Item, Kind, Limits, empty_trash, inventory, remove, victims};
+use runners::image::Store;
+use runners::sandbox::Sandbox;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// Remove runs with their logs and artifacts, caches and snapshots. Without limits, those of the settings (`keep`)
+/// Remove runs with their logs and artifacts, caches, snapshots and images. Without limits, those of the settings (`keep`)
 /// hold. The newest run and snapshot of a project stay, and so does what a running pipeline uses.
 #[derive(clap::Args)]
 pub(super) struct CleanArgs {
@@ -71,10 +73,43 @@ pub(super) fn run(args: &CleanArgs) -> CliResult {
         empty_trash(&state.trash(), None)
             .map_err(|e| CliError::failed(format!("deleting what is in `{}`: {e}", state.trash().display())))?;
     }
+    let left = items.iter().map(|item| item.size).sum::<u64>() - removed.iter().map(|item| item.size).sum::<u64>();
+    let images = images(&state, &limits, left, args)?;
     match args.format {
-        Format::Text => print_raw(table(&removed, &items, args.dry_run).as_bytes()),
-        Format::Json => print_json(&document(&removed, args.dry_run)),
+        Format::Text => print_raw(table(&removed, &items, &images, args.dry_run).as_bytes()),
+        Format::Json => print_json(&document(&removed, &images, args.dry_run)),
     }
+}
+
+/// What became of the images.
+#[derive(Default)]
+struct Images {
+    removed: Vec<String>,
+    freed: u64,
+    left: usize,
+    size: u64,
+}
+
+/// Images that were not used for long, and with `--all --max-size` those that don't fit beside the rest.
+fn images(state: &State, limits: &Limits, rest: u64, args: &CleanArgs) -> CliResult<Images> {
+    if !state.images().is_dir() {
+        return Ok(Images::default());
+    }
+    let failed = |e: runners::image::ImageError| CliError::failed(format!("cleaning images: {e}"));
+    let store = Store::open(&state.images(), Sandbox::default(), BTreeMap::new()).map_err(failed)?;
+    let bytes = args.max_size.filter(|_| args.all).map(|size| size.saturating_sub(rest));
+    let limits = runners::image::Limits { bytes, age: limits.age };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| CliError::usage(format!("starting the runtime: {e}")))?;
+    let collected = runtime.block_on(store.collect(limits, args.dry_run)).map_err(failed)?;
+    let gone = if args.dry_run { collected.bytes } else { 0 };
+    let listed = store.list().map_err(failed)?.len();
+    Ok(Images {
+        left: if args.dry_run { listed.saturating_sub(collected.images.len()) } else { listed },
+        size: store.bytes().map_err(failed)?.saturating_sub(gone),
+        freed: collected.bytes,
+        removed: collected.images,
+    })
 }
 
 fn limits(args: &CleanArgs, settings: &Settings, all: bool) -> Limits {
@@ -87,7 +122,7 @@ fn limits(args: &CleanArgs, settings: &Settings, all: bool) -> Limits {
     Limits { runs: Some(settings.keep.runs()), age: Some(settings.keep.age()), size }
 }
 
-fn table(removed: &[&Item], all: &[Item], dry_run: bool) -> String {
+fn table(removed: &[&Item], all: &[Item], images: &Images, dry_run: bool) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "{:<10} {:>8} {:>10} {:>8} {:>10}", "", "removed", "freed", "left", "size");
     let sum = |items: &mut dyn Iterator<Item = &Item>| items.fold((0, 0), |(n, size), i| (n + 1, size + i.size));
@@ -97,13 +132,15 @@ fn table(removed: &[&Item], all: &[Item], dry_run: bool) -> String {
         let (freed_text, left) = (bytes(freed), bytes(size - freed));
         let _ = writeln!(out, "{:<10} {count:>8} {freed_text:>10} {:>8} {left:>10}", kind.name(), before - count);
     }
+    let (freed, size) = (bytes(images.freed), bytes(images.size));
+    let _ = writeln!(out, "{:<10} {:>8} {freed:>10} {:>8} {size:>10}", "images", images.removed.len(), images.left);
     if dry_run {
         out.push_str("nothing was removed: this was --dry-run\n");
     }
     out
 }
 
-fn document(removed: &[&Item], dry_run: bool) -> serde_json::Value {
+fn document(removed: &[&Item], images: &Images, dry_run: bool) -> serde_json::Value {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let entry = |item: &&Item| {
         serde_json::json!({
@@ -114,7 +151,11 @@ fn document(removed: &[&Item], dry_run: bool) -> serde_json::Value {
     for item in removed {
         *freed.entry(item.kind.name()).or_default() += item.size;
     }
-    let removed: Vec<_> = removed.iter().map(entry).collect();
+    if !images.removed.is_empty() {
+        freed.insert("images", images.freed);
+    }
+    let mut removed: Vec<_> = removed.iter().map(entry).collect();
+    removed.extend(images.removed.iter().map(|name| serde_json::json!({ "kind": "image", "name": name })));
     serde_json::json!({ "dry_run": dry_run, "freed": freed, "removed": removed })
 }
 

@@ -47,7 +47,7 @@ enum Command {
     Lint(lint::LintArgs),
     /// What jobs have left: list it, or write it to a directory
     Artifacts(artifacts::ArtifactsArgs),
-    /// Remove old runs, caches and snapshots
+    /// Remove old runs, caches, snapshots and images
     Clean(clean::CleanArgs),
     /// Put this project's release on the target of an environment
     Deploy(deploy::DeployArgs),

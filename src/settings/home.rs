@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! sandboxes/             layers of the containers that run now
+//! images/                layers of container images
 //! trash/                 what is being deleted
 //! sources/               mirrors of other projects, remote files
 //! projects/<name>-<digest of the path>/
@@ -61,6 +62,11 @@ impl State {
         let mut projects: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
         projects.sort();
         projects
+    }
+
+    /// Container images, of all projects.
+    pub fn images(&self) -> PathBuf {
+        self.home.join("images")
     }
 
     /// What is being deleted.

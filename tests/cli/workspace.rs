@@ -46,6 +46,13 @@ no-files:
 none:
   variables: {GIT_STRATEGY: none, GIT_DEPTH: 2}
   script: [ls -A]
+elsewhere:
+  variables: {GIT_CLONE_PATH: $CI_BUILDS_DIR/$CI_CONCURRENT_ID/other/place}
+  script: [test $CI_PROJECT_DIR = $CI_BUILDS_DIR/0/other/place, test $PWD = $CI_PROJECT_DIR, ls]
+outside:
+  variables: {GIT_CLONE_PATH: $CI_BUILDS_DIR/../place}
+  script: [ls]
+  allow_failure: true
 wrong:
   variables: {GIT_DEPTH: some}
   script: [ls]
@@ -71,11 +78,12 @@ unknown:
             ("deep", &["third second first"]),
             ("no-files", &[".git", "third"]),
             ("none", &[]),
+            ("elsewhere", &["second", "third"]),
         ];
         for (job, lines) in expected {
             assert_eq!(output(&tree, job), *lines, "{executor} {job}: {}", tree.log(job));
         }
-        for text in ["`GIT_DEPTH` is `some`: a number is expected", "unknown GIT_STRATEGY `copy`"] {
+        for text in ["has to be within `$CI_BUILDS_DIR`", "`GIT_DEPTH` is `some`: a number is expected", "unknown GIT_STRATEGY `copy`"] {
             assert!(said.contains(text), "{executor}: {said}");
         }
     }

@@ -12,7 +12,7 @@ use pipelines::plan::PipelineNeed;
 use pipelines::status::FailureReason;
 use std::fs::File;
 use std::io::Seek;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 impl Attempt<'_> {
     /// Makes the place. Cancelling does not wait for it: a place that is half made is swept by its executor.
@@ -29,7 +29,7 @@ impl Attempt<'_> {
         self.say(&format!("Using the {} executor", self.executor.name()));
         self.refuse_or_warn(&known)?;
         self.check()?;
-        let place = self.place(&known);
+        let place = self.place(&known)?;
         let mut cancel = self.cancel.clone();
         let canceled = async move {
             // a sender that is gone can't cancel any more
@@ -58,7 +58,6 @@ impl Attempt<'_> {
         let ignored = [
             ("image", work.image.is_some() && shell, "the shell executor runs the job on this machine"),
             ("services", !work.services.is_empty() && shell, "the shell executor starts none"),
-            ("GIT_CLONE_PATH", known.get("GIT_CLONE_PATH").is_some(), "the sources are in `CI_PROJECT_DIR`"),
         ];
         for (what, applies, consequence) in ignored {
             if applies {
@@ -111,7 +110,33 @@ impl Attempt<'_> {
         Err(End::Failed { reason: FailureReason::RunnerUnsupported, exit_code: None, message })
     }
 
-    fn place(&self, known: &Variables) -> Place {
+    /// Where the project goes below the directory of all builds: its own path, else `GIT_CLONE_PATH`.
+    fn project_path(&self, known: &Variables) -> Result<String, End> {
+        let Some(asked) = known.get("GIT_CLONE_PATH").map(str::to_owned).filter(|path| !path.is_empty()) else {
+            return Ok(self.spec.run.project.clone());
+        };
+        // the directory is not known before there is a place; nobody has a path like this
+        const BUILDS: &str = "/\u{1}";
+        let mut variables = known.clone();
+        variables.put("CI_BUILDS_DIR", BUILDS);
+        // every job has builds of its own: no number is needed to tell them apart
+        variables.put("CI_CONCURRENT_ID", "0");
+        variables.put("CI_CONCURRENT_PROJECT_ID", "0");
+        let path = variables.expand(&asked);
+        let plain = |component| matches!(component, Component::Normal(_));
+        match Path::new(&path).strip_prefix(BUILDS) {
+            Ok(below) if below.components().all(plain) && below.components().next().is_some() => {
+                Ok(below.to_string_lossy().into_owned())
+            }
+            _ => Err(End::Failed {
+                reason: FailureReason::RunnerSystemFailure,
+                exit_code: None,
+                message: format!("the GIT_CLONE_PATH `{asked}` has to be within `$CI_BUILDS_DIR`"),
+            }),
+        }
+    }
+
+    fn place(&self, known: &Variables) -> Result<Place, End> {
         let sources = &self.spec.sources;
         let brought = matches!(self.strategy(known), Ok(Strategy::Fetch));
         let checkout = sources.checkout.as_ref().unwrap_or(&self.spec.run.checkout);
@@ -125,15 +150,15 @@ impl Attempt<'_> {
             service.alias = service.alias.map(|alias| known.expand(&alias));
             service
         });
-        Place {
-            project: self.spec.run.project.clone(),
+        Ok(Place {
+            project: self.project_path(known)?,
             checkout: brought.then(|| checkout.clone()),
             overlays: if brought { sources.overlays.clone() } else { Vec::new() },
             image,
             services: services.collect(),
             variables: known.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             attempt: self.spec.attempt,
-        }
+        })
     }
 
     /// Writes file variables beside the project directory, for their owner only.

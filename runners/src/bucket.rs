@@ -46,9 +46,16 @@ impl Bucket {
     /// There are no credentials, or the address is none; says what to set.
     pub fn new(address: &BucketAddress) -> Result<Bucket, String> {
         let mut builder = credentials(AmazonS3Builder::new())?.with_bucket_name(&address.bucket);
-        let region = address.region.clone().or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION"));
+        let region = address
+            .region
+            .clone()
+            .or_else(|| variable("AWS_REGION"))
+            .or_else(|| variable("AWS_DEFAULT_REGION"));
         builder = builder.with_region(region.unwrap_or_else(|| "us-east-1".to_owned()));
-        let mut options = ClientOptions::new().with_connect_timeout(CONNECT).with_timeout_disabled().with_read_timeout(STALL);
+        let mut options = ClientOptions::new()
+            .with_connect_timeout(CONNECT)
+            .with_timeout_disabled()
+            .with_read_timeout(STALL);
         if let Some(endpoint) = &address.endpoint {
             builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
             options = options.with_allow_http(endpoint.starts_with("http://"));
@@ -106,7 +113,8 @@ impl Bucket {
     /// The bucket refuses it; what was there before stays.
     pub async fn push(&self, name: &str, file: &Path) -> Result<(), String> {
         let failed = |e: std::io::Error| format!("writing to the bucket: {}", short(&e.to_string()));
-        let mut from = tokio::fs::File::open(file).await.map_err(|e| format!("reading `{}`: {e}", file.display()))?;
+        let mut from =
+            tokio::fs::File::open(file).await.map_err(|e| format!("reading `{}`: {e}", file.display()))?;
         let mut to = BufWriter::new(Arc::new(self.store.clone()), self.place(name));
         if let Err(error) = copy(&mut from, &mut to).await {
             // an unfinished upload costs money until it is given up

@@ -69,7 +69,9 @@ fn find(args: &ArtifactsArgs, project: &Path) -> CliResult<(u64, Vec<Kept>)> {
     let what = match (&args.job, args.run) {
         (Some(job), Some(run)) => format!("job `{job}` has left no artifacts in run {run}"),
         (Some(job), None) => format!("job `{job}` has left no artifacts"),
-        (None, Some(run)) if !runs.iter().any(|(number, _)| *number == run) => format!("there is no run {run}"),
+        (None, Some(run)) if !runs.iter().any(|(number, _)| *number == run) => {
+            format!("there is no run {run}")
+        }
         (None, Some(run)) => format!("no job of run {run} has left artifacts"),
         (None, None) => "no job has left artifacts".to_owned(),
     };
@@ -82,7 +84,9 @@ fn find(args: &ArtifactsArgs, project: &Path) -> CliResult<(u64, Vec<Kept>)> {
 /// Is `asked` the job, or the parallel job that it is an instance of?
 fn names(job: &str, asked: &str) -> bool {
     job.strip_prefix(asked).is_some_and(|rest| {
-        rest.is_empty() || rest.starts_with(": [") || rest.starts_with(' ') && rest.contains('/') && !rest.contains('>')
+        rest.is_empty()
+            || rest.starts_with(": [")
+            || rest.starts_with(' ') && rest.contains('/') && !rest.contains('>')
     })
 }
 
@@ -123,13 +127,21 @@ fn text(run: u64, kept: &[Kept], list: bool) -> String {
         if kept.index.expired {
             notes.push("expired".to_owned());
         } else {
-            notes.push(kept.expires.map_or("never expires".to_owned(), |time| format!("expires {}", day(time))));
+            notes.push(
+                kept.expires.map_or("never expires".to_owned(), |time| format!("expires {}", day(time))),
+            );
         }
         if !kept.index.reports.is_empty() {
             let kinds: Vec<&str> = kept.index.reports.keys().map(String::as_str).collect();
             notes.push(format!("reports: {}", kinds.join(", ")));
         }
-        let _ = writeln!(out, "{:<widest$}  {files:>6} files  {:>9}  {}", kept.job, bytes(size), notes.join("; "));
+        let _ = writeln!(
+            out,
+            "{:<widest$}  {files:>6} files  {:>9}  {}",
+            kept.job,
+            bytes(size),
+            notes.join("; ")
+        );
         if list {
             for (kind, stored) in sets(kept) {
                 for file in &stored.files {

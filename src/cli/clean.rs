@@ -70,10 +70,12 @@ pub(super) fn run(args: &CleanArgs) -> CliResult {
         }
     }
     if !args.dry_run {
-        empty_trash(&state.trash(), None)
-            .map_err(|e| CliError::failed(format!("deleting what is in `{}`: {e}", state.trash().display())))?;
+        empty_trash(&state.trash(), None).map_err(|e| {
+            CliError::failed(format!("deleting what is in `{}`: {e}", state.trash().display()))
+        })?;
     }
-    let left = items.iter().map(|item| item.size).sum::<u64>() - removed.iter().map(|item| item.size).sum::<u64>();
+    let left =
+        items.iter().map(|item| item.size).sum::<u64>() - removed.iter().map(|item| item.size).sum::<u64>();
     let images = images(&state, &limits, left, args)?;
     match args.format {
         Format::Text => print_raw(table(&removed, &items, &images, args.dry_run).as_bytes()),
@@ -125,15 +127,23 @@ fn limits(args: &CleanArgs, settings: &Settings, all: bool) -> Limits {
 fn table(removed: &[&Item], all: &[Item], images: &Images, dry_run: bool) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "{:<10} {:>8} {:>10} {:>8} {:>10}", "", "removed", "freed", "left", "size");
-    let sum = |items: &mut dyn Iterator<Item = &Item>| items.fold((0, 0), |(n, size), i| (n + 1, size + i.size));
+    let sum =
+        |items: &mut dyn Iterator<Item = &Item>| items.fold((0, 0), |(n, size), i| (n + 1, size + i.size));
     for kind in [Kind::Run, Kind::Cache, Kind::Snapshot] {
         let (count, freed) = sum(&mut removed.iter().copied().filter(|item| item.kind == kind));
         let (before, size) = sum(&mut all.iter().filter(|item| item.kind == kind));
         let (freed_text, left) = (bytes(freed), bytes(size - freed));
-        let _ = writeln!(out, "{:<10} {count:>8} {freed_text:>10} {:>8} {left:>10}", kind.name(), before - count);
+        let _ =
+            writeln!(out, "{:<10} {count:>8} {freed_text:>10} {:>8} {left:>10}", kind.name(), before - count);
     }
     let (freed, size) = (bytes(images.freed), bytes(images.size));
-    let _ = writeln!(out, "{:<10} {:>8} {freed:>10} {:>8} {size:>10}", "images", images.removed.len(), images.left);
+    let _ = writeln!(
+        out,
+        "{:<10} {:>8} {freed:>10} {:>8} {size:>10}",
+        "images",
+        images.removed.len(),
+        images.left
+    );
     if dry_run {
         out.push_str("nothing was removed: this was --dry-run\n");
     }

@@ -243,7 +243,13 @@ fn read_artifact(run: &Run, job: &str, file: &str) -> Result<String, String> {
 }
 
 fn spec(above: &Pipeline, job: &JobRun) -> JobSpec {
-    JobSpec { id: 0, job: job.job().clone(), attempt: job.attempt, run: above.run.clone(), sources: JobSources::default() }
+    JobSpec {
+        id: 0,
+        job: job.job().clone(),
+        attempt: job.attempt,
+        run: above.run.clone(),
+        sources: JobSources::default(),
+    }
 }
 
 fn strategy(job: &Job) -> Strategy {

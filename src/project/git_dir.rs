@@ -31,7 +31,8 @@ pub(super) fn make_from(from: &Repository, sha: &str, dir: &Path) -> CliResult<R
     link_objects(&common.join("objects"), &dir.join(".git/objects"))
         .map_err(|e| failed("linking git's objects", &e))?;
     if common.join("shallow").is_file() {
-        fs::copy(common.join("shallow"), dir.join(".git/shallow")).map_err(|e| failed("copying `shallow`", &e))?;
+        fs::copy(common.join("shallow"), dir.join(".git/shallow"))
+            .map_err(|e| failed("copying `shallow`", &e))?;
     }
     let refs = packed_refs(from).map_err(|e| failed("reading git's refs", &e.message()))?;
     fs::write(dir.join(".git/packed-refs"), refs).map_err(|e| failed("writing git's refs", &e))?;

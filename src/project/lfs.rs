@@ -72,7 +72,8 @@ fn tracked_by_lfs(made: &Repository) -> CliResult<Vec<String>> {
     let mentions = |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.contains("filter=lfs"));
     let root = made.workdir().unwrap_or_else(|| made.path());
     let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
-    let attributes = index.iter().map(|entry| text(&entry.path)).filter(|path| path.ends_with(".gitattributes"));
+    let attributes =
+        index.iter().map(|entry| text(&entry.path)).filter(|path| path.ends_with(".gitattributes"));
     // asking git about every path is slow: only where some file says so
     if !attributes.into_iter().any(|path| mentions(&root.join(path))) {
         return Ok(Vec::new());

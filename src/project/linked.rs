@@ -40,7 +40,12 @@ pub(super) fn link_tree(from: &Path, to: &Path, skip: &HashSet<PathBuf>) -> io::
 /// A hard link; a copy where the file systems differ, or where the kernel guards files of others.
 pub(super) fn link(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
-        Err(e) if matches!(e.kind(), ErrorKind::CrossesDevices | ErrorKind::PermissionDenied | ErrorKind::TooManyLinks) => {
+        Err(e)
+            if matches!(
+                e.kind(),
+                ErrorKind::CrossesDevices | ErrorKind::PermissionDenied | ErrorKind::TooManyLinks
+            ) =>
+        {
             if from.is_symlink() {
                 return std::os::unix::fs::symlink(fs::read_link(from)?, to);
             }
@@ -61,7 +66,8 @@ mod tests {
 
     #[test]
     fn files_are_shared_and_empty_directories_stay_behind() {
-        let (from, to) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let (from, to) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
         for path in ["a", "d/b", "gone/c", ".git/refs/x"] {
             let path = from.path().join(path);
             fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");

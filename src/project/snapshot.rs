@@ -31,7 +31,8 @@ pub struct Snapshot {
 impl Snapshot {
     /// May there be files in Git LFS?
     pub fn has_lfs(&self) -> bool {
-        fs::read(self.dir.join(".gitattributes")).is_ok_and(|text| text.windows(10).any(|part| part == b"filter=lfs"))
+        fs::read(self.dir.join(".gitattributes"))
+            .is_ok_and(|text| text.windows(10).any(|part| part == b"filter=lfs"))
     }
 }
 
@@ -50,8 +51,11 @@ impl Project {
     /// # Errors
     /// git's files can't be read, or the disk refuses.
     pub fn snapshot(&self, sha: &str, committed: bool, store: &Path) -> CliResult<Snapshot> {
-        let changes =
-            if committed { Vec::new() } else { self.changes().map_err(|e| making("git status", &e.message()))? };
+        let changes = if committed {
+            Vec::new()
+        } else {
+            self.changes().map_err(|e| making("git status", &e.message()))?
+        };
         let name = self.snapshot_name(sha, &changes).map_err(|e| making("hashing changed files", &e))?;
         fs::create_dir_all(store).map_err(|e| making(&format!("creating `{}`", store.display()), &e))?;
         let used = hold(store, &name).map_err(|e| making("locking it", &e))?;
@@ -77,7 +81,8 @@ impl Project {
     fn commit_into(&self, sha: &str, store: &Path, dir: &Path) -> CliResult {
         let made = self.make_git_dir(sha, dir)?;
         let oid = Oid::from_str(sha).map_err(|e| making("reading the commit", &e.message()))?;
-        let base = newest_commit(store).and_then(|base| Some((hold(store, base.file_name()?.to_str()?).ok()?, base)));
+        let base = newest_commit(store)
+            .and_then(|base| Some((hold(store, base.file_name()?.to_str()?).ok()?, base)));
         match base {
             Some((_held, base)) => check_out_over(&made, oid, &base, dir)?,
             None => check_out(&made, oid, None)?,
@@ -242,7 +247,8 @@ fn check_out_over(made: &Repository, commit: Oid, base: &Path, dir: &Path) -> Cl
         return check_out(made, commit, None);
     }
     link_tree(base, dir, &skip).map_err(|e| making("sharing files with an older one", &e))?;
-    fs::copy(base.join(".git/index"), dir.join(".git/index")).map_err(|e| making("copying git's index", &e))?;
+    fs::copy(base.join(".git/index"), dir.join(".git/index"))
+        .map_err(|e| making("copying git's index", &e))?;
     let mut index = made.index().map_err(git)?;
     index.read(true).map_err(git)?;
     for path in gone {

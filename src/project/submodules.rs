@@ -1,9 +1,9 @@
 //! Submodules: taken from the user's own clones of them (`git submodule update --init` makes those), at the commits
 //! that the snapshot records. Nothing is fetched.
 
+use super::git_dir;
 use super::snapshot::{check_out, making};
 use super::view::{SubmoduleView, boundary};
-use super::git_dir;
 use crate::error::{CliError, CliResult};
 use git2::{Oid, Repository};
 use std::fs;
@@ -13,7 +13,12 @@ use std::path::Path;
 const DEEPEST: usize = 16;
 
 /// Writes the submodules of `snapshot` below `dir`, each with a `.git` of its own. `user` is the user's repository.
-pub(super) fn write(user: &Repository, snapshot: &Repository, wanted: &SubmoduleView, dir: &Path) -> CliResult {
+pub(super) fn write(
+    user: &Repository,
+    snapshot: &Repository,
+    wanted: &SubmoduleView,
+    dir: &Path,
+) -> CliResult {
     let top = Level { user, at: snapshot, dir, depth: 0 };
     let names = write_level(&top, wanted)?;
     configure(snapshot, &names, dir)
@@ -34,7 +39,9 @@ fn write_level(level: &Level<'_>, wanted: &SubmoduleView) -> CliResult<Vec<(Stri
     let mut written = Vec::new();
     for submodule in level.at.submodules().map_err(failed)? {
         let path = submodule.path().to_owned();
-        let Some(recorded) = index.get_path(&path, 0).filter(|entry| entry.mode == 0o160000) else { continue };
+        let Some(recorded) = index.get_path(&path, 0).filter(|entry| entry.mode == 0o160000) else {
+            continue;
+        };
         let shown = path.display().to_string();
         if level.depth == 0 && !is_wanted(&wanted.paths, &path) {
             continue;
@@ -49,7 +56,8 @@ fn write_level(level: &Level<'_>, wanted: &SubmoduleView) -> CliResult<Vec<(Stri
             let edge = boundary(&made, recorded.id, depth).map_err(failed)?;
             let text: String = edge.iter().map(|id| format!("{id}\n")).collect();
             if !text.is_empty() {
-                fs::write(place.join(".git/shallow"), text).map_err(|e| making("cutting a submodule's history", &e))?;
+                fs::write(place.join(".git/shallow"), text)
+                    .map_err(|e| making("cutting a submodule's history", &e))?;
             }
         }
         if wanted.recursive && level.depth < DEEPEST {
@@ -69,7 +77,8 @@ fn is_wanted(paths: &[String], path: &Path) -> bool {
     };
     let without: Vec<String> = paths.iter().filter_map(excluded).collect();
     let with: Vec<&String> = paths.iter().filter(|pattern| excluded(pattern).is_none()).collect();
-    !without.iter().any(|text| path.starts_with(text)) && (with.is_empty() || with.iter().any(|text| path.starts_with(text)))
+    !without.iter().any(|text| path.starts_with(text))
+        && (with.is_empty() || with.iter().any(|text| path.starts_with(text)))
 }
 
 /// The user's clone of a submodule that has the commit.
@@ -92,10 +101,15 @@ fn clone_of(user: &Repository, name: &str, path: &Path, commit: Oid) -> CliResul
 
 /// The snapshot's `.git/config` with the submodules in it, as after `git submodule init`.
 fn configure(snapshot: &Repository, names: &[(String, String)], dir: &Path) -> CliResult {
-    let mut text = fs::read_to_string(snapshot.path().join("config")).map_err(|e| making("reading its config", &e))?;
+    let mut text =
+        fs::read_to_string(snapshot.path().join("config")).map_err(|e| making("reading its config", &e))?;
     for (name, url) in names {
         let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
-        text.push_str(&format!("[submodule \"{}\"]\n\tactive = true\n\turl = \"{}\"\n", quoted(name), quoted(url)));
+        text.push_str(&format!(
+            "[submodule \"{}\"]\n\tactive = true\n\turl = \"{}\"\n",
+            quoted(name),
+            quoted(url)
+        ));
     }
     fs::create_dir_all(dir.join(".git")).map_err(|e| making("making its config", &e))?;
     fs::write(dir.join(".git/config"), text).map_err(|e| making("writing its config", &e))

@@ -46,7 +46,9 @@ impl View {
         let get = |name: &str| variables.iter().rfind(|v| v.key == name).map(|v| v.value.trim());
         let depth = |name: &str| match get(name) {
             None | Some("" | "0") => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| format!("`{name}` is `{text}`: a number is expected")),
+            Some(text) => {
+                text.parse().map(Some).map_err(|_| format!("`{name}` is `{text}`: a number is expected"))
+            }
         };
         let is = |name: &str, value: bool| {
             let texts: &[&str] = if value { &["1", "t", "true"] } else { &["0", "f", "false"] };
@@ -63,7 +65,9 @@ impl View {
             Some("normal") => false,
             Some("recursive") => true,
             Some(other) => {
-                return Err(format!("unknown `GIT_SUBMODULE_STRATEGY` `{other}`: use `none`, `normal` or `recursive`"));
+                return Err(format!(
+                    "unknown `GIT_SUBMODULE_STRATEGY` `{other}`: use `none`, `normal` or `recursive`"
+                ));
             }
         };
         if get("GIT_SUBMODULE_UPDATE_FLAGS").is_some_and(|flags| flags.contains("--remote")) {
@@ -72,8 +76,10 @@ impl View {
                     .to_owned(),
             );
         }
-        let paths = get("GIT_SUBMODULE_PATHS").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
-        let own = if get("GIT_SUBMODULE_DEPTH").is_some() { depth("GIT_SUBMODULE_DEPTH")? } else { view.depth };
+        let paths =
+            get("GIT_SUBMODULE_PATHS").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        let own =
+            if get("GIT_SUBMODULE_DEPTH").is_some() { depth("GIT_SUBMODULE_DEPTH")? } else { view.depth };
         view.submodules = Some(SubmoduleView { recursive, paths, depth: own });
         Ok(view)
     }
@@ -95,7 +101,9 @@ impl Snapshot {
             self.contents(view, &mut sources)?;
         }
         if let Some(depth) = view.depth {
-            sources.overlays.push(self.beside(&format!("depth-{depth}"), |dir| self.write_shallow(depth, dir))?);
+            sources
+                .overlays
+                .push(self.beside(&format!("depth-{depth}"), |dir| self.write_shallow(depth, dir))?);
         }
         Ok(sources)
     }
@@ -114,12 +122,11 @@ impl Snapshot {
         }
         if let Some(wanted) = &view.submodules {
             let digest = crate::digest::sha256_hex(format!("{wanted:?}").as_bytes());
-            let user = Repository::open(&self.repository).map_err(|e| making("opening the repository", &e.message()))?;
-            sources.overlays.push(
-                self.beside(&format!("submodules-{}", &digest[..8]), |dir| {
-                    submodules::write(&user, &repository, wanted, dir)
-                })?,
-            );
+            let user = Repository::open(&self.repository)
+                .map_err(|e| making("opening the repository", &e.message()))?;
+            sources.overlays.push(self.beside(&format!("submodules-{}", &digest[..8]), |dir| {
+                submodules::write(&user, &repository, wanted, dir)
+            })?);
         }
         Ok(())
     }
@@ -145,8 +152,11 @@ impl Snapshot {
         let repository = self.dir_repository()?;
         let failed = |e: git2::Error| making("cutting the history off", &e.message());
         let head = Oid::from_str(&self.sha).map_err(failed)?;
-        let mut edge: BTreeSet<String> =
-            fs::read_to_string(self.dir.join(".git/shallow")).unwrap_or_default().lines().map(str::to_owned).collect();
+        let mut edge: BTreeSet<String> = fs::read_to_string(self.dir.join(".git/shallow"))
+            .unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect();
         edge.extend(boundary(&repository, head, depth).map_err(failed)?);
         let text: String = edge.iter().map(|id| format!("{id}\n")).collect();
         let write = || {

@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn caches_lie_below_prefix_machine_and_project() {
-        let read = |text: &str| serde_yaml::from_str::<S3Settings>(text).expect("valid").address("g/p", "m").prefix;
+        let read =
+            |text: &str| serde_yaml::from_str::<S3Settings>(text).expect("valid").address("g/p", "m").prefix;
         assert_eq!(read("bucket: b"), "project/g/p");
         assert_eq!(read("{bucket: b, prefix: /a/b/, shared: false}"), "a/b/machine/m/project/g/p");
         assert!(serde_yaml::from_str::<S3Settings>("{bucket: b, secret: x}").is_err());

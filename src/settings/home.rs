@@ -59,7 +59,8 @@ impl State {
     /// Directories of all projects.
     pub fn projects(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.home.join("projects")).into_iter().flatten().flatten();
-        let mut projects: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        let mut projects: Vec<PathBuf> =
+            entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
         projects.sort();
         projects
     }

@@ -92,7 +92,11 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     let bytes = trimmed[..digits].parse::<f64>().unwrap_or(f64::NAN) * factor;
     // larger than any disk, and still exact
     if bytes.is_finite() && bytes < 1e18 {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and below 2^60")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive and below 2^60"
+        )]
         return Ok(bytes as u64);
     }
     Err(format!("`{text}` is not a size: write `500 MB` or `10G`"))

@@ -23,9 +23,8 @@ pub struct Kept {
 /// Directories of a project's runs with their numbers, the newest first.
 pub fn runs(project: &Path) -> Vec<(u64, PathBuf)> {
     let entries = fs::read_dir(project.join("runs")).into_iter().flatten().flatten();
-    let mut runs: Vec<(u64, PathBuf)> = entries
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
-        .collect();
+    let mut runs: Vec<(u64, PathBuf)> =
+        entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))).collect();
     runs.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
     runs
 }
@@ -48,7 +47,8 @@ fn collect(run: &Path, trigger: Option<&str>, kept: &mut Vec<Kept>) -> io::Resul
     };
     for entry in entries {
         let path = entry?.path();
-        let full = |job: &str| trigger.map_or_else(|| job.to_owned(), |trigger| downstream_name(trigger, job));
+        let full =
+            |job: &str| trigger.map_or_else(|| job.to_owned(), |trigger| downstream_name(trigger, job));
         if let Some((dir, index)) = Index::newest(&path)? {
             let written = fs::metadata(dir.join(INDEX)).and_then(|found| found.modified())?;
             kept.push(Kept { job: full(&index.job), expires: index.expires(written), dir, index });

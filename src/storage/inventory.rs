@@ -75,7 +75,8 @@ pub(super) const LOCK: &str = "lock";
 
 fn caches(project: &Path) -> Vec<Item> {
     let entries = fs::read_dir(project.join("cache")).into_iter().flatten().flatten();
-    let archives = entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().ends_with(".tar.zst"));
+    let archives =
+        entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().ends_with(".tar.zst"));
     let item = |path: PathBuf| {
         let mut used = path.clone().into_os_string();
         used.push(".used");

@@ -77,12 +77,21 @@ mod tests {
 
     fn item(kind: Kind, name: &str, days: u32, size: u64) -> Item {
         let used = SystemTime::UNIX_EPOCH + DAY * (1000 - days);
-        Item { kind, project: PathBuf::from("/p"), name: name.into(), paths: Vec::new(), lock: None, size, used }
+        Item {
+            kind,
+            project: PathBuf::from("/p"),
+            name: name.into(),
+            paths: Vec::new(),
+            lock: None,
+            size,
+            used,
+        }
     }
 
     fn names(items: &[Item], limits: Limits) -> Vec<String> {
         let now = SystemTime::UNIX_EPOCH + DAY * 1000;
-        let mut names: Vec<String> = victims(items, &limits, now).iter().map(|&i| items[i].name.clone()).collect();
+        let mut names: Vec<String> =
+            victims(items, &limits, now).iter().map(|&i| items[i].name.clone()).collect();
         names.sort();
         names
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Larger archives are not read again for this.
-const LARGEST: u64 = 256_000_000;
+const LARGEST: u64 = 32_000_000;
 
 /// Replaces archives of `newest` that the run before has as well by hard links, until `deadline`.
 pub(super) fn share(project: &Path, newest: &Path, deadline: Instant) -> io::Result<()> {
@@ -35,7 +35,8 @@ fn pairs(own: &Kept, old: &Kept) -> Vec<(PathBuf, PathBuf)> {
     let alike = |a: &Stored, b: &Stored| a.files == b.files && a.size < LARGEST;
     let paths = |a: &Stored, b: &Stored| (own.dir.join(&a.file), old.dir.join(&b.file));
     let archives = own.index.archive.iter().zip(&old.index.archive);
-    let reports = own.index.reports.iter().filter_map(|(kind, stored)| Some((stored, old.index.reports.get(kind)?)));
+    let reports =
+        own.index.reports.iter().filter_map(|(kind, stored)| Some((stored, old.index.reports.get(kind)?)));
     archives.chain(reports).filter(|(a, b)| alike(a, b)).map(|(a, b)| paths(a, b)).collect()
 }
 

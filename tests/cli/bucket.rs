@@ -92,7 +92,9 @@ impl Bucket {
     fn reply(&self, method: &str, path: &str, body: Vec<u8>, mood: Mood) -> (&'static str, Vec<u8>) {
         let mut objects = self.objects.lock().unwrap();
         match (method, objects.get(path)) {
-            _ if mood == Mood::Refuses => ("403 Forbidden", b"<Error><Code>AccessDenied</Code></Error>".to_vec()),
+            _ if mood == Mood::Refuses => {
+                ("403 Forbidden", b"<Error><Code>AccessDenied</Code></Error>".to_vec())
+            }
             ("PUT", _) => {
                 objects.insert(path.to_owned(), body);
                 ("200 OK", Vec::new())
@@ -115,14 +117,17 @@ impl Bucket {
 fn run(tree: &Tree, machine: &str) -> (crate::tree::Said, String) {
     let mut ci = tree.ci(&["run"]);
     ci.env("SLIPWAY_HOME", tree.home().join(machine));
-    ci.env("AWS_ACCESS_KEY_ID", "key-id").env("AWS_SECRET_ACCESS_KEY", SECRET).env_remove("AWS_SESSION_TOKEN");
+    ci.env("AWS_ACCESS_KEY_ID", "key-id")
+        .env("AWS_SECRET_ACCESS_KEY", SECRET)
+        .env_remove("AWS_SESSION_TOKEN");
     let said = said(&mut ci);
     let text = said.stdout.clone();
     (said, text)
 }
 
 fn project(bucket: &Bucket) -> Tree {
-    let settings = format!("cache: {{s3: {{bucket: caches, endpoint: '{}', prefix: team}}}}\n", bucket.address);
+    let settings =
+        format!("cache: {{s3: {{bucket: caches, endpoint: '{}', prefix: team}}}}\n", bucket.address);
     Tree::with(&[(".gitlab-ci.yml", YAML), (".ci/settings.yml", &settings)])
 }
 
@@ -131,7 +136,10 @@ fn machines_share_their_caches() {
     let bucket = Bucket::start();
     let tree = project(&bucket);
     let (first, text) = run(&tree, "one");
-    assert!(first.code == 0 && text.contains("No cache for k-protected") && text.contains("in the bucket"), "{first}");
+    assert!(
+        first.code == 0 && text.contains("No cache for k-protected") && text.contains("in the bucket"),
+        "{first}"
+    );
     let keys: Vec<String> = bucket.objects.lock().unwrap().keys().cloned().collect();
     assert_eq!(keys, ["/caches/team/project/local/app/k-protected.tar.zst"]);
     let (second, text) = run(&tree, "two");

@@ -6,6 +6,7 @@ use std::process::Command;
 
 /// Runs `ci` with its state on a disk of so many MiB, in mounts of its own. What is half done is listed on standard
 /// output as `LEFT path`. None: we are not root.
+#[allow(clippy::print_stderr, reason = "who runs the tests should see what was not tested")]
 fn on_a_small_disk(tree: &Tree, mebibytes: u32, arguments: &[&str]) -> Option<Said> {
     if !rustix::process::getuid().is_root() {
         eprintln!("skipped: only root can mount a small disk");
@@ -39,7 +40,12 @@ later: {stage: two, when: always, script: ['echo still >file', 'cat file']}
         let arguments = ["run", "-j1", "--executor", executor];
         let Some(said) = on_a_small_disk(&Tree::pipeline(yaml), 24, &arguments) else { return };
         assert_eq!(said.code, 1, "{said}");
-        for text in ["No space left on device", "fills  one    failed", "other  one    success", "later  two    success"] {
+        for text in [
+            "No space left on device",
+            "fills  one    failed",
+            "other  one    success",
+            "later  two    success",
+        ] {
             assert!(said.contains(text), "{executor}: {text}: {said}");
         }
         assert!(!said.contains("LEFT"), "{said}");
@@ -65,9 +71,12 @@ later: {stage: two, when: always, script: [echo fine], needs: []}
         let arguments = ["run", "-j1", "--executor", executor];
         let Some(said) = on_a_small_disk(&Tree::pipeline(yaml), 24, &arguments) else { return };
         assert_eq!(said.code, 1, "{said}");
-        for text in
-            ["No space left on device", "leaves  one    failed (runner_system_failure)", "caches  one    success", "later   two    success"]
-        {
+        for text in [
+            "No space left on device",
+            "leaves  one    failed (runner_system_failure)",
+            "caches  one    success",
+            "later   two    success",
+        ] {
             assert!(said.contains(text), "{executor}: {text}: {said}");
         }
         assert!(said.contains("could not be saved"), "{said}");

@@ -131,7 +131,10 @@ fn cleaning_obeys_its_limits() {
     assert!(dry.contains("nothing was removed") && runs(&tree) == ["1", "2", "3"], "{dry}");
     let json = good(tree.run(&["clean", "--keep-runs", "2", "--format", "json"]));
     let document: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
-    assert_eq!((&document["removed"][0]["kind"], &document["removed"][0]["name"]), (&"run".into(), &"1".into()));
+    assert_eq!(
+        (&document["removed"][0]["kind"], &document["removed"][0]["name"]),
+        (&"run".into(), &"1".into())
+    );
     assert_eq!(runs(&tree), ["2", "3"]);
 
     let cache = project(&tree).join("cache");
@@ -141,7 +144,9 @@ fn cleaning_obeys_its_limits() {
     let table = good(tree.run(&["clean", "--older-than", "7d"]));
     assert!(table.contains("caches            1"), "{table}");
     assert_eq!((runs(&tree), archives().count()), (vec!["3".to_owned()], 0));
-    assert!(!tree.home().join("trash").exists() || fs::read_dir(tree.home().join("trash")).unwrap().count() == 0);
+    assert!(
+        !tree.home().join("trash").exists() || fs::read_dir(tree.home().join("trash")).unwrap().count() == 0
+    );
 
     for (arguments, text) in [
         (["clean", "--older-than", "soon"].as_slice(), "`soon` is not a duration"),
@@ -156,10 +161,8 @@ fn cleaning_obeys_its_limits() {
 
 #[test]
 fn the_end_of_a_run_keeps_to_the_settings() {
-    let tree = Tree::with(&[
-        (".gitlab-ci.yml", "j: {script: [date]}\n"),
-        (".ci/settings.yml", "keep: {runs: 2}\n"),
-    ]);
+    let tree =
+        Tree::with(&[(".gitlab-ci.yml", "j: {script: [date]}\n"), (".ci/settings.yml", "keep: {runs: 2}\n")]);
     for _ in 0..4 {
         good(tree.run(&["run"]));
     }

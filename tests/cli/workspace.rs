@@ -83,7 +83,11 @@ unknown:
         for (job, lines) in expected {
             assert_eq!(output(&tree, job), *lines, "{executor} {job}: {}", tree.log(job));
         }
-        for text in ["has to be within `$CI_BUILDS_DIR`", "`GIT_DEPTH` is `some`: a number is expected", "unknown GIT_STRATEGY `copy`"] {
+        for text in [
+            "has to be within `$CI_BUILDS_DIR`",
+            "`GIT_DEPTH` is `some`: a number is expected",
+            "unknown GIT_STRATEGY `copy`",
+        ] {
             assert!(said.contains(text), "{executor}: {said}");
         }
     }
@@ -115,7 +119,10 @@ fn a_new_commit_and_an_edit_share_what_did_not_change() {
     tree.git(&["commit", "-q", "-m", "second"]);
     good(tree.run(&["run"]));
     let told = output(&tree, "j");
-    assert!(!told.iter().any(|line| line.starts_with(" M") || line.starts_with(" D") || line.starts_with("??")), "{told:?}");
+    assert!(
+        !told.iter().any(|line| line.starts_with(" M") || line.starts_with(" D") || line.starts_with("??")),
+        "{told:?}"
+    );
     let (old, new) = (snapshots(&tree).join(&first), snapshots(&tree).join(head(&tree.dir())));
     let inode = |dir: &Path| fs::metadata(dir.join("same")).unwrap().ino();
     assert_eq!(inode(&old), inode(&new));
@@ -138,7 +145,15 @@ fn submodules_come_from_the_clones_that_are_here() {
     let lib = Tree::with(&[("lib.txt", "lib\n")]);
     let add = |tree: &Tree, of: &Tree, path: &str| {
         let url = of.dir();
-        tree.git(&["-c", "protocol.file.allow=always", "submodule", "add", "-q", url.to_str().unwrap(), path]);
+        tree.git(&[
+            "-c",
+            "protocol.file.allow=always",
+            "submodule",
+            "add",
+            "-q",
+            url.to_str().unwrap(),
+            path,
+        ]);
         tree.git(&["commit", "-q", "-m", "submodule"]);
     };
     add(&lib, &inner, "inner");
@@ -166,7 +181,10 @@ not-this:
     assert_eq!(told("recursive"), ["deep", "submodule"], "{}", tree.log("recursive"));
     let normal = told("normal");
     assert_eq!(normal[0], "lib", "{normal:?}");
-    assert!(normal.len() == 2 && normal[1].starts_with(&format!(" {} libs/one", head(&lib.dir()))), "{normal:?}");
+    assert!(
+        normal.len() == 2 && normal[1].starts_with(&format!(" {} libs/one", head(&lib.dir()))),
+        "{normal:?}"
+    );
 }
 
 #[test]
@@ -200,7 +218,9 @@ pointers:
 
 #[test]
 fn shallow_clones_worktrees_and_borrowed_objects_can_be_run() {
-    let origin = Tree::pipeline("j: {script: [git log --format=%s | paste -sd' ', git status --short, test -f two]}\n");
+    let origin = Tree::pipeline(
+        "j: {script: [git log --format=%s | paste -sd' ', git status --short, test -f two]}\n",
+    );
     for name in ["one", "two"] {
         origin.write(name, name);
         origin.git(&["add", "-A"]);
@@ -208,8 +228,10 @@ fn shallow_clones_worktrees_and_borrowed_objects_can_be_run() {
     }
     let url = format!("file://{}", origin.dir().display());
     let from = origin.dir().to_string_lossy().into_owned();
-    let clones: [(&[&str], &str); 2] =
-        [(&["clone", "-q", "--depth", "2", &url, "."], "two one"), (&["clone", "-q", "--shared", &from, "."], "two one first")];
+    let clones: [(&[&str], &str); 2] = [
+        (&["clone", "-q", "--depth", "2", &url, "."], "two one"),
+        (&["clone", "-q", "--shared", &from, "."], "two one first"),
+    ];
     for (arguments, history) in clones {
         let tree = Tree::bare();
         tree.git(arguments);

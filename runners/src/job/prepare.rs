@@ -82,7 +82,9 @@ impl Attempt<'_> {
                     Some(_) => (true, format!("{kind} {name}: taken from the variables of this project")),
                     None => (
                         false,
-                        format!("{kind} `{name}` is not set, {why} here: define `{name}` in `.ci/variables.yml`"),
+                        format!(
+                            "{kind} `{name}` is not set, {why} here: define `{name}` in `.ci/variables.yml`"
+                        ),
                     ),
                 });
             }
@@ -112,7 +114,8 @@ impl Attempt<'_> {
 
     /// Where the project goes below the directory of all builds: its own path, else `GIT_CLONE_PATH`.
     fn project_path(&self, known: &Variables) -> Result<String, End> {
-        let Some(asked) = known.get("GIT_CLONE_PATH").map(str::to_owned).filter(|path| !path.is_empty()) else {
+        let Some(asked) = known.get("GIT_CLONE_PATH").map(str::to_owned).filter(|path| !path.is_empty())
+        else {
             return Ok(self.spec.run.project.clone());
         };
         // the directory is not known before there is a place; nobody has a path like this
@@ -199,8 +202,7 @@ impl Attempt<'_> {
     }
 
     fn tell_sources(&mut self) {
-        let short: String =
-            self.variables.get("CI_COMMIT_SHA").unwrap_or_default().chars().take(8).collect();
+        let short: String = self.variables.get("CI_COMMIT_SHA").unwrap_or_default().chars().take(8).collect();
         let reference = self.variables.get("CI_COMMIT_REF_NAME").unwrap_or_default().to_owned();
         if self.spec.sources.checkout.is_some() {
             self.say("`GIT_CHECKOUT` is false: the repository without its files");
@@ -276,7 +278,8 @@ impl Attempt<'_> {
                 Ok(false) if file.exists() => return,
                 Ok(false) => {}
                 Err(text) => {
-                    return self.warn(&format!("the bucket of caches can't be used, what is here is: {text}"));
+                    return self
+                        .warn(&format!("the bucket of caches can't be used, what is here is: {text}"));
                 }
             }
         }

@@ -104,15 +104,16 @@ impl Attempt<'_> {
             None => Vec::new(),
         };
         let tag_name = field("tag_name").unwrap_or_default();
-        let links = asked.pointer("/assets/links").and_then(Json::as_array).into_iter().flatten().map(|link| {
-            let field = |key: &str| link.get(key).map(text).filter(|text| !text.trim().is_empty());
-            Link {
-                name: field("name").unwrap_or_default(),
-                url: field("url").unwrap_or_default(),
-                filepath: field("filepath"),
-                link_type: field("link_type"),
-            }
-        });
+        let links =
+            asked.pointer("/assets/links").and_then(Json::as_array).into_iter().flatten().map(|link| {
+                let field = |key: &str| link.get(key).map(text).filter(|text| !text.trim().is_empty());
+                Link {
+                    name: field("name").unwrap_or_default(),
+                    url: field("url").unwrap_or_default(),
+                    filepath: field("filepath"),
+                    link_type: field("link_type"),
+                }
+            });
         Release {
             name: field("name").unwrap_or_else(|| tag_name.clone()),
             description: field("description").unwrap_or_default(),
@@ -128,7 +129,11 @@ impl Attempt<'_> {
     }
 
     /// The text of the file that the description names, if it names one of the project's.
-    async fn description_file(&mut self, execution: &mut Execution, text: &str) -> Result<Option<String>, End> {
+    async fn description_file(
+        &mut self,
+        execution: &mut Execution,
+        text: &str,
+    ) -> Result<Option<String>, End> {
         // a name, not prose: globs mean nothing here
         let name = text.trim();
         if name.is_empty() || name.len() > 255 || name.contains(['\n', '*', '?', '[', '{']) {
@@ -164,7 +169,9 @@ fn check(release: &Release) -> Result<(), String> {
     if let Some(time) = &release.released_at {
         let known = time.parse::<jiff::Timestamp>().is_ok() || time.parse::<jiff::civil::Date>().is_ok();
         if !known {
-            return Err(format!("`released_at` is `{time}`: ISO 8601 is expected, as `2026-01-31T12:00:00Z`"));
+            return Err(format!(
+                "`released_at` is `{time}`: ISO 8601 is expected, as `2026-01-31T12:00:00Z`"
+            ));
         }
     }
     let links = &release.assets.links;
@@ -184,7 +191,8 @@ fn check(release: &Release) -> Result<(), String> {
 
 /// git's rules for names of refs.
 fn is_tag(name: &str) -> bool {
-    let parts = name.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock"));
+    let parts =
+        name.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock"));
     parts
         && !name.ends_with('.')
         && !name.starts_with('-')

@@ -76,7 +76,7 @@ pub(super) fn run(args: &CleanArgs) -> CliResult {
     }
     let left =
         items.iter().map(|item| item.size).sum::<u64>() - removed.iter().map(|item| item.size).sum::<u64>();
-    let images = images(&state, &limits, left, args)?;
+    let images = images(&limits, left, args)?;
     match args.format {
         Format::Text => print_raw(table(&removed, &items, &images, args.dry_run).as_bytes()),
         Format::Json => print_json(&document(&removed, &images, args.dry_run)),
@@ -93,12 +93,13 @@ struct Images {
 }
 
 /// Images that were not used for long, and with `--all --max-size` those that don't fit beside the rest.
-fn images(state: &State, limits: &Limits, rest: u64, args: &CleanArgs) -> CliResult<Images> {
-    if !state.images().is_dir() {
+fn images(limits: &Limits, rest: u64, args: &CleanArgs) -> CliResult<Images> {
+    let directory = State::images()?;
+    if !directory.is_dir() {
         return Ok(Images::default());
     }
     let failed = |e: runners::image::ImageError| CliError::failed(format!("cleaning images: {e}"));
-    let store = Store::open(&state.images(), Sandbox::default(), BTreeMap::new()).map_err(failed)?;
+    let store = Store::open(&directory, Sandbox::default(), BTreeMap::new()).map_err(failed)?;
     let bytes = args.max_size.filter(|_| args.all).map(|size| size.saturating_sub(rest));
     let limits = runners::image::Limits { bytes, age: limits.age };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

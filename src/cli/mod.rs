@@ -5,6 +5,7 @@ mod clean;
 mod deploy;
 mod expression;
 mod glob;
+mod images;
 mod lint;
 mod notify;
 mod plan;
@@ -57,6 +58,8 @@ enum Command {
     Expression(expression::ExpressionArgs),
     /// Does a `rules:changes` pattern match a path? Exit code 0: yes, 1: no
     Glob(glob::GlobArgs),
+    /// The container images on this machine
+    Images(images::ImagesArgs),
     /// Tell people; with a command: run it and tell people if it fails
     Notify(notify::NotifyArgs),
     /// Print a completion script for a shell
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> CliResult {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Images(args) => images::run(&args),
         Command::Notify(args) => notify::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Lint(args) => lint::run(&args),

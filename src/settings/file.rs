@@ -5,6 +5,8 @@
 //!   group/project: https://gitlab.example.org/group/project.git
 //!   group/*: git@gitlab.example.org:group/*.git                 # `*` is the rest of the path
 //!   gitlab.com/components/rust: ~/src/rust-components           # a directory; relative ones to this file's
+//! registries:                                                   # of container images, see [`super::RegistrySettings`]
+//!   docker.io: {mirror: mirror.example.org}
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
 //! keep: {runs: 100, days: 30, size: 10 GB}                      # how much of the past stays here
@@ -14,7 +16,7 @@
 //!   git_tag: true                                               # `release` jobs make their tags here
 //! ```
 
-use super::{CacheSettings, KeepSettings, LintSettings, ReleaseSettings};
+use super::{CacheSettings, KeepSettings, LintSettings, RegistrySettings, ReleaseSettings};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// What a `release` job does here.
     pub release: ReleaseSettings,
+    /// How registries of images are spoken to.
+    pub registries: RegistrySettings,
 }
 
 impl Settings {
@@ -50,6 +54,7 @@ impl Settings {
         Ok(Settings {
             sources: own.sources.over(of_user.sources),
             lint,
+            registries: own.registries.over(of_user.registries),
             keep: own.keep.over(of_user.keep),
             cache: CacheSettings { s3: own.cache.s3.or(of_user.cache.s3) },
             release: ReleaseSettings { git_tag: own.release.git_tag.or(of_user.release.git_tag) },
@@ -123,6 +128,8 @@ mod tests {
             ("cache:\n  s3: {bucket: b, secret_key: x}\n", "unknown field `secret_key`", "line 2"),
             ("cache:\n  s3: {region: r}\n", "missing field `bucket`", "line 2"),
             ("release:\n  git_tag: perhaps\n", "git_tag", "line 2"),
+            ("registries:\n  https://x: {}\n", "`https://x` is not a registry", "line"),
+            ("registries:\n  x: {insecure: true}\n", "unknown field `insecure`", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
         ];
         for (text, what, line) in table {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! sandboxes/             layers of the containers that run now
-//! images/                layers of container images
+//! images/                container images, see `runners::image`
 //! trash/                 what is being deleted
 //! sources/               mirrors of other projects, remote files
 //! projects/<name>-<digest of the path>/
@@ -39,20 +39,25 @@ pub struct RunDirectory {
     _lock: Arc<fs::File>,
 }
 
+/// The directory of all state.
+fn home() -> CliResult<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home = set("SLIPWAY_HOME")
+        .or_else(|| set("XDG_STATE_HOME").map(|d| d.join("slipway")))
+        .or_else(|| set("HOME").map(|d| d.join(".local/state/slipway")));
+    home.ok_or_else(|| {
+        CliError::usage("there is no place for logs and artifacts: `HOME` is not set")
+            .hint("set `SLIPWAY_HOME` to a directory that you can write to")
+    })
+}
+
 impl State {
     /// The state of a project; nothing is created yet.
     ///
     /// # Errors
     /// Neither `SLIPWAY_HOME`, `XDG_STATE_HOME` nor `HOME` is set.
     pub fn of(project: &str) -> CliResult<State> {
-        let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let home = set("SLIPWAY_HOME")
-            .or_else(|| set("XDG_STATE_HOME").map(|d| d.join("slipway")))
-            .or_else(|| set("HOME").map(|d| d.join(".local/state/slipway")));
-        let home = home.ok_or_else(|| {
-            CliError::usage("there is no place for logs and artifacts: `HOME` is not set")
-                .hint("set `SLIPWAY_HOME` to a directory that you can write to")
-        })?;
+        let home = home()?;
         Ok(State { dir: home.join("projects").join(project), home })
     }
 
@@ -65,14 +70,17 @@ impl State {
         projects
     }
 
-    /// Container images, of all projects.
-    pub fn images(&self) -> PathBuf {
-        self.home.join("images")
-    }
-
     /// What is being deleted.
     pub fn trash(&self) -> PathBuf {
         self.home.join("trash")
+    }
+
+    /// Container images, of all projects.
+    ///
+    /// # Errors
+    /// As [`State::of`].
+    pub fn images() -> CliResult<PathBuf> {
+        Ok(home()?.join("images"))
     }
 
     /// Layers of running containers, of all projects.

@@ -6,6 +6,7 @@ mod gitlab_ci_local;
 mod home;
 mod keep;
 mod lint;
+mod registries;
 mod release;
 mod variables;
 
@@ -15,5 +16,6 @@ pub use gitlab_ci_local::{GITLAB_CI_LOCAL, load_gitlab_ci_local};
 pub use home::{RunDirectory, State};
 pub use keep::{KeepSettings, parse_size};
 pub use lint::LintSettings;
+pub use registries::RegistrySettings;
 pub use release::ReleaseSettings;
 pub use variables::{VariablesFile, load_variables};

@@ -12,6 +12,7 @@
 //! | `disk_full` | a disk that is full |
 //! | `keep` | artifacts, cleaning, expiry, releases |
 //! | `workspace` | the sources as jobs see them |
+//! | `images` | `ci images` against a registry on loopback |
 //! | `notify` | `ci notify` against a server on loopback |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
@@ -21,8 +22,11 @@ mod cases;
 mod commands;
 mod disk_full;
 mod events;
+mod images;
 mod keep;
 mod notify;
+#[path = "../support/registry.rs"]
+mod registry;
 mod secrets;
 mod stopping;
 mod tree;

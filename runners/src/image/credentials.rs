@@ -52,6 +52,8 @@ async fn ask(
         Err(CredentialRetrievalError::NoCredentialConfigured | CredentialRetrievalError::ConfigNotFound) => {
             None
         }
+        // the library says the same of a file that isn't there
+        Err(CredentialRetrievalError::ConfigReadError) if !has_config() => None,
         // a helper's words may hold what it shall keep: its name must do
         Err(CredentialRetrievalError::HelperFailure { stdout, .. }) if stdout.contains("not found") => None,
         Err(CredentialRetrievalError::HelperFailure { helper, .. }) => {
@@ -63,6 +65,12 @@ async fn ask(
             None
         }
     }
+}
+
+fn has_config() -> bool {
+    let set = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
+    let dir = set("DOCKER_CONFIG").or_else(|| Some(set("HOME")?.join(".docker")));
+    dir.is_some_and(|dir| dir.join("config.json").exists())
 }
 
 /// The names under which docker may keep credentials for a registry.

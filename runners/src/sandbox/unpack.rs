@@ -360,7 +360,8 @@ fn inside(path: &[u8]) -> io::Result<PathBuf> {
 
 fn device(entry: &tar::Entry<'_, impl Read>) -> io::Result<(FileType, u64)> {
     let header = entry.header();
-    let (major, minor) = (header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0));
+    let number = |field: io::Result<Option<u32>>| field.ok().flatten().unwrap_or(0);
+    let (major, minor) = (number(header.device_major()), number(header.device_minor()));
     let character = header.entry_type().is_character_special();
     if character && (major, minor) == (0, 0) {
         return Err(refused("it is a whiteout of overlayfs".to_owned()));
@@ -373,8 +374,12 @@ fn attributes(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Attributes> {
     let header = entry.header();
     let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
     let too_large = || refused("its owner's number is too large".to_owned());
-    let (uid, gid) = (id(header.uid()?).ok_or_else(too_large)?, id(header.gid()?).ok_or_else(too_large)?);
-    let mode = Mode::from_raw_mode(header.mode()? & 0o7777);
+    // empty numbers are 0, as for other programs
+    let (uid, gid) = (
+        id(header.uid().unwrap_or(0)).ok_or_else(too_large)?,
+        id(header.gid().unwrap_or(0)).ok_or_else(too_large)?,
+    );
+    let mode = Mode::from_raw_mode(header.mode().unwrap_or(0o644) & 0o7777);
     let mut time = Timespec { tv_sec: i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0), tv_nsec: 0 };
     let mut extended = Vec::new();
     for extension in entry.pax_extensions()?.into_iter().flatten() {

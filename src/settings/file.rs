@@ -128,7 +128,7 @@ mod tests {
             ("cache:\n  s3: {bucket: b, secret_key: x}\n", "unknown field `secret_key`", "line 2"),
             ("cache:\n  s3: {region: r}\n", "missing field `bucket`", "line 2"),
             ("release:\n  git_tag: perhaps\n", "git_tag", "line 2"),
-            ("registries:\n  https://x: {}\n", "`https://x` is not a registry", "line"),
+            ("registries:\n  https://x: {}\n", "`https://x` is not a registry", "`host:port`"),
             ("registries:\n  x: {insecure: true}\n", "unknown field `insecure`", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
         ];

@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(names(&items, Limits { age: Some(DAY * 30), ..none }), ["1", "c"]);
         assert_eq!(names(&items, Limits { size: Some(26), ..none }), ["1", "c"]);
         assert_eq!(names(&items, Limits { size: Some(0), ..none }), ["1", "2", "c", "d"]);
-        assert_eq!(names(&items, Limits { size: Some(40), ..none }), ["1"]);
+        assert_eq!(names(&items, Limits { size: Some(39), ..none }), ["1"]);
     }
 
     #[test]

@@ -24,3 +24,4 @@ pub mod release;
 pub mod report;
 pub mod settings;
 pub mod sources;
+pub mod storage;

@@ -54,7 +54,8 @@ pub struct EmbeddedExecution {
     base: Spec,
     container: Container,
     site: Site,
-    checkout: Option<PathBuf>,
+    /// The sources, and what lies over them, the uppermost last.
+    sources: Vec<PathBuf>,
     /// The layers below the job's own: nothing before the sources have come in.
     lower: Vec<PathBuf>,
     company: Company,
@@ -111,8 +112,8 @@ impl Embedded {
         };
         company.attach(&mut base);
         let sandbox = self.sandbox.clone();
-        let checkout = place.checkout;
-        Ok(EmbeddedExecution { sandbox, state, base, container, site, checkout, lower: Vec::new(), company })
+        let sources = place.checkout.into_iter().chain(place.overlays).collect();
+        Ok(EmbeddedExecution { sandbox, state, base, container, site, sources, lower: Vec::new(), company })
     }
 
     /// The job's services with their images.
@@ -212,7 +213,7 @@ impl EmbeddedExecution {
     }
 
     pub(crate) fn get_sources(&mut self) {
-        self.lower.extend(self.checkout.take());
+        self.lower.extend(self.sources.drain(..).rev());
     }
 
     fn spec(&self) -> Spec {

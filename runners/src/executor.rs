@@ -47,6 +47,8 @@ pub struct Place {
     pub project: String,
     /// The sources, read only; none: the project directory stays empty (`GIT_STRATEGY: none` or `empty`).
     pub checkout: Option<PathBuf>,
+    /// Directories with files that lie over the sources, the uppermost last.
+    pub overlays: Vec<PathBuf>,
     /// Image, its name expanded.
     pub image: Option<Image>,
     /// Services, expanded.

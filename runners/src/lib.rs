@@ -18,15 +18,17 @@
 //! | [`variables`], [`parameter`] | the runner's own expansion, file variables; POSIX expansion of paths |
 //! | [`workspace`] | a directory for a job |
 //! | [`archive`], [`glob`] | tar+zstd of selected files, unpacked without escaping |
-//! | [`artifacts`], [`dotenv`], [`cache`] | what is kept of a job |
+//! | [`artifacts`], [`dotenv`], [`cache`], [`bucket`] | what is kept of a job |
 //! | [`log`] | masking, output limit, sections, the log file |
 //! | [`conformance`] | the behavioural suite that every executor passes |
 //!
 //! On disk, below a run's directory: `jobs/NAME/ATTEMPT/` holds `job.log`, `artifacts.tar.zst`,
 //! `report-TYPE.tar.zst`, their index `artifacts.json`, and `services/NAME.log`. A project's cache directory holds `KEY.tar.zst`.
+//! `report-TYPE.tar.zst`, their index `artifacts.json`, and `release.json`. A project's cache directory holds `KEY.tar.zst`.
 
 pub mod archive;
 pub mod artifacts;
+pub mod bucket;
 pub mod cache;
 pub mod conformance;
 mod container;

@@ -30,7 +30,8 @@ pub struct ShellExecution {
     workspace: Workspace,
     sandbox: Sandbox,
     site: Site,
-    checkout: Option<PathBuf>,
+    /// The sources, and what lies over them: copied in this order.
+    sources: Vec<PathBuf>,
 }
 
 impl Shell {
@@ -48,7 +49,8 @@ impl Shell {
             slot: workspace.slot,
             disposable: false,
         };
-        Ok(ShellExecution { workspace, sandbox: self.sandbox.clone(), site, checkout: place.checkout })
+        let sources = place.checkout.into_iter().chain(place.overlays).collect();
+        Ok(ShellExecution { workspace, sandbox: self.sandbox.clone(), site, sources })
     }
 }
 
@@ -58,9 +60,8 @@ impl ShellExecution {
     }
 
     pub(crate) async fn get_sources(&mut self) -> Result<(), ExecutorError> {
-        let Some(checkout) = self.checkout.clone() else { return Ok(()) };
-        let project = self.site.project.clone();
-        blocking(move || workspace::copy_tree(&checkout, &project))
+        let (sources, project) = (std::mem::take(&mut self.sources), self.site.project.clone());
+        blocking(move || sources.iter().try_for_each(|from| workspace::copy_tree(from, &project)))
             .await?
             .map_err(|error| ExecutorError::system("getting the sources", error))
     }

@@ -103,7 +103,7 @@ fn make_writable(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies the tree `from` into the existing directory `to`: modes, times and links are kept; on file systems that
+/// Copies the tree `from` into the existing directory `to`, over what is there: modes, times and links are kept; on file systems that
 /// can, contents are shared until somebody writes. Blocks.
 ///
 /// # Errors
@@ -136,6 +136,9 @@ fn copy_entry(from: &Path, to: &Path) -> io::Result<bool> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && to.is_dir() => Ok(true),
             made => made.map(|()| true),
         };
+    }
+    if to.symlink_metadata().is_ok_and(|there| !there.is_dir()) {
+        fs::remove_file(to)?;
     }
     if found.is_symlink() {
         std::os::unix::fs::symlink(fs::read_link(from)?, to)?;

@@ -1,5 +1,7 @@
 //! The command line: one file per command.
 
+mod artifacts;
+mod clean;
 mod deploy;
 mod doctor;
 mod expression;
@@ -46,6 +48,10 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Check .gitlab-ci.yml: every mistake, with its place and what to do
     Lint(lint::LintArgs),
+    /// What jobs have left: list it, or write it to a directory
+    Artifacts(artifacts::ArtifactsArgs),
+    /// Remove old runs, caches, snapshots and images
+    Clean(clean::CleanArgs),
     /// Put this project's release on the target of an environment
     Deploy(deploy::DeployArgs),
     /// What this project's release is, and what runs of it
@@ -99,6 +105,8 @@ fn run(command: Command) -> CliResult {
         Command::Notify(args) => notify::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Lint(args) => lint::run(&args),
+        Command::Artifacts(args) => artifacts::run(&args),
+        Command::Clean(args) => clean::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Release(args) => release::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -115,7 +115,7 @@ pub(super) struct Prepared {
     /// None when the configuration is not valid.
     pub(super) outcome: Option<Outcome>,
     /// The project's settings.
-    settings: Settings,
+    pub(super) settings: Settings,
 }
 
 impl Prepared {

@@ -7,10 +7,12 @@ use crate::downstream::{self, Pipeline};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::report::{diagnostic, json, terminal};
 use crate::settings::{RunDirectory, Settings, State};
+use crate::storage;
 use anstream::eprintln;
 use clap::ValueEnum;
 use pipelines::plan::{Plan, When};
 use pipelines::schedule::{Selection, names, select};
+use runners::bucket::Bucket;
 use runners::embedded::Embedded;
 use runners::executor::Executor;
 use runners::image::Store;
@@ -161,6 +163,8 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
         locks: state.resource_groups(),
         manual: manual(args, &plan),
         overrides: overrides(&args.set)?,
+        snapshot: Arc::new(snapshot.clone()),
+        git_tag: prepared.settings.release.git_tag == Some(true),
         depth: 0,
     });
     let options = Options {
@@ -178,6 +182,11 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
     // a reader that has gone (`ci run | head`) is no failure of the run
     let _ = report.join();
     let end = end.map_err(|e| CliError::usage(e.to_string()))?;
+    let (keep, newest) = (prepared.settings.keep.clone(), directory.dir.clone());
+    let tidied = tokio::task::spawn_blocking(move || storage::tidy(&state, &keep, &newest)).await;
+    if let Ok(Err(error)) = tidied {
+        tracing::warn!("removing old runs: {error}");
+    }
     if format == Format::Text {
         eprintln!("logs and artifacts: {}", directory.dir.display());
     }
@@ -201,6 +210,7 @@ fn shared(
         parent: None,
         dir: directory.dir.clone(),
         cache: state.cache(),
+        bucket: bucket(prepared),
         project: request.project.clone(),
         plan: plan.clone(),
         checkout: checkout.to_owned(),
@@ -218,6 +228,20 @@ fn shared(
         timeout: Run::TIMEOUT,
         debug: args.debug.clone(),
     })
+}
+
+/// The bucket of caches; one that can't be used is said and left out.
+fn bucket(prepared: &Prepared) -> Option<Arc<Bucket>> {
+    let s3 = prepared.settings.cache.s3.as_ref()?;
+    let machine = rustix::system::uname();
+    let machine = machine.nodename().to_string_lossy();
+    match Bucket::new(&s3.address(&prepared.request.project, &machine)) {
+        Ok(bucket) => Some(Arc::new(bucket)),
+        Err(why) => {
+            eprintln!("warning: the bucket of caches can't be used: {why}");
+            None
+        }
+    }
 }
 
 /// The executor, proved to work here; what dead runs left of it is removed first.

@@ -10,7 +10,7 @@ use pipelines::schedule::Outcome;
 use pipelines::status::{FailureReason, Status};
 use pipelines::variables::{Unknown, expand};
 use runners::artifacts::{self, Index};
-use runners::job::{JobSpec, Run};
+use runners::job::{JobSources, JobSpec, Run};
 use runners::log::{JobLog, JobLogOptions, Tone};
 use serde_json::Value as Json;
 use std::convert::Infallible;
@@ -205,6 +205,8 @@ fn below(above: &Arc<Pipeline>, name: &str, request: pipelines::request::Request
         locks: above.locks.clone(),
         manual: manual.collect(),
         overrides: above.overrides.clone(),
+        snapshot: above.snapshot.clone(),
+        git_tag: above.git_tag,
         depth: above.depth + 1,
         request,
     };
@@ -241,7 +243,13 @@ fn read_artifact(run: &Run, job: &str, file: &str) -> Result<String, String> {
 }
 
 fn spec(above: &Pipeline, job: &JobRun) -> JobSpec {
-    JobSpec { id: 0, job: job.job().clone(), attempt: job.attempt, run: above.run.clone() }
+    JobSpec {
+        id: 0,
+        job: job.job().clone(),
+        attempt: job.attempt,
+        run: above.run.clone(),
+        sources: JobSources::default(),
+    }
 }
 
 fn strategy(job: &Job) -> Strategy {

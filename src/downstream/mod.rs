@@ -14,5 +14,6 @@ mod child;
 mod forward;
 mod pipeline;
 mod resource;
+mod tag;
 
 pub use pipeline::{Attempt, Pipeline, start};

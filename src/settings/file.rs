@@ -12,9 +12,16 @@
 //! network: isolated                                             # isolated, host or none
 //! limits: {memory: 2g, cpus: 1.5, pids: 1000}                   # of each job's container
 //! image: debian:bookworm                                        # of jobs that name none [default: host]
+//! keep: {runs: 100, days: 30, size: 10 GB}                      # how much of the past stays here
+//! cache:
+//!   s3: {bucket: ci-caches, region: eu-west-1}                  # caches of several machines
+//! release:
+//!   git_tag: true                                               # `release` jobs make their tags here
 //! ```
 
-use super::{LimitSettings, LintSettings, NetworkSetting, RegistrySettings};
+use super::{
+    CacheSettings, KeepSettings, LimitSettings, LintSettings, NetworkSetting, RegistrySettings, ReleaseSettings,
+};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -29,6 +36,12 @@ pub struct Settings {
     pub sources: SourceTable,
     /// What a project wants to hear about its configuration.
     pub lint: LintSettings,
+    /// How much of the past stays on this machine.
+    pub keep: KeepSettings,
+    /// Where caches are kept as well.
+    pub cache: CacheSettings,
+    /// What a `release` job does here.
+    pub release: ReleaseSettings,
     /// How registries of images are spoken to.
     pub registries: RegistrySettings,
     /// What each job's container may use.
@@ -46,18 +59,28 @@ impl Settings {
     /// A file can't be read or is not as described above; says which, and where in it.
     pub fn load(root: &Path) -> CliResult<Settings> {
         let own = read(&root.join(".ci/settings.yml"))?;
-        let of_user = user_file().map_or(Ok(Settings::default()), |path| read(&path))?;
+        let of_user = Settings::of_user()?;
         let mut lint = own.lint;
         lint.allow.extend(of_user.lint.allow);
-        let registries = own.registries.over(of_user.registries);
         Ok(Settings {
             sources: own.sources.over(of_user.sources),
             lint,
-            registries,
+            registries: own.registries.over(of_user.registries),
             limits: own.limits.over(of_user.limits),
             image: own.image.or(of_user.image),
             network: own.network.or(of_user.network),
+            keep: own.keep.over(of_user.keep),
+            cache: CacheSettings { s3: own.cache.s3.or(of_user.cache.s3) },
+            release: ReleaseSettings { git_tag: own.release.git_tag.or(of_user.release.git_tag) },
         })
+    }
+
+    /// What the user says for all projects.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn of_user() -> CliResult<Settings> {
+        user_file().map_or(Ok(Settings::default()), |path| read(&path))
     }
 }
 
@@ -121,6 +144,11 @@ mod tests {
             ),
             ("registries:\n  https://x: {}\n", "`https://x` is not a registry", "line 2"),
             ("registries:\n  x: {mirror: a/b}\n", "`a/b` is not a registry", ""),
+            ("keep:\n  size: much\n", "`much` is not a size", "line 2"),
+            ("keep:\n  run: 3\n", "unknown field `run`", "line 2"),
+            ("cache:\n  s3: {bucket: b, secret_key: x}\n", "unknown field `secret_key`", "line 2"),
+            ("cache:\n  s3: {region: r}\n", "missing field `bucket`", "line 2"),
+            ("release:\n  git_tag: perhaps\n", "git_tag", "line 2"),
             ("registries:\n  x: {insecure: true}\n", "unknown field `insecure`", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
             ("limits:\n  memory: much\n", "such as `512m`", "line 2"),

@@ -3,9 +3,10 @@
 //! ```text
 //! sandboxes/             layers of the containers that run now
 //! images/                container images, see `runners::image`
+//! trash/                 what is being deleted
 //! sources/               mirrors of other projects, remote files
 //! projects/<name>-<digest of the path>/
-//!     runs/<number>/     journal.jsonl, plan.json, jobs/<job>/<attempt>/job.log, artifacts
+//!     runs/<number>/     journal.jsonl, kept.json, jobs/<job>/<attempt>/job.log, artifacts
 //!     snapshots/         sources by commit
 //!     cache/             `cache:` archives
 //!     resource_groups/   locks, one for each group
@@ -16,6 +17,7 @@ use crate::error::{CliError, CliResult};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A project's own directory in the state.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct RunDirectory {
     pub number: u64,
     /// The directory.
     pub dir: PathBuf,
+    /// Held as long as the run goes on: cleaning leaves it alone.
+    _lock: Arc<fs::File>,
 }
 
 /// The directory of all state.
@@ -55,6 +59,20 @@ impl State {
     pub fn of(project: &str) -> CliResult<State> {
         let home = home()?;
         Ok(State { dir: home.join("projects").join(project), home })
+    }
+
+    /// Directories of all projects.
+    pub fn projects(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.home.join("projects")).into_iter().flatten().flatten();
+        let mut projects: Vec<PathBuf> =
+            entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        projects.sort();
+        projects
+    }
+
+    /// What is being deleted.
+    pub fn trash(&self) -> PathBuf {
+        self.home.join("trash")
     }
 
     /// Container images, of all projects.
@@ -111,7 +129,11 @@ impl State {
         for number in last.unwrap_or(0) + 1.. {
             let dir = runs.join(number.to_string());
             match fs::create_dir(&dir) {
-                Ok(()) => return Ok(RunDirectory { number, dir }),
+                Ok(()) => {
+                    let lock = fs::File::create(dir.join("lock")).and_then(|lock| lock.lock().map(|()| lock));
+                    let lock = lock.map_err(|e| refused(&dir, e))?;
+                    return Ok(RunDirectory { number, dir, _lock: Arc::new(lock) });
+                }
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(refused(&dir, e)),
             }

@@ -9,15 +9,22 @@
 //! | `services` | services and networks of jobs, real servers |
 //! | `events` | `--format json`, the journal, its replay |
 //! | `commands` | a table of commands, what they say, their exit codes |
+//! | `bucket` | caches in an S3 bucket |
+//! | `disk_full` | a disk that is full |
+//! | `keep` | artifacts, cleaning, expiry, releases |
+//! | `workspace` | the sources as jobs see them |
 //! | `images` | `ci images` against a registry on loopback |
 //! | `notify` | `ci notify` against a server on loopback |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
+mod bucket;
 mod cases;
 mod commands;
+mod disk_full;
 mod events;
 mod images;
+mod keep;
 mod notify;
 #[path = "../support/registry.rs"]
 mod registry;
@@ -25,3 +32,4 @@ mod secrets;
 mod services;
 mod stopping;
 mod tree;
+mod workspace;

@@ -3,7 +3,7 @@
 use crate::archive;
 use crate::artifacts::Index;
 use crate::executor::Executor;
-use crate::job::{self, Cancel, JobSpec, Outcome, Run, Runner};
+use crate::job::{self, Cancel, JobSources, JobSpec, Outcome, Run, Runner};
 use pipelines::event::{EventKind, Phase};
 use pipelines::plan::{AllowFailure, Artifacts, Job, JobVariable, Plan, When, Work};
 use std::collections::HashSet;
@@ -63,6 +63,7 @@ impl Bench {
             parent: None,
             dir: dir.path().join("run"),
             cache: dir.path().join("cache"),
+            bucket: None,
             project: "group/app".to_owned(),
             plan: Arc::new(Plan::default()),
             checkout,
@@ -136,7 +137,8 @@ impl Bench {
         let mark = format!("SLIPWAY_BENCH={}-{id}", std::process::id());
         let (key, value) = mark.split_once('=').unwrap_or_default();
         job.environment_variables.push(Bench::variable(key, value));
-        let spec = JobSpec { id, job, attempt, run: Arc::new(self.run.clone()) };
+        let spec =
+            JobSpec { id, job, attempt, run: Arc::new(self.run.clone()), sources: JobSources::default() };
         let (dir, path) = (spec.dir(), spec.log());
         let (events, mut received) = mpsc::unbounded_channel();
         let (switch, switched) = watch::channel(Cancel::No);
@@ -177,7 +179,8 @@ impl Bench {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{}-{id}", std::process::id());
         job.environment_variables.push(Bench::variable("SLIPWAY_BENCH", &mark));
-        let spec = JobSpec { id, job, attempt: 1, run: Arc::new(self.run.clone()) };
+        let spec =
+            JobSpec { id, job, attempt: 1, run: Arc::new(self.run.clone()), sources: JobSources::default() };
         let path = spec.log();
         let (events, mut received) = mpsc::unbounded_channel();
         let (_switch, switched) = watch::channel(Cancel::No);

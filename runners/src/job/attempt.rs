@@ -113,6 +113,9 @@ impl<'a> Attempt<'a> {
         self.download_artifacts(execution).await?;
         self.check()?;
         let mut result = self.script(execution).await;
+        if result.is_ok() {
+            result = self.release(execution).await;
+        }
         if *self.cancel.borrow() == Cancel::Kill {
             return Err(End::Canceled);
         }

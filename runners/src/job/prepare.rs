@@ -12,7 +12,7 @@ use pipelines::plan::PipelineNeed;
 use pipelines::status::FailureReason;
 use std::fs::File;
 use std::io::Seek;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 impl Attempt<'_> {
     /// Makes the place. Cancelling does not wait for it: a place that is half made is swept by its executor.
@@ -29,7 +29,7 @@ impl Attempt<'_> {
         self.say(&format!("Using the {} executor", self.executor.name()));
         self.refuse_or_warn(&known)?;
         self.check()?;
-        let place = self.place(&known);
+        let place = self.place(&known)?;
         let (executor, deadline, mut cancel) = (self.executor, self.deadline, self.cancel.clone());
         let canceled = async move {
             // a sender that is gone can't cancel any more
@@ -64,21 +64,73 @@ impl Attempt<'_> {
         let ignored = [
             ("image", work.image.is_some() && shell, "the shell executor runs the job on this machine"),
             ("services", !work.services.is_empty() && shell, "the shell executor starts none"),
-            ("release", work.release.is_some(), "no release is made"),
-            ("secrets", work.secrets.is_some(), "no secrets are fetched"),
-            ("id_tokens", work.id_tokens.is_some(), "no tokens are issued"),
-            ("GIT_CLONE_PATH", known.get("GIT_CLONE_PATH").is_some(), "the sources are in `CI_PROJECT_DIR`"),
         ];
         for (what, applies, consequence) in ignored {
             if applies {
                 self.warn(&format!("`{what}` is ignored: {consequence}"));
             }
         }
+        self.tell_secrets(known);
         Ok(())
     }
 
-    fn place(&self, known: &Variables) -> Place {
-        let strategy = known.expand(known.get("GIT_STRATEGY").unwrap_or_default());
+    /// Nothing here asks a vault or issues tokens: their variables may come from the project's own files.
+    fn tell_secrets(&mut self, known: &Variables) {
+        let work = &self.spec.job.work;
+        let kinds = [
+            (&work.secrets, "secret", "no vault is asked"),
+            (&work.id_tokens, "ID token", "no tokens are issued"),
+        ];
+        let mut told = Vec::new();
+        for (map, kind, why) in kinds {
+            for name in map.iter().filter_map(serde_json::Value::as_object).flat_map(|map| map.keys()) {
+                told.push(match known.get(name) {
+                    Some(_) => (true, format!("{kind} {name}: taken from the variables of this project")),
+                    None => (
+                        false,
+                        format!(
+                            "{kind} `{name}` is not set, {why} here: define `{name}` in `.ci/variables.yml`"
+                        ),
+                    ),
+                });
+            }
+        }
+        for (there, text) in told {
+            if there { self.say(&text) } else { self.warn(&text) }
+        }
+    }
+
+    /// Where the project goes below the directory of all builds: its own path, else `GIT_CLONE_PATH`.
+    fn project_path(&self, known: &Variables) -> Result<String, End> {
+        let Some(asked) = known.get("GIT_CLONE_PATH").map(str::to_owned).filter(|path| !path.is_empty())
+        else {
+            return Ok(self.spec.run.project.clone());
+        };
+        // the directory is not known before there is a place; nobody has a path like this
+        const BUILDS: &str = "/\u{1}";
+        let mut variables = known.clone();
+        variables.put("CI_BUILDS_DIR", BUILDS);
+        // every job has builds of its own: no number is needed to tell them apart
+        variables.put("CI_CONCURRENT_ID", "0");
+        variables.put("CI_CONCURRENT_PROJECT_ID", "0");
+        let path = variables.expand(&asked);
+        let plain = |component| matches!(component, Component::Normal(_));
+        match Path::new(&path).strip_prefix(BUILDS) {
+            Ok(below) if below.components().all(plain) && below.components().next().is_some() => {
+                Ok(below.to_string_lossy().into_owned())
+            }
+            _ => Err(End::Failed {
+                reason: FailureReason::RunnerSystemFailure,
+                exit_code: None,
+                message: format!("the GIT_CLONE_PATH `{asked}` has to be within `$CI_BUILDS_DIR`"),
+            }),
+        }
+    }
+
+    fn place(&self, known: &Variables) -> Result<Place, End> {
+        let sources = &self.spec.sources;
+        let brought = matches!(self.strategy(known), Ok(Strategy::Fetch));
+        let checkout = sources.checkout.as_ref().unwrap_or(&self.spec.run.checkout);
         let work = &self.spec.job.work;
         let image = work.image.clone().map(|mut image| {
             image.name = known.expand(&image.name);
@@ -99,10 +151,10 @@ impl Attempt<'_> {
             service.variables.extend(own.into_iter().map(|(name, value)| (name, known.expand(&value))));
             service
         });
-        Place {
-            project: self.spec.run.project.clone(),
-            checkout: (!matches!(strategy.as_str(), "none" | "empty"))
-                .then(|| self.spec.run.checkout.clone()),
+        Ok(Place {
+            project: self.project_path(known)?,
+            checkout: brought.then(|| checkout.clone()),
+            overlays: if brought { sources.overlays.clone() } else { Vec::new() },
             image,
             services: services.collect(),
             variables: known.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
@@ -110,7 +162,7 @@ impl Attempt<'_> {
             masked: known.masked().map(str::to_owned).collect(),
             service_logs: self.spec.dir().join("services"),
             said: self.voice.clone(),
-        }
+        })
     }
 
     /// Writes file variables beside the project directory, for their owner only.
@@ -139,14 +191,42 @@ impl Attempt<'_> {
         if let Some(commands) = hook.filter(|commands| !commands.is_empty()) {
             self.hook(execution, commands).await?;
         }
-        match self.variables.get("GIT_STRATEGY") {
-            Some(strategy @ ("none" | "empty")) => {
-                let text = format!("GIT_STRATEGY is {strategy}: the project directory stays empty");
-                self.say(&text);
+        match self.strategy(&self.variables)? {
+            Strategy::None => self.say("Skipping the sources: `GIT_STRATEGY` is none"),
+            Strategy::Empty => self.say("Skipping the sources: `GIT_STRATEGY` is empty"),
+            Strategy::Fetch => {
+                execution.get_sources().await?;
+                self.tell_sources();
             }
-            _ => execution.get_sources().await?,
         }
         Ok(())
+    }
+
+    fn tell_sources(&mut self) {
+        let short: String = self.variables.get("CI_COMMIT_SHA").unwrap_or_default().chars().take(8).collect();
+        let reference = self.variables.get("CI_COMMIT_REF_NAME").unwrap_or_default().to_owned();
+        if self.spec.sources.checkout.is_some() {
+            self.say("`GIT_CHECKOUT` is false: the repository without its files");
+        } else {
+            self.say(&format!("Checked out {short} as detached HEAD (ref is {reference})"));
+        }
+        for note in self.spec.sources.notes.clone() {
+            self.warn(&note);
+        }
+    }
+
+    /// `GIT_STRATEGY`: the place is new for each job, so `clone` and `fetch` are the same.
+    fn strategy(&self, variables: &Variables) -> Result<Strategy, End> {
+        match variables.expand(variables.get("GIT_STRATEGY").unwrap_or_default()).as_str() {
+            "" | "clone" | "fetch" => Ok(Strategy::Fetch),
+            "none" => Ok(Strategy::None),
+            "empty" => Ok(Strategy::Empty),
+            other => Err(End::Failed {
+                reason: FailureReason::RunnerSystemFailure,
+                exit_code: None,
+                message: format!("unknown GIT_STRATEGY `{other}`: use `clone`, `fetch`, `none` or `empty`"),
+            }),
+        }
     }
 
     /// Restores what there is; a cache that can't be had fails nothing.
@@ -173,6 +253,7 @@ impl Attempt<'_> {
             self.warn(&format!("cache key `{}` is empty after expansion: the cache is not used", cache.key));
             return;
         };
+        self.fetch_cache(&keys).await;
         match cache::open(&self.spec.run.cache, &keys) {
             Ok(None) => self.say(&format!("No cache for {}", keys.join(", "))),
             Ok(Some((key, file))) => match execution.unpack(Directory::Project, file).await {
@@ -180,6 +261,28 @@ impl Attempt<'_> {
                 Err(error) => self.warn(&format!("cache {key} could not be restored: {}", error.message)),
             },
             Err(error) => self.warn(&format!("cache {} could not be opened: {error}", keys[0])),
+        }
+    }
+
+    /// Brings the first of the keys that the bucket has a newer cache for, before one on disk is taken.
+    async fn fetch_cache(&mut self, keys: &[String]) {
+        let Some(bucket) = self.spec.run.bucket.clone() else { return };
+        let directory = &self.spec.run.cache;
+        if let Err(error) = std::fs::create_dir_all(directory) {
+            return self.warn(&format!("making `{}`: {error}", directory.display()));
+        }
+        for key in keys {
+            let file = cache::path(directory, key);
+            let name = cache::file_name(key);
+            match bucket.fetch(&name, &file).await {
+                Ok(true) => return self.say(&format!("Fetched cache {key} from the bucket")),
+                Ok(false) if file.exists() => return,
+                Ok(false) => {}
+                Err(text) => {
+                    return self
+                        .warn(&format!("the bucket of caches can't be used, what is here is: {text}"));
+                }
+            }
         }
     }
 
@@ -252,6 +355,13 @@ fn expand_options(image: &mut pipelines::plan::Image, known: &Variables) {
             *value = known.expand(text).into();
         }
     }
+}
+
+/// How the sources come in.
+enum Strategy {
+    Fetch,
+    None,
+    Empty,
 }
 
 fn missing(job: &str, why: &str) -> End {

@@ -1,14 +1,19 @@
 //! The command line: one file per command.
 
+mod completions;
 mod deploy;
 mod expression;
 mod glob;
+mod init;
 mod lint;
+mod logs;
+mod man;
 mod notify;
 mod plan;
 mod release;
 mod request;
 mod run;
+mod runs;
 
 use crate::error::{CliError, CliResult, EXIT_OK};
 use anstream::eprintln;
@@ -39,6 +44,12 @@ SLIPWAY_LOG=debug (error, warn, info, debug, trace) writes what ci itself does t
 enum Command {
     /// Run the pipeline on this machine
     Run(run::RunArgs),
+    /// Write a first .gitlab-ci.yml for this project
+    Init(init::InitArgs),
+    /// List the runs of this project, or show one
+    Runs(runs::RunsArgs),
+    /// Print what jobs said
+    Logs(logs::LogsArgs),
     /// Show which jobs a pipeline would have, and why
     Plan(plan::PlanArgs),
     /// Check .gitlab-ci.yml: every mistake, with its place and what to do
@@ -54,10 +65,11 @@ enum Command {
     /// Tell people; with a command: run it and tell people if it fails
     Notify(notify::NotifyArgs),
     /// Print a completion script for a shell
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
+    Completions(completions::CompletionsArgs),
+    /// Write manual pages
+    Man(man::ManArgs),
+    #[command(hide = true)]
+    Names(completions::NamesArgs),
 }
 
 /// How results are printed.
@@ -95,12 +107,12 @@ fn run(command: Command) -> CliResult {
         Command::Release(args) => release::run(&args),
         Command::Expression(args) => expression::run(&args),
         Command::Glob(args) => glob::run(&args),
-        Command::Completions { shell } => {
-            let mut command = <Cli as clap::CommandFactory>::command();
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut command, "ci", &mut script);
-            print_raw(&script)
-        }
+        Command::Init(args) => init::run(&args),
+        Command::Runs(args) => runs::run(&args),
+        Command::Logs(args) => logs::run(&args),
+        Command::Completions(args) => completions::run(&args, <Cli as clap::CommandFactory>::command()),
+        Command::Man(args) => man::run(&args, <Cli as clap::CommandFactory>::command()),
+        Command::Names(args) => completions::names(&args),
     }
 }
 

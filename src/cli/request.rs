@@ -36,7 +36,7 @@ const SOURCES: [&str; 18] = [
 ];
 
 /// Which pipeline.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(super) struct RequestArgs {
     /// Directory in the project
     #[arg(short = 'C', value_name = "DIR", default_value = ".", hide_default_value = true)]
@@ -139,6 +139,11 @@ impl Prepared {
 }
 
 impl RequestArgs {
+    /// The same, with these changed paths.
+    pub(super) fn with_changed(&self, paths: Vec<String>) -> RequestArgs {
+        RequestArgs { no_changes: paths.is_empty(), changed: paths, changes_since: None, ..self.clone() }
+    }
+
     /// Reads the project, checks its configuration and plans.
     pub(super) fn prepare(&self) -> CliResult<Prepared> {
         let project = Project::discover(&self.dir)?;

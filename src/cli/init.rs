@@ -11,8 +11,9 @@ use std::fs::File;
 use std::io::{ErrorKind as IoError, Write};
 use std::path::{Path, PathBuf};
 
-/// Looks at what the project is written in and writes a `.gitlab-ci.yml` that checks, tests and builds it. An
-/// existing file is never touched.
+/// Write a first .gitlab-ci.yml for this project
+///
+/// Looks at what the project is written in; the file checks, tests and builds it. An existing file is never touched.
 #[derive(clap::Args)]
 pub(super) struct InitArgs {
     /// Directory of the project

@@ -5,7 +5,7 @@ use crate::error::{CliError, CliResult};
 use crate::project::Project;
 use crate::report::job_log::JobLogView;
 use crate::report::terminal::{self, Mode};
-use crate::runs::{StoredRun, Tail, find};
+use crate::runs::{StoredRun, Tail, estimates, find};
 use crate::settings::State;
 use pipelines::diagnostic::did_you_mean;
 use pipelines::event::{Event, EventKind};
@@ -16,8 +16,10 @@ use std::io::{self, BufRead as _, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
-/// Prints the logs of a run. Without JOB: of the jobs that failed, or of all if none did. What the runner itself
-/// says in its own sections is folded to a line each.
+/// Print what jobs said
+///
+/// Without JOB: of the jobs that failed in the last run, or of all if none did. What the runner itself says in its own
+/// sections is folded to a line each.
 #[derive(clap::Args)]
 pub(super) struct LogsArgs {
     /// Only these jobs; the name of a parallel job stands for all its instances
@@ -59,7 +61,7 @@ pub(super) fn run(args: &LogsArgs) -> CliResult {
     let state = State::of(&Project::discover(&args.dir)?.state_name())?;
     let run = find(&state, args.run)?;
     if args.follow && args.jobs.is_empty() {
-        return join(&run);
+        return join(&run, &state);
     }
     let events = run.events()?;
     let told = told(&events);
@@ -85,7 +87,7 @@ pub(super) fn run(args: &LogsArgs) -> CliResult {
 }
 
 /// Joins a run that goes on: its report from the beginning.
-fn join(run: &StoredRun) -> CliResult {
+fn join(run: &StoredRun, state: &State) -> CliResult {
     let tail = Tail::of(run).map_err(|e| CliError::usage(format!("reading run {}: {e}", run.number)))?;
     let (sender, events) = mpsc::channel();
     let reader = std::thread::spawn(move || {
@@ -96,7 +98,7 @@ fn join(run: &StoredRun) -> CliResult {
         }
     });
     // a reader that has gone (`ci logs -f | head`) is no failure
-    let _ = terminal::report(&events, Mode::of_stdout(), &mut io::stdout());
+    let _ = terminal::report_with(&events, Mode::of_stdout(), estimates(state), &mut io::stdout());
     drop(events);
     let _ = reader.join();
     Ok(())

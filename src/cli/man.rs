@@ -3,7 +3,7 @@
 use crate::error::{CliError, CliResult};
 use std::path::{Path, PathBuf};
 
-/// Writes manual pages: `ci.1` and one for each command.
+/// Write manual pages: `ci.1`, and one for each command
 #[derive(clap::Args)]
 pub(super) struct ManArgs {
     /// Directory, such as ~/.local/share/man/man1

@@ -42,13 +42,9 @@ SLIPWAY_LOG=debug (error, warn, info, debug, trace) writes what ci itself does t
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the pipeline on this machine
     Run(run::RunArgs),
-    /// Write a first .gitlab-ci.yml for this project
     Init(init::InitArgs),
-    /// List the runs of this project, or show one
     Runs(runs::RunsArgs),
-    /// Print what jobs said
     Logs(logs::LogsArgs),
     /// Show which jobs a pipeline would have, and why
     Plan(plan::PlanArgs),
@@ -66,7 +62,6 @@ enum Command {
     Notify(notify::NotifyArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
-    /// Write manual pages
     Man(man::ManArgs),
     #[command(hide = true)]
     Names(completions::NamesArgs),

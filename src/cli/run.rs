@@ -41,8 +41,10 @@ use tokio::sync::Semaphore;
 /// Time that a job's processes have between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Runs the pipeline as GitLab would. The work tree is taken as it is, with its uncommitted changes; what git ignores
-/// is left out. Jobs run at the same time where the pipeline allows it.
+/// Run the pipeline on this machine
+///
+/// The work tree is taken as it is, with its uncommitted changes; what git ignores is left out. Jobs run at the same
+/// time where the pipeline allows it. Ctrl-C once cancels them and lets their after_script run; twice kills them.
 #[derive(Clone, clap::Args)]
 pub(super) struct RunArgs {
     /// Run only these jobs; the name of a parallel job stands for all its instances

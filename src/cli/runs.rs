@@ -13,6 +13,7 @@ use std::path::PathBuf;
 /// Runs that are listed when nobody asks for more.
 const LISTED: usize = 20;
 
+/// List the runs of this project, or show one
 #[derive(clap::Args)]
 pub(super) struct RunsArgs {
     /// Show this run: its jobs, where its time went, what failed

@@ -8,6 +8,9 @@
 //! | `secrets` | what must not be found anywhere |
 //! | `events` | `--format json`, the journal, its replay |
 //! | `commands` | a table of commands, what they say, their exit codes |
+//! | `screen` | what `ci run` shows and leaves: quiet, JUnit, annotations, selections, watch |
+//! | `runs` | `ci runs`, `ci logs`, `ci run --failed` |
+//! | `init` | `ci init` for a project of every language |
 //! | `notify` | `ci notify` against a server on loopback |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
@@ -15,7 +18,12 @@
 mod cases;
 mod commands;
 mod events;
+mod init;
 mod notify;
+mod runs;
+#[path = "../support/said.rs"]
+mod said;
+mod screen;
 mod secrets;
 mod stopping;
 mod tree;

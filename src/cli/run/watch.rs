@@ -37,6 +37,8 @@ pub(super) fn run(args: &RunArgs) -> CliResult {
         }
         eprintln!("\nwaiting for changes; Ctrl-C ends");
         let Some(paths) = runtime.block_on(files.next())? else {
+            // behind the terminal's own ^C
+            eprintln!();
             return Err(CliError::silent(ErrorKind::Canceled));
         };
         let shown: Vec<&str> = paths.iter().take(3).map(String::as_str).collect();

@@ -101,11 +101,12 @@ pub(super) fn script(path: &Path, length: u64, count: usize) -> io::Result<Excer
     let mut lines: Vec<&[u8]> = bytes.split(|b| *b == b'\n').collect();
     let end_of_script = lines.iter().rposition(|line| ends_script(line));
     if let Some(end) = end_of_script {
-        lines.truncate(end + 1);
+        end_at(&mut lines, end);
     }
     let begin_of_script = lines.iter().rposition(|line| begins_script(line));
     if let Some(begin) = begin_of_script {
-        lines.drain(..begin);
+        // also its heading
+        lines.drain(..=begin);
     }
     let mut excerpt = Excerpt { left_out: length > TAIL && begin_of_script.is_none(), ..Excerpt::default() };
     for line in lines {
@@ -144,8 +145,7 @@ pub(in crate::report) fn failure(path: &Path, length: u64, count: usize) -> io::
     let mut lines: Vec<&[u8]> = bytes.split(|b| *b == b'\n').collect();
     let end_of_script = lines.iter().rposition(|line| ends_script(line));
     if let Some(end) = end_of_script {
-        // the marker may stand behind the last line, when that has no end
-        lines.truncate(end + 1);
+        end_at(&mut lines, end);
     }
     let mut last: VecDeque<String> = VecDeque::new();
     let mut echo = None;
@@ -189,6 +189,14 @@ fn has_marker(line: &[u8], marker: &str) -> bool {
     let line = String::from_utf8_lossy(line);
     let mut names = line.match_indices(marker).filter_map(|(at, _)| line[at..].split([':', '\r']).nth(2));
     names.any(|name| SCRIPT_SECTIONS.contains(&name.trim_end()))
+}
+
+/// Ends the lines at the marker in line `at`, which may stand behind output without a line end and in front of the
+/// next section.
+fn end_at(lines: &mut Vec<&[u8]>, at: usize) {
+    let marker = lines[at].windows(12).position(|w| w == b"section_end:").unwrap_or(0);
+    lines[at] = &lines[at][..marker];
+    lines.truncate(if marker == 0 { at } else { at + 1 });
 }
 
 /// Output without a line end that stands in front of a section's end.
@@ -263,9 +271,10 @@ mod tests {
     fn a_whole_script_is_shown_with_the_failing_command_pointed_at() {
         let text = "section_start:1:prepare\r\x1b[0KPreparing\nsection_end:1:prepare\r\x1b[0K\
                     section_start:1:step_script\r\x1b[0KScript\n\x1b[32;1m$ one\x1b[0;m\n1\n\
-                    \x1b[32;1m$ two\x1b[0;m\n2\n3\nsection_end:2:step_script\r\x1b[0Kafter\n";
+                    \x1b[32;1m$ two\x1b[0;m\n2\n3\nsection_end:2:step_script\r\x1b[0K\
+                    section_start:2:cleanup\r\x1b[0KCleaning up\n";
         let table: [(&str, usize, &[&str], Option<usize>, bool); 4] = [
-            (text, 20, &["Script", "$ one", "1", "$ two", "2", "3"], Some(3), false),
+            (text, 20, &["$ one", "1", "$ two", "2", "3"], Some(2), false),
             (text, 4, &["1", "$ two", "2", "3"], Some(1), true),
             (text, 1, &["$ two", "3"], Some(0), true),
             ("section_start:1:prepare\r\x1b[0KPreparing\nno image\n", 9, &["Preparing", "no image"], None, false),

@@ -124,6 +124,7 @@ fn a_run_under_way_can_be_joined_and_a_killed_one_is_told() {
 
     fs::remove_file(tree.dir().join("go")).unwrap();
     let mut ci = start();
+    until("the second run is there", || tree.newest_run().is_some_and(|run| run.ends_with("2")));
     until("the job has begun again", || tree.log("job").contains("\nbegun\n"));
     ci.kill().unwrap();
     ci.wait().unwrap();

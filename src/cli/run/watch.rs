@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Silence after which a change is over: editors write in several steps.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -108,22 +109,31 @@ impl Files {
     async fn next(&mut self) -> CliResult<Option<BTreeSet<String>>> {
         let mut stop = interrupts().map_err(|e| CliError::usage(format!("listening for Ctrl-C: {e}")))?;
         let mut paths = BTreeSet::new();
+        // what does not count, such as somebody reading, must not put it off
+        let mut over = Instant::now();
         loop {
             tokio::select! {
                 _ = stop.recv() => return Ok(None),
-                Some(event) = self.events.recv() => self.take(event, &mut paths)?,
-                () = tokio::time::sleep(SILENCE), if !paths.is_empty() => return Ok(Some(paths)),
+                Some(event) = self.events.recv() => {
+                    if self.take(event, &mut paths)? {
+                        over = Instant::now() + SILENCE;
+                    }
+                }
+                () = tokio::time::sleep_until(over), if !paths.is_empty() => return Ok(Some(paths)),
             }
         }
     }
 
-    fn take(&mut self, event: notify::Result<notify::Event>, paths: &mut BTreeSet<String>) -> CliResult {
+    /// Adds the paths that an event is about. Does it count?
+    fn take(&mut self, event: notify::Result<notify::Event>, paths: &mut BTreeSet<String>) -> CliResult<bool> {
         let event = event.map_err(|e| watching(&self.root, &e))?;
+        let mut counts = false;
         if matches!(event.kind, EventKind::Access(_)) {
-            return Ok(());
+            return Ok(counts);
         }
         for path in &event.paths {
             let Some(relative) = self.relative(path) else { continue };
+            counts = true;
             if path.is_dir() {
                 if matches!(event.kind, EventKind::Create(CreateKind::Folder | CreateKind::Any) | EventKind::Modify(_)) {
                     self.add(path)?;
@@ -133,7 +143,7 @@ impl Files {
                 paths.insert(relative);
             }
         }
-        Ok(())
+        Ok(counts)
     }
 }
 

@@ -50,7 +50,9 @@ pub(super) fn names(args: &NamesArgs) -> CliResult {
             let state = State::of(&prepared.project.state_name())?;
             stored(&state)?.iter().map(|run| run.number.to_string()).collect()
         }
-        Kind::Jobs => prepared.plan().map(|p| p.jobs.iter().map(|j| j.name.clone()).collect()).unwrap_or_default(),
+        Kind::Jobs => {
+            prepared.plan().map(|p| p.jobs.iter().map(|j| j.name.clone()).collect()).unwrap_or_default()
+        }
         Kind::Stages => prepared.plan().map(|p| p.stages.clone()).unwrap_or_default(),
     };
     // a name with a line break can't be completed

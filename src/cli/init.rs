@@ -56,10 +56,11 @@ fn write(path: &Path, text: &str) -> CliResult {
     let shown = path.display();
     let file = File::options().write(true).create_new(true).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|e| match e.kind() {
-        IoError::AlreadyExists => {
-            CliError::new(ErrorKind::Refused, format!("`{shown}` is there already; `ci init` only writes a first one"))
-                .hint("`ci lint` checks it; `include: {template: NAME}` adds jobs for another language")
-        }
+        IoError::AlreadyExists => CliError::new(
+            ErrorKind::Refused,
+            format!("`{shown}` is there already; `ci init` only writes a first one"),
+        )
+        .hint("`ci lint` checks it; `include: {template: NAME}` adds jobs for another language"),
         _ => CliError::usage(format!("writing `{shown}`: {e}")),
     })
 }

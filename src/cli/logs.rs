@@ -68,8 +68,9 @@ pub(super) fn run(args: &LogsArgs) -> CliResult {
     let chosen = chosen(args, &run, &told, &events)?;
     if args.follow {
         let [job] = chosen.as_slice() else {
-            return Err(CliError::usage("`--follow` follows one job, or without JOB the whole run")
-                .hint(format!("one of: {}", chosen.iter().map(|j| j.name.as_str()).collect::<Vec<_>>().join(", "))));
+            return Err(CliError::usage("`--follow` follows one job, or without JOB the whole run").hint(
+                format!("one of: {}", chosen.iter().map(|j| j.name.as_str()).collect::<Vec<_>>().join(", ")),
+            ));
         };
         return follow(args, &run, &job.name);
     }
@@ -129,16 +130,24 @@ fn told(events: &[Event]) -> Vec<Told> {
     told
 }
 
-fn chosen<'t>(args: &LogsArgs, run: &StoredRun, told: &'t [Told], events: &[Event]) -> CliResult<Vec<&'t Told>> {
+fn chosen<'t>(
+    args: &LogsArgs,
+    run: &StoredRun,
+    told: &'t [Told],
+    events: &[Event],
+) -> CliResult<Vec<&'t Told>> {
     if args.jobs.is_empty() {
-        let failed: Vec<&Told> = told.iter().filter(|j| j.status == Some(Status::Failed) && !j.logs.is_empty()).collect();
+        let failed: Vec<&Told> =
+            told.iter().filter(|j| j.status == Some(Status::Failed) && !j.logs.is_empty()).collect();
         let all = || told.iter().filter(|job| !job.logs.is_empty()).collect();
         return Ok(if failed.is_empty() { all() } else { failed });
     }
     let mut chosen = Vec::new();
     for name in &args.jobs {
         let before = chosen.len();
-        chosen.extend(told.iter().filter(|job| job.name == *name || instances(events, name).contains(&job.name)));
+        chosen.extend(
+            told.iter().filter(|job| job.name == *name || instances(events, name).contains(&job.name)),
+        );
         if chosen.len() == before {
             let error = CliError::usage(format!("run {} has no job `{name}`", run.number));
             return Err(match did_you_mean(name, told.iter().map(|job| job.name.as_str())) {
@@ -168,9 +177,14 @@ fn log_of(args: &LogsArgs, run: &StoredRun, job: &Told) -> CliResult<PathBuf> {
     let Some(log) = found else {
         let status = job.status.map_or("created", Status::name);
         return Err(match args.attempt.filter(|_| !job.logs.is_empty()) {
-            Some(attempt) => CliError::usage(format!("job `{}` had no attempt {attempt} in run {}", job.name, run.number))
-                .hint(format!("it was tried {} times", job.logs.len())),
-            None => CliError::usage(format!("job `{}` said nothing in run {}: it is {status}", job.name, run.number)),
+            Some(attempt) => {
+                CliError::usage(format!("job `{}` had no attempt {attempt} in run {}", job.name, run.number))
+                    .hint(format!("it was tried {} times", job.logs.len()))
+            }
+            None => CliError::usage(format!(
+                "job `{}` said nothing in run {}: it is {status}",
+                job.name, run.number
+            )),
         });
     };
     match &args.service {
@@ -198,7 +212,8 @@ fn service(log: &Path, name: &str, job: &str) -> CliResult<PathBuf> {
 
 /// Prints a log. False: whoever reads it has gone.
 fn show(args: &LogsArgs, path: &Path) -> CliResult<bool> {
-    let file = File::open(path).map_err(|e| CliError::usage(format!("reading the log `{}`: {e}", path.display())))?;
+    let file = File::open(path)
+        .map_err(|e| CliError::usage(format!("reading the log `{}`: {e}", path.display())))?;
     let mut pager = Pager::new(args);
     let mut reader = io::BufReader::new(file);
     let written = copy(&mut reader, &mut pager).and_then(|()| pager.end());

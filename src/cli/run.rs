@@ -111,8 +111,10 @@ enum Kind {
 
 pub(super) fn run(args: &RunArgs) -> CliResult {
     if args.annotations.is_some() && args.format == Format::Json {
-        return Err(CliError::usage("`--annotations` and `--format json` would both write to standard output")
-            .hint("`--junit FILE` goes well with either"));
+        return Err(CliError::usage(
+            "`--annotations` and `--format json` would both write to standard output",
+        )
+        .hint("`--junit FILE` goes well with either"));
     }
     if args.watch {
         return watch::run(args);

@@ -1,7 +1,7 @@
 //! `--junit FILE`: the run as a JUnit document, a case per job, a suite per stage.
 
-use super::terminal::state::{JobState, RunState};
 use super::terminal::log;
+use super::terminal::state::{JobState, RunState};
 use pipelines::event::Event;
 use pipelines::status::{FailureReason, Status};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
@@ -54,7 +54,9 @@ fn status(job: &JobState) -> TestCaseStatus {
         (Status::Success, _) => return TestCaseStatus::success(),
         // allowed to fail: it did not fail the pipeline
         (Status::Failed, _) if job.allowed_to_fail => TestCaseStatus::skipped(),
-        (Status::Failed, Some(FailureReason::ScriptFailure)) => TestCaseStatus::non_success(NonSuccessKind::Failure),
+        (Status::Failed, Some(FailureReason::ScriptFailure)) => {
+            TestCaseStatus::non_success(NonSuccessKind::Failure)
+        }
         (Status::Failed | Status::Canceled | Status::Canceling | Status::Running, _) => {
             TestCaseStatus::non_success(NonSuccessKind::Error)
         }

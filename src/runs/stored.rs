@@ -122,7 +122,11 @@ impl StoredRun {
     }
 
     fn unreadable(&self, error: &io::Error) -> CliError {
-        CliError::usage(format!("reading the journal of run {} (`{}`): {error}", self.number, self.journal().display()))
+        CliError::usage(format!(
+            "reading the journal of run {} (`{}`): {error}",
+            self.number,
+            self.journal().display()
+        ))
     }
 
     /// Is it under way?
@@ -217,6 +221,9 @@ mod tests {
         drop(writer);
         assert_eq!(running.ending().expect("readable"), Ending::Lost { at: 5 });
         let (_dir, empty) = run(&[]);
-        assert_eq!((empty.head().expect("readable"), empty.ending().expect("readable")), (None, Ending::Lost { at: 0 }));
+        assert_eq!(
+            (empty.head().expect("readable"), empty.ending().expect("readable")),
+            (None, Ending::Lost { at: 0 })
+        );
     }
 }

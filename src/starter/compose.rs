@@ -30,7 +30,10 @@ pub fn compose(languages: &[Language]) -> String {
     }
     let stages: Vec<&str> = STAGES.into_iter().filter(|stage| used.iter().any(|u| u == stage)).collect();
     let names: Vec<&str> = languages.iter().map(|language| language.name).collect();
-    let mut text = format!("# {}: a beginning made by `ci init`. `ci plan` shows when which job runs, `ci run` runs them here.\n", names.join(", "));
+    let mut text = format!(
+        "# {}: a beginning made by `ci init`. `ci plan` shows when which job runs, `ci run` runs them here.\n",
+        names.join(", ")
+    );
     let _ = write!(text, "\nstages: [{}]\n", stages.join(", "));
     if !variables.is_empty() {
         let _ = write!(text, "\nvariables:\n{variables}");
@@ -69,7 +72,10 @@ mod tests {
         let go = language("Go", "Go.gitlab-ci.yml", &[]);
         let erlang = language("Erlang", "Erlang-Release.gitlab-ci.yml", &["erlang:release", "deploy:dev"]);
         let text = compose(std::slice::from_ref(&go));
-        assert!(text.contains("\nstages: [check, test, build]\n\nvariables:\n  GO_IMAGE: golang:1\n"), "{text}");
+        assert!(
+            text.contains("\nstages: [check, test, build]\n\nvariables:\n  GO_IMAGE: golang:1\n"),
+            "{text}"
+        );
         assert!(text.contains("\ngo:vet:\n  stage: check\n") && !text.contains("\n\n\n"), "{text}");
         let both = compose(&[go, erlang]);
         assert_eq!(both.matches("\nvariables:").count(), 1, "{both}");

@@ -58,7 +58,12 @@ impl Files<'_> {
             name: "Rust",
             template: "Rust.gitlab-ci.yml",
             without: Vec::new(),
-            notes: Vec::from_iter(self.needs("Cargo.lock", "the jobs use `--locked`: run `cargo generate-lockfile` and commit it")),
+            notes: Vec::from_iter(
+                self.needs(
+                    "Cargo.lock",
+                    "the jobs use `--locked`: run `cargo generate-lockfile` and commit it",
+                ),
+            ),
         })
     }
 
@@ -83,15 +88,18 @@ impl Files<'_> {
 
     fn node(&self) -> Option<Language> {
         self.has("package.json").then(|| {
-            let mut notes =
-                Vec::from_iter(self.needs("package-lock.json", "the jobs use `npm ci`: run `npm install` and commit it"));
+            let mut notes = Vec::from_iter(
+                self.needs("package-lock.json", "the jobs use `npm ci`: run `npm install` and commit it"),
+            );
             let missing: Vec<&str> = ["lint", "test", "build"]
                 .into_iter()
                 .filter(|script| !self.says("package.json", &format!("\"{script}\"")))
                 .collect();
             if !missing.is_empty() {
                 let names = missing.join(", ");
-                notes.push(format!("package.json has no scripts named {names}: their jobs do nothing until it has"));
+                notes.push(format!(
+                    "package.json has no scripts named {names}: their jobs do nothing until it has"
+                ));
             }
             let without = Vec::new();
             Language { name: "Node", template: "Node.gitlab-ci.yml", without, notes }
@@ -103,7 +111,10 @@ impl Files<'_> {
             let releases = self.says("rebar.config", "relx");
             let without = if releases { Vec::new() } else { vec!["erlang:release", "deploy:dev"] };
             let notes = if releases {
-                vec!["`deploy:dev` needs to know its target: set DEV_SSH_USER_HOST; see `ci deploy --help`".to_owned()]
+                vec![
+                    "`deploy:dev` needs to know its target: set DEV_SSH_USER_HOST; see `ci deploy --help`"
+                        .to_owned(),
+                ]
             } else {
                 Vec::new()
             };
@@ -124,7 +135,9 @@ impl Files<'_> {
             name: "Docker",
             template: "Docker-Build.gitlab-ci.yml",
             without: Vec::new(),
-            notes: vec!["`docker:build` needs a runner that allows Docker in Docker, and a registry".to_owned()],
+            notes: vec![
+                "`docker:build` needs a runner that allows Docker in Docker, and a registry".to_owned(),
+            ],
         })
     }
 }

@@ -13,17 +13,30 @@ const RUST: &[(&str, &str)] = &[
     ("src/main.rs", "fn main() {}\n\n#[test]\nfn holds() {}\n"),
 ];
 const NODE: &[(&str, &str)] = &[
-    ("package.json", "{\"name\": \"small\", \"version\": \"1.0.0\", \"scripts\": {\"test\": \"node test.js\", \"build\": \"mkdir -p dist && echo 1 > dist/a\", \"lint\": \"node --check test.js\"}}\n"),
-    ("package-lock.json", "{\"name\": \"small\", \"version\": \"1.0.0\", \"lockfileVersion\": 3, \"packages\": {\"\": {\"name\": \"small\", \"version\": \"1.0.0\"}}}\n"),
+    (
+        "package.json",
+        "{\"name\": \"small\", \"version\": \"1.0.0\", \"scripts\": {\"test\": \"node test.js\", \"build\": \"mkdir -p dist && echo 1 > dist/a\", \"lint\": \"node --check test.js\"}}\n",
+    ),
+    (
+        "package-lock.json",
+        "{\"name\": \"small\", \"version\": \"1.0.0\", \"lockfileVersion\": 3, \"packages\": {\"\": {\"name\": \"small\", \"version\": \"1.0.0\"}}}\n",
+    ),
     ("test.js", "require('assert').equal(1 + 1, 2);\n"),
 ];
 const ERLANG: &[(&str, &str)] = &[
     ("rebar.config", "{erl_opts, [debug_info]}.\n{relx, [{release, {small, \"0.1.0\"}, [small]}]}.\n"),
-    ("src/small.app.src", "{application, small, [{vsn, \"0.1.0\"}, {modules, []}, {applications, [kernel, stdlib]}]}.\n"),
+    (
+        "src/small.app.src",
+        "{application, small, [{vsn, \"0.1.0\"}, {modules, []}, {applications, [kernel, stdlib]}]}.\n",
+    ),
     ("src/small.erl", "-module(small).\n-export([one/0]).\none() -> 1.\n"),
-    ("test/small_tests.erl", "-module(small_tests).\n-include_lib(\"eunit/include/eunit.hrl\").\none_test() -> ?assertEqual(1, small:one()).\n"),
+    (
+        "test/small_tests.erl",
+        "-module(small_tests).\n-include_lib(\"eunit/include/eunit.hrl\").\none_test() -> ?assertEqual(1, small:one()).\n",
+    ),
 ];
-const ERLANG_LIBRARY: &[(&str, &str)] = &[("rebar.config", "{erl_opts, [debug_info]}.\n"), ("src/a.erl", "-module(a).\n")];
+const ERLANG_LIBRARY: &[(&str, &str)] =
+    &[("rebar.config", "{erl_opts, [debug_info]}.\n"), ("src/a.erl", "-module(a).\n")];
 const PYTHON: &[(&str, &str)] = &[
     ("pyproject.toml", "[project]\nname = \"small\"\nversion = \"0.1.0\"\n"),
     ("tests/test_small.py", "def test_one():\n    assert True\n"),
@@ -33,8 +46,10 @@ const GO: &[(&str, &str)] = &[
     ("go.sum", ""),
     ("main.go", "package main\n\nfunc main() {}\n"),
 ];
-const ELIXIR: &[(&str, &str)] =
-    &[("mix.exs", "defmodule Small.MixProject do\n  use Mix.Project\n  def project, do: [app: :small, version: \"0.1.0\", releases: [small: []]]\nend\n")];
+const ELIXIR: &[(&str, &str)] = &[(
+    "mix.exs",
+    "defmodule Small.MixProject do\n  use Mix.Project\n  def project, do: [app: :small, version: \"0.1.0\", releases: [small: []]]\nend\n",
+)];
 const DOCKER: &[(&str, &str)] = &[("Dockerfile", "FROM scratch\nCOPY . /\n")];
 
 #[test]
@@ -44,7 +59,17 @@ fn every_language_gets_a_pipeline_that_is_valid_and_plans() {
         ("Node", NODE, &["node:lint", "node:test", "node:build"]),
         ("Erlang", ERLANG, &["erlang:test", "erlang:dialyzer", "erlang:release", "deploy:dev"]),
         ("Erlang", ERLANG_LIBRARY, &["erlang:test", "erlang:dialyzer"]),
-        ("Python", PYTHON, &["python:lint", "python:test: [3.11]", "python:test: [3.12]", "python:test: [3.13]", "python:build"]),
+        (
+            "Python",
+            PYTHON,
+            &[
+                "python:lint",
+                "python:test: [3.11]",
+                "python:test: [3.12]",
+                "python:test: [3.13]",
+                "python:build",
+            ],
+        ),
         ("Go", GO, &["go:vet", "go:test", "go:build"]),
         ("Elixir", ELIXIR, &["elixir:check", "elixir:test", "elixir:release"]),
         ("Docker", DOCKER, &["docker:build"]),
@@ -57,7 +82,8 @@ fn every_language_gets_a_pipeline_that_is_valid_and_plans() {
         let lint = tree.run(&["lint"]).ended(0);
         assert!(lint.stdout.lines().count() == 1 && lint.contains("is valid"), "{name}: {lint}");
         let plan = tree.run(&["plan", "--format", "json"]).ended(0).json();
-        let planned: Vec<&str> = plan["jobs"].as_array().unwrap().iter().map(|j| j["name"].as_str().unwrap()).collect();
+        let planned: Vec<&str> =
+            plan["jobs"].as_array().unwrap().iter().map(|j| j["name"].as_str().unwrap()).collect();
         assert_eq!(planned, jobs, "{name}");
     }
 }
@@ -66,7 +92,11 @@ fn every_language_gets_a_pipeline_that_is_valid_and_plans() {
 fn several_languages_share_one_file() {
     let files = [RUST, NODE, DOCKER].concat();
     let tree = Tree::with(&files);
-    tree.run(&["init"]).ended(0).says(&["for Rust, Node, Docker", "# Rust\n", "stages: [check, test, build]\n"]);
+    tree.run(&["init"]).ended(0).says(&[
+        "for Rust, Node, Docker",
+        "# Rust\n",
+        "stages: [check, test, build]\n",
+    ]);
     let lint = tree.run(&["lint"]).ended(0);
     assert!(lint.contains("8 jobs") && lint.stdout.lines().count() == 1, "{lint}");
 }
@@ -81,7 +111,11 @@ fn nothing_is_overwritten_and_nothing_is_guessed() {
     tree.run(&["init"]).ended(3).says(&["is there already", "`ci lint`"]);
     assert_eq!(fs::read_to_string(tree.dir().join(".gitlab-ci.yml")).unwrap(), "mine: {script: [x]}\n");
     let lacking = Tree::with(&[("Cargo.toml", "[package]\nname = \"x\"\n"), ("package.json", "{}")]);
-    let notes = ["note: `Cargo.lock` is missing", "`package-lock.json` is missing", "no scripts named lint, test, build"];
+    let notes = [
+        "note: `Cargo.lock` is missing",
+        "`package-lock.json` is missing",
+        "no scripts named lint, test, build",
+    ];
     lacking.run(&["init"]).ended(0).says(&notes);
 }
 

@@ -56,7 +56,10 @@ fn runs_are_listed_and_shown() {
     let lines: Vec<&str> = said.stdout.lines().collect();
     assert!(lines[0].starts_with("run  when") && lines.len() == 3, "{said}");
     assert!(lines[1].starts_with("  2 ") && lines[1].contains("+  success "), "{said}");
-    assert!(lines[2].starts_with("  1 ") && lines[2].contains("  main  ") && lines[2].contains("failed"), "{said}");
+    assert!(
+        lines[2].starts_with("  1 ") && lines[2].contains("  main  ") && lines[2].contains("failed"),
+        "{said}"
+    );
     let json = tree.run(&["runs", "--format", "json"]).ended(0).json();
     assert_eq!((&json[0]["run"], &json[0]["uncommitted"]), (&2.into(), &true.into()));
     assert_eq!((&json[1]["status"], &json[1]["ref"]), (&"failed".into(), &"main".into()));
@@ -64,7 +67,8 @@ fn runs_are_listed_and_shown() {
     assert_eq!(one["jobs"][1]["job"], "unit 1/2");
     assert_eq!(one["jobs"][1]["exit_code"], 1);
     let shown = tree.run(&["runs", "1"]).ended(0);
-    let shown = shown.says(&["run 1: main at", "unit 1/2: failed", "  | made in 1\n", "  > $ test -e fixed\n"]);
+    let shown =
+        shown.says(&["run 1: main at", "unit 1/2: failed", "  | made in 1\n", "  > $ test -e fixed\n"]);
     shown.never_says(&["unit 1/2 | "]);
     let again = tree.run(&["runs", "1", "--replay"]).ended(0);
     assert!(again.stdout.starts_with(&first.stdout), "{again}");
@@ -79,7 +83,8 @@ fn logs_fold_what_the_runner_says() {
     tree.run(&["run"]).ended(1);
     let failed = tree.run(&["logs"]).ended(0).says(&["── unit 1/2 ──", "── unit 2/2 ──", "$ test -e fixed"]);
     failed.never_says(&["compiling", "Using the"]);
-    let one = tree.run(&["logs", "compile"]).ended(0).says(&["Preparing the place to run … ", "\ncompiling\n"]);
+    let one =
+        tree.run(&["logs", "compile"]).ended(0).says(&["Preparing the place to run … ", "\ncompiling\n"]);
     assert!(!one.stdout.contains('\x1b') && !one.stdout.contains("section_"), "{one}");
     tree.run(&["logs", "compile", "--unfold"]).ended(0).says(&["Using the embedded executor"]);
     assert_eq!(tree.run(&["logs", "compile", "--raw"]).ended(0).stdout, tree.log("compile"));
@@ -116,10 +121,17 @@ fn a_run_under_way_can_be_joined_and_a_killed_one_is_told() {
     let follow = |arguments: &[&str]| tree.ci(arguments).stdout(Stdio::piped()).spawn().unwrap();
     let (job, run) = (follow(&["logs", "-f", "job"]), follow(&["logs", "-f"]));
     tree.write("go", "");
-    let text = |child: std::process::Child| String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let text =
+        |child: std::process::Child| String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
     let (job, run) = (text(job), text(run));
-    assert!(job.contains("\nbegun\n") && job.contains("\nended\n") && job.ends_with("Job succeeded\n"), "{job}");
-    assert!(run.starts_with("run 1: ") && run.contains("job | ended\n") && run.contains("pipeline success"), "{run}");
+    assert!(
+        job.contains("\nbegun\n") && job.contains("\nended\n") && job.ends_with("Job succeeded\n"),
+        "{job}"
+    );
+    assert!(
+        run.starts_with("run 1: ") && run.contains("job | ended\n") && run.contains("pipeline success"),
+        "{run}"
+    );
     assert_eq!(ci.wait().unwrap().code(), Some(0));
 
     fs::remove_file(tree.dir().join("go")).unwrap();

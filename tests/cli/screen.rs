@@ -44,7 +44,12 @@ fn quiet_tells_failures_and_the_end_only() {
 fn the_end_says_where_the_time_went_and_which_command_failed() {
     let tree = Tree::pipeline(YAML);
     let said = tree.run(&["run"]).ended(1);
-    said.says(&["\ncritical path  ", "compile", "\nslowest", "unit: failed (exit code 1)\n  > $ test -e fixed\n"]);
+    said.says(&[
+        "\ncritical path  ",
+        "compile",
+        "\nslowest",
+        "unit: failed (exit code 1)\n  > $ test -e fixed\n",
+    ]);
 }
 
 #[test]
@@ -91,7 +96,9 @@ fn junit_has_a_case_for_each_job() {
     ] {
         assert!(text.contains(part), "`{part}` is not in {text}");
     }
-    tree.run(&["run", "docs", "--junit", "no/such/directory/x.xml"]).ended(2).says(&["JUnit", "no/such/directory"]);
+    tree.run(&["run", "docs", "--junit", "no/such/directory/x.xml"])
+        .ended(2)
+        .says(&["JUnit", "no/such/directory"]);
 }
 
 #[test]
@@ -117,7 +124,8 @@ docs: {script: [echo docs], rules: [{changes: ['docs/*']}]}
     let log = tree.dir().join("ignored");
     let out = fs::File::create(&log).unwrap();
     let err = out.try_clone().unwrap();
-    let mut ci = tree.ci(&["run", "--watch"]).stdout(Stdio::from(out)).stderr(Stdio::from(err)).spawn().unwrap();
+    let mut ci =
+        tree.ci(&["run", "--watch"]).stdout(Stdio::from(out)).stderr(Stdio::from(err)).spawn().unwrap();
     let text = || fs::read_to_string(&log).unwrap_or_default();
     let waits = |times: usize| {
         until(&format!("it waits for the {times}. time"), || {
@@ -145,7 +153,9 @@ docs: {script: [echo docs], rules: [{changes: ['docs/*']}]}
 
 #[test]
 fn completions_know_the_names_of_the_project() {
-    let tree = Tree::pipeline("a job: {script: [x]}\n'$(touch hacked)': {script: [x]}\nother: {stage: deploy, script: [x]}\n");
+    let tree = Tree::pipeline(
+        "a job: {script: [x]}\n'$(touch hacked)': {script: [x]}\nother: {stage: deploy, script: [x]}\n",
+    );
     tree.run(&["run", "-q", "--dry-run"]).ended(0);
     for (shell, text) in [("bash", "ci names"), ("zsh", ":JOB:_ci_jobs"), ("fish", "ci names stages")] {
         tree.run(&["completions", shell]).ended(0).says(&[text]);

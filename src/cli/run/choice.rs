@@ -43,12 +43,17 @@ pub(super) fn choose(args: &RunArgs, plan: Plan, state: &State) -> CliResult<Opt
 fn failed(plan: Plan, state: &State) -> CliResult<Option<Choice>> {
     let run = find(state, None)?;
     if run.is_running() {
-        return Err(CliError::usage(format!("run {} is still running: what failed is known when it is over", run.number))
-            .hint("`ci logs --follow` joins it"));
+        return Err(CliError::usage(format!(
+            "run {} is still running: what failed is known when it is over",
+            run.number
+        ))
+        .hint("`ci logs --follow` joins it"));
     }
     let statuses = run.statuses()?;
     let status = |index: usize| statuses.get(&plan.jobs[index].name).copied();
-    let bad = |status: Status| !matches!(status, Status::Success | Status::Skipped | Status::Manual | Status::Created);
+    let bad = |status: Status| {
+        !matches!(status, Status::Success | Status::Skipped | Status::Manual | Status::Created)
+    };
     if !(0..plan.jobs.len()).any(|index| status(index).is_some_and(bad)) {
         super::super::print_raw(format!("nothing failed in run {}\n", run.number).as_bytes())?;
         return Ok(None);
@@ -68,8 +73,13 @@ impl Reused {
     pub(super) fn told(&self) -> String {
         match self.jobs.len() {
             0 => format!("what did not succeed in run {}", self.run.number),
-            1 => format!("what did not succeed in run {}; `{}` is taken from there", self.run.number, self.jobs[0]),
-            more => format!("what did not succeed in run {}; {more} jobs are taken from there", self.run.number),
+            1 => format!(
+                "what did not succeed in run {}; `{}` is taken from there",
+                self.run.number, self.jobs[0]
+            ),
+            more => {
+                format!("what did not succeed in run {}; {more} jobs are taken from there", self.run.number)
+            }
         }
     }
 

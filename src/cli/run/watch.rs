@@ -125,7 +125,11 @@ impl Files {
     }
 
     /// Adds the paths that an event is about. Does it count?
-    fn take(&mut self, event: notify::Result<notify::Event>, paths: &mut BTreeSet<String>) -> CliResult<bool> {
+    fn take(
+        &mut self,
+        event: notify::Result<notify::Event>,
+        paths: &mut BTreeSet<String>,
+    ) -> CliResult<bool> {
         let event = event.map_err(|e| watching(&self.root, &e))?;
         let mut counts = false;
         if matches!(event.kind, EventKind::Access(_)) {
@@ -135,7 +139,10 @@ impl Files {
             let Some(relative) = self.relative(path) else { continue };
             counts = true;
             if path.is_dir() {
-                if matches!(event.kind, EventKind::Create(CreateKind::Folder | CreateKind::Any) | EventKind::Modify(_)) {
+                if matches!(
+                    event.kind,
+                    EventKind::Create(CreateKind::Folder | CreateKind::Any) | EventKind::Modify(_)
+                ) {
                     self.add(path)?;
                     paths.extend(files_below(path).iter().filter_map(|file| self.relative(file)));
                 }

@@ -1,5 +1,5 @@
 use super::{dot, mermaid, tree};
-use pipelines::plan::{AllowFailure, Job, Need, Plan, When, Work};
+use pipelines::plan::{Job, Need, Plan, When};
 
 fn job(name: &str, stage: &str, needs: Option<&[&str]>) -> Job {
     let need = |name: &&str| Need { job: (*name).to_owned(), artifacts: true, optional: false };

@@ -90,7 +90,7 @@ pub(in crate::report) struct Excerpt {
     pub(in crate::report) left_out: bool,
     /// The lines, safe to print.
     pub(in crate::report) lines: Vec<String>,
-    /// Which line is the echo (`$ command`) of the command that failed.
+    /// Which line is the echo (`$ command`) of the script's last command: the one that failed, if the script did.
     pub(in crate::report) culprit: Option<usize>,
 }
 
@@ -131,9 +131,6 @@ pub(super) fn script(path: &Path, length: u64, count: usize) -> io::Result<Excer
             excerpt.lines.insert(0, echo);
             excerpt.culprit = Some(0);
         }
-    }
-    if end_of_script.is_none() {
-        excerpt.culprit = None;
     }
     Ok(excerpt)
 }
@@ -273,16 +270,26 @@ mod tests {
                     section_start:1:step_script\r\x1b[0KScript\n\x1b[32;1m$ one\x1b[0;m\n1\n\
                     \x1b[32;1m$ two\x1b[0;m\n2\n3\nsection_end:2:step_script\r\x1b[0K\
                     section_start:2:cleanup\r\x1b[0KCleaning up\n";
-        let table: [(&str, usize, &[&str], Option<usize>, bool); 4] = [
+        type Row<'a> = (&'a str, usize, &'a [&'a str], Option<usize>, bool);
+        let table: [Row<'_>; 4] = [
             (text, 20, &["$ one", "1", "$ two", "2", "3"], Some(2), false),
             (text, 4, &["1", "$ two", "2", "3"], Some(1), true),
             (text, 1, &["$ two", "3"], Some(0), true),
-            ("section_start:1:prepare\r\x1b[0KPreparing\nno image\n", 9, &["Preparing", "no image"], None, false),
+            (
+                "section_start:1:prepare\r\x1b[0KPreparing\nno image\n",
+                9,
+                &["Preparing", "no image"],
+                None,
+                false,
+            ),
         ];
         for (content, count, lines, culprit, left_out) in table {
             let (file, length) = log(content);
             let excerpt = script(file.path(), length, count).unwrap();
-            assert_eq!((excerpt.lines.as_slice(), excerpt.culprit, excerpt.left_out), (&lines.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>()[..], culprit, left_out));
+            assert_eq!(
+                (excerpt.lines.as_slice(), excerpt.culprit, excerpt.left_out),
+                (&lines.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>()[..], culprit, left_out)
+            );
         }
     }
 

@@ -21,17 +21,20 @@ pub(in crate::report) struct Order {
 impl Order {
     pub(super) fn of(plan: &Plan) -> Order {
         let jobs = plan.jobs.len();
-        let stages: HashMap<&str, usize> = plan.stages.iter().zip(jobs..).map(|(s, node)| (s.as_str(), node)).collect();
-        let names: HashMap<&str, usize> = plan.jobs.iter().zip(0..).map(|(job, node)| (job.name.as_str(), node)).collect();
+        let stages: HashMap<&str, usize> =
+            plan.stages.iter().zip(jobs..).map(|(s, node)| (s.as_str(), node)).collect();
+        let names: HashMap<&str, usize> =
+            plan.jobs.iter().zip(0..).map(|(job, node)| (job.name.as_str(), node)).collect();
         let mut before = vec![Vec::new(); jobs + plan.stages.len()];
-        for stage in jobs + 1..before.len() {
-            before[stage].push(stage - 1);
+        for (stage, waits) in before.iter_mut().enumerate().skip(jobs + 1) {
+            waits.push(stage - 1);
         }
         for (node, job) in plan.jobs.iter().enumerate() {
             let stage = stages.get(job.stage.as_str()).copied();
             match (&job.needs, stage) {
                 (Some(needs), _) => {
-                    before[node].extend(needs.iter().filter_map(|need| names.get(need.job.as_str()).copied()));
+                    before[node]
+                        .extend(needs.iter().filter_map(|need| names.get(need.job.as_str()).copied()));
                 }
                 (None, Some(stage)) if stage > jobs => before[node].push(stage - 1),
                 (None, _) => {}
@@ -47,7 +50,8 @@ impl Order {
         // of every node, the job that was over last among what it waits for
         let mut last: Vec<Option<usize>> = vec![None; self.before.len()];
         let ended = |job: usize| run.jobs[job].ended.filter(|_| run.jobs[job].started.is_some());
-        let later = |a: Option<usize>, b: Option<usize>| if b.and_then(ended) > a.and_then(ended) { b } else { a };
+        let later =
+            |a: Option<usize>, b: Option<usize>| if b.and_then(ended) > a.and_then(ended) { b } else { a };
         for node in &self.sorted {
             let waited = self.before[*node].iter().map(|other| match last[*other] {
                 // a job that never ran hands on what it waited for
@@ -64,7 +68,8 @@ impl Order {
 
     /// Milliseconds until the run will be over, with so many jobs at once; none where nothing is known of any job.
     pub(super) fn remaining(&self, run: &RunState, estimates: &Estimates, slots: usize) -> Option<u64> {
-        let mut known: Vec<u64> = run.jobs[..self.jobs].iter().filter_map(|j| estimates.get(&j.name).copied()).collect();
+        let mut known: Vec<u64> =
+            run.jobs[..self.jobs].iter().filter_map(|j| estimates.get(&j.name).copied()).collect();
         known.sort_unstable();
         // jobs that never ran before are taken for usual ones
         let usual = *known.get(known.len() / 2)?;

@@ -34,14 +34,21 @@ pub struct RunRow {
 pub fn runs(rows: &[RunRow], mode: Mode) -> String {
     let paint = Paint { colour: mode.colour() };
     let now = now();
-    let ago: Vec<String> = rows.iter().map(|r| r.began.map_or("?".into(), |at| ago(now.saturating_sub(at)))).collect();
+    let ago: Vec<String> =
+        rows.iter().map(|r| r.began.map_or("?".into(), |at| ago(now.saturating_sub(at)))).collect();
     let refs: Vec<String> = rows.iter().map(|r| text::plain(&r.reference)).collect();
     let numbers = rows.iter().map(|r| r.number.to_string().len()).max().unwrap_or(0).max(3);
     let agos = column(ago.iter().map(String::as_str).chain(["when"]), WIDEST_REF);
     let reference = column(refs.iter().map(String::as_str).chain(["ref"]), WIDEST_REF);
     let pad = text::pad;
-    let header =
-        format!("{:>numbers$}  {}  {}  {}  {}  time", "run", pad("when", agos), pad("ref", reference), pad("commit", 9), pad("status", 8));
+    let header = format!(
+        "{:>numbers$}  {}  {}  {}  {}  time",
+        "run",
+        pad("when", agos),
+        pad("ref", reference),
+        pad("commit", 9),
+        pad("status", 8)
+    );
     let mut out = format!("{}\n", paint.bold(&header));
     for ((row, ago), name) in rows.iter().zip(&ago).zip(&refs) {
         let status = paint.status(colour_of(row.status), false, &pad(row.status, 8));
@@ -107,7 +114,13 @@ mod tests {
 
     #[test]
     fn times_past_are_short() {
-        let table = [(0, "0s ago"), (59_000, "59s ago"), (60_000, "1 min ago"), (7_200_000, "2 h ago"), (259_200_000, "3 days ago")];
+        let table = [
+            (0, "0s ago"),
+            (59_000, "59s ago"),
+            (60_000, "1 min ago"),
+            (7_200_000, "2 h ago"),
+            (259_200_000, "3 days ago"),
+        ];
         for (milliseconds, expected) in table {
             assert_eq!(ago(milliseconds), expected);
         }

@@ -47,7 +47,10 @@ impl Mode {
     /// With colours?
     pub fn colour(self) -> bool {
         match self {
-            Mode::Plain { colour } | Mode::Ends { colour } | Mode::Quiet { colour } | Mode::Live { colour } => colour,
+            Mode::Plain { colour }
+            | Mode::Ends { colour }
+            | Mode::Quiet { colour }
+            | Mode::Live { colour } => colour,
         }
     }
 

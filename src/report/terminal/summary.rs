@@ -5,7 +5,7 @@ use super::log::{self, Excerpt};
 use super::paint::Paint;
 use super::state::{JobState, Part, RunState};
 use super::text;
-use pipelines::status::Status;
+use pipelines::status::{FailureReason, Status};
 use std::fmt::Write;
 
 /// Lines of output shown of a failed command whose log has been shown already.
@@ -75,7 +75,8 @@ fn times(out: &mut String, run: &RunState, paint: Paint) {
     let parts = Part::ALL.map(|(part, name)| (name, run.jobs.iter().map(|j| j.spent(part)).sum::<u64>()));
     // less than what a duration shows is nothing
     let parts = parts.iter().filter(|(_, spent)| *spent >= 100);
-    let parts: Vec<String> = parts.map(|(name, spent)| format!("{name} {}", text::duration(*spent))).collect();
+    let parts: Vec<String> =
+        parts.map(|(name, spent)| format!("{name} {}", text::duration(*spent))).collect();
     if !parts.is_empty() {
         rows.push(("time spent", parts.join(", ")));
     }
@@ -83,7 +84,8 @@ fn times(out: &mut String, run: &RunState, paint: Paint) {
     if path.len() > 1 {
         rows.push(("critical path", critical(run, &path)));
     }
-    let mut ran: Vec<&JobState> = run.jobs.iter().filter(|j| j.ended.is_some() && j.started.is_some()).collect();
+    let mut ran: Vec<&JobState> =
+        run.jobs.iter().filter(|j| j.ended.is_some() && j.started.is_some()).collect();
     if ran.len() > SLOWEST {
         ran.sort_by_key(|j| std::cmp::Reverse(j.elapsed(run.now)));
         rows.push(("slowest", ran[..SLOWEST].iter().map(|j| timed(j, run)).collect::<Vec<_>>().join(", ")));
@@ -140,12 +142,15 @@ fn failure(out: &mut String, run: &RunState, index: usize, paint: Paint, detail:
 /// The lines, with an arrow at the command that failed.
 fn lines(out: &mut String, excerpt: &Excerpt, job: &JobState, paint: Paint) {
     let bar = paint.dim("|");
+    // else the last command is not what failed
+    let of_script =
+        matches!(job.reason, Some(FailureReason::ScriptFailure | FailureReason::JobExecutionTimeout));
     for (at, line) in excerpt.lines.iter().enumerate() {
         let cut = excerpt.left_out && at == excerpt.culprit.filter(|at| *at == 0).map_or(0, |_| 1);
         if cut {
             let _ = writeln!(out, "  {bar} {}", paint.dim("…"));
         }
-        if excerpt.culprit == Some(at) {
+        if of_script && excerpt.culprit == Some(at) {
             let arrow = paint.status(Status::Failed, job.allowed_to_fail, ">");
             let _ = writeln!(out, "  {arrow} {}", paint.bold(line));
         } else {

@@ -173,7 +173,10 @@ pipeline failed after 7.0s: 1 success, 1 failed, 1 skipped, 1 manual
 ";
     assert_eq!(of(Mode::Quiet { colour: false }), quiet);
     let ends = of(Mode::Ends { colour: false });
-    assert!(ends.starts_with("run 7: main at 01234567 with uncommitted changes, 4 jobs in 3 stages\n\njob "), "{ends}");
+    assert!(
+        ends.starts_with("run 7: main at 01234567 with uncommitted changes, 4 jobs in 3 stages\n\njob "),
+        "{ends}"
+    );
     assert!(ends.ends_with(quiet), "{ends}");
     assert_eq!(of(Mode::Plain { colour: false }), story.plain(false));
 }
@@ -193,8 +196,9 @@ fn a_run_that_has_not_ended_is_shown_as_it_stands() {
 fn time_left_comes_from_earlier_runs_and_the_order_of_the_jobs() {
     // build, then test 1/2, then deploy and ok; every step takes half a second
     let story = failing_run();
-    let estimates: Estimates =
-        [("build", 10_000), ("test 1/2", 20_000), ("deploy", 3_000), ("ok", 90_000)].map(|(n, t)| (n.to_owned(), t)).into();
+    let estimates: Estimates = [("build", 10_000), ("test 1/2", 20_000), ("deploy", 3_000), ("ok", 90_000)]
+        .map(|(n, t)| (n.to_owned(), t))
+        .into();
     let told = |count: usize, estimates: &Estimates, slots| {
         let mut run = super::state::RunState::default();
         story.events[..count].iter().for_each(|e| run.apply(e));

@@ -196,7 +196,6 @@ async fn run_choice(args: &RunArgs, prepared: &Prepared, state: &State, choice: 
         }
     }
     let journal_path = directory.dir.join("journal.jsonl");
-    // before this run's own journal is there
     let times = estimates_of(args, state);
     let mut journal = Journal::create(&journal_path).map_err(doing)?;
     let events = journal.subscribe();

@@ -12,7 +12,7 @@ const RUNS: usize = 10;
 pub fn estimates(state: &State) -> HashMap<String, u64> {
     let mut times: HashMap<String, Vec<u64>> = HashMap::new();
     for run in stored(state).unwrap_or_default().into_iter().take(RUNS) {
-        let Ok(lines) = run.lines() else { continue };
+        let Ok(lines) = run.job_lines() else { continue };
         successes(lines, &mut times);
     }
     times.into_iter().map(|(job, times)| (job, median(times))).collect()
@@ -20,7 +20,7 @@ pub fn estimates(state: &State) -> HashMap<String, u64> {
 
 fn successes(lines: impl Iterator<Item = Line>, times: &mut HashMap<String, Vec<u64>>) {
     let mut began: HashMap<String, u64> = HashMap::new();
-    for line in lines.filter(|line| line.event == "job_status") {
+    for line in lines {
         let Some((job, status)) = line.job.zip(line.status) else { continue };
         match status {
             Status::Running => drop(began.insert(job, line.at)),

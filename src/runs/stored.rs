@@ -59,7 +59,7 @@ pub enum Ending {
 #[derive(Deserialize)]
 pub(super) struct Line {
     pub(super) at: u64,
-    pub(super) event: String,
+    event: String,
     #[serde(default)]
     reference: String,
     #[serde(default)]
@@ -173,10 +173,13 @@ impl StoredRun {
         Ok(lines.filter(|line| !line.is_empty()).find_map(|line| serde_json::from_slice(line).ok()))
     }
 
-    /// The lines of the journal that can be read; of a big plan only what a line needs is kept.
-    pub(super) fn lines(&self) -> io::Result<impl Iterator<Item = Line>> {
-        let lines = BufReader::new(File::open(self.journal())?).lines();
-        Ok(lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok()))
+    /// The lines that tell a job's status. Others, above all the one with the whole plan, are passed over unread.
+    pub(super) fn job_lines(&self) -> io::Result<impl Iterator<Item = Line>> {
+        const KIND: &[u8] = br#""event":"job_status""#;
+        // behind `seq` and `at`
+        let is_of_job = |line: &String| line.as_bytes().windows(KIND.len()).take(80).any(|w| w == KIND);
+        let lines = BufReader::new(File::open(self.journal())?).lines().map_while(Result::ok);
+        Ok(lines.filter(is_of_job).filter_map(|line| serde_json::from_str(&line).ok()))
     }
 
     /// The last status of each job that the run told of.
@@ -184,9 +187,8 @@ impl StoredRun {
     /// # Errors
     /// The journal can't be read.
     pub fn statuses(&self) -> CliResult<HashMap<String, Status>> {
-        let lines = self.lines().map_err(|e| self.unreadable(&e))?;
-        let jobs = lines.filter(|line| line.event == "job_status");
-        Ok(jobs.filter_map(|line| line.job.zip(line.status)).collect())
+        let lines = self.job_lines().map_err(|e| self.unreadable(&e))?;
+        Ok(lines.filter_map(|line| line.job.zip(line.status)).collect())
     }
 }
 

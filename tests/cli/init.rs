@@ -4,7 +4,7 @@ use crate::tree::{Tree, said};
 use std::fs;
 use std::process::Command;
 
-/// Files of a project, and the jobs that it gets.
+/// A language or a program, files of a project, and the jobs that it gets.
 type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
 
 const RUST: &[(&str, &str)] = &[
@@ -119,19 +119,15 @@ fn nothing_is_overwritten_and_nothing_is_guessed() {
     lacking.run(&["init"]).ended(0).says(&notes);
 }
 
-/// Is the program there? Tests of what needs it are left out, and say so, where it is not.
+/// Is the program there? What needs it is left out where it is not.
 fn has(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok();
-    if !found {
-        eprintln!("left out: {program} is not installed");
-    }
-    found
+    Command::new(program).arg("--version").output().is_ok()
 }
 
 #[test]
 fn the_jobs_of_the_template_run_on_this_machine() {
     // those whose tools come without a network
-    let rows: [(&str, &[(&str, &str)], &[&str]); 2] =
+    let rows: [Row<'_>; 2] =
         [("npm", NODE, &["node:lint", "node:test", "node:build"]), ("cargo", RUST, &["rust:test"])];
     for (program, files, jobs) in rows {
         if !has(program) {

@@ -154,7 +154,7 @@ fn dry_run(args: &RunArgs, prepared: &Prepared, choice: &Choice) -> CliResult {
     }
     let mut text = super::plan::table(prepared, &choice.plan);
     if let Some(reused) = &choice.reused {
-        text += &format!("\nthis is {}\n", reused.told());
+        text += &format!("\n{}\n", reused.told());
     }
     print_raw(format!("{text}\nnothing was run (--dry-run)\n").as_bytes())
 }

@@ -4,14 +4,17 @@ use super::terminal::log;
 use super::terminal::state::{JobState, RunState};
 use pipelines::event::Event;
 use pipelines::status::{FailureReason, Status};
-use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 use std::time::Duration;
 
 /// Lines of the log that go into the case of a failed job.
 const LINES: usize = 200;
 
 /// The document.
-pub fn document(events: &[Event]) -> String {
+///
+/// # Errors
+/// It can't be written as XML.
+pub fn document(events: &[Event]) -> Result<String, SerializeError> {
     let mut run = RunState::default();
     events.iter().for_each(|event| run.apply(event));
     let mut report = Report::new(format!("ci run {}", run.number));
@@ -27,7 +30,7 @@ pub fn document(events: &[Event]) -> String {
         suite.add_test_cases(run.jobs.iter().filter(|job| job.stage == stage).map(|job| case(job, run.now)));
         report.add_test_suite(suite);
     }
-    report.to_string().unwrap_or_default()
+    report.to_string()
 }
 
 fn case(job: &JobState, now: u64) -> TestCase {

@@ -32,7 +32,12 @@ fn a_run_of_what_failed_takes_the_rest_from_the_last_run() {
     tree.run(&["run", "--failed"]).ended(2).says(&["no runs yet", "`ci run`"]);
     tree.run(&["run"]).ended(1);
     let said = tree.run(&["run", "--failed", "--dry-run"]).ended(0);
-    said.says(&["3 jobs", "unit 1/2", "ship", "did not succeed in run 1; 2 jobs are taken from there"]);
+    said.says(&[
+        "3 jobs",
+        "unit 1/2",
+        "ship",
+        "what did not succeed in run 1 runs again; 2 jobs are taken from there",
+    ]);
     tree.write("fixed", "");
     let said = tree.run(&["run", "--failed"]).ended(0);
     let said = said.says(&["3 jobs in 2 stages", "unit 1/2 | made in 1\n", "ship     | made in 1\n"]);
@@ -43,6 +48,9 @@ fn a_run_of_what_failed_takes_the_rest_from_the_last_run() {
     fs::remove_file(tree.dir().join("fixed")).unwrap();
     tree.run(&["run", "unit"]).ended(1);
     tree.run(&["run", "--failed", "unit"]).ended(2).says(&["--failed"]);
+    tree.write(".gitlab-ci.yml", "other: {script: [echo other]}\n");
+    let said = tree.run(&["run", "--failed"]).ended(2);
+    said.says(&["what failed in run 3 is not in this pipeline: unit 1/2, unit 2/2"]);
 }
 
 #[test]

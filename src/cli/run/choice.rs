@@ -1,6 +1,7 @@
 //! Which jobs of the plan a run has.
 
 use super::RunArgs;
+use crate::cli::print_raw;
 use crate::error::{CliError, CliResult};
 use crate::runs::{StoredRun, find};
 use crate::settings::State;
@@ -10,7 +11,7 @@ use pipelines::status::Status;
 use runners::job::Run;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The jobs to run, and what they build on.
 pub(super) struct Choice {
@@ -54,9 +55,17 @@ fn failed(plan: Plan, state: &State) -> CliResult<Option<Choice>> {
     let bad = |status: Status| {
         !matches!(status, Status::Success | Status::Skipped | Status::Manual | Status::Created)
     };
-    if !(0..plan.jobs.len()).any(|index| status(index).is_some_and(bad)) {
-        super::super::print_raw(format!("nothing failed in run {}\n", run.number).as_bytes())?;
+    let mut failed: Vec<&str> =
+        statuses.iter().filter(|(_, status)| bad(**status)).map(|(job, _)| job.as_str()).collect();
+    failed.sort_unstable();
+    if failed.is_empty() {
+        print_raw(format!("nothing failed in run {}\n", run.number).as_bytes())?;
         return Ok(None);
+    }
+    if !(0..plan.jobs.len()).any(|index| status(index).is_some_and(bad)) {
+        let message =
+            format!("what failed in run {} is not in this pipeline: {}", run.number, failed.join(", "));
+        return Err(CliError::usage(message).hint("`ci plan` shows the jobs; `ci run` runs them all"));
     }
     // also what was skipped, or never began, since something before it failed
     let again = |index: usize| status(index).is_some_and(|status| status != Status::Success);
@@ -71,15 +80,11 @@ fn failed(plan: Plan, state: &State) -> CliResult<Option<Choice>> {
 impl Reused {
     /// The sentence for people.
     pub(super) fn told(&self) -> String {
-        match self.jobs.len() {
-            0 => format!("what did not succeed in run {}", self.run.number),
-            1 => format!(
-                "what did not succeed in run {}; `{}` is taken from there",
-                self.run.number, self.jobs[0]
-            ),
-            more => {
-                format!("what did not succeed in run {}; {more} jobs are taken from there", self.run.number)
-            }
+        let again = format!("what did not succeed in run {} runs again", self.run.number);
+        match self.jobs.as_slice() {
+            [] => again,
+            [one] => format!("{again}; `{one}` is taken from there"),
+            more => format!("{again}; {} jobs are taken from there", more.len()),
         }
     }
 
@@ -96,7 +101,7 @@ impl Reused {
     }
 }
 
-fn job_dir(run: &Path, job: &str) -> std::path::PathBuf {
+fn job_dir(run: &Path, job: &str) -> PathBuf {
     Run::job_dir_in(run, job)
 }
 

@@ -24,8 +24,11 @@ pub(super) fn write(args: &RunArgs, prepared: &Prepared, journal: &Path) -> CliR
     let events = read_journal(journal)
         .map_err(|e| CliError::usage(format!("reading the journal `{}`: {e}", journal.display())))?;
     if let Some(path) = &args.junit {
-        std::fs::write(path, junit::document(&events))
-            .map_err(|e| CliError::usage(format!("writing the JUnit report to `{}`: {e}", path.display())))?;
+        let writing = |e: &dyn std::fmt::Display| {
+            CliError::usage(format!("writing the JUnit report to `{}`: {e}", path.display()))
+        };
+        let document = junit::document(&events).map_err(|e| writing(&e))?;
+        std::fs::write(path, document).map_err(|e| writing(&e))?;
     }
     if args.annotations == Some(Annotations::Github) {
         print_raw(annotations::github(&events, |job| place(prepared, job)).as_bytes())?;

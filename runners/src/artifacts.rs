@@ -221,26 +221,10 @@ fn group(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pipelines::plan::{AllowFailure, Need, Work};
+    use pipelines::plan::Need;
 
     fn job(name: &str, stage: &str) -> Job {
-        Job {
-            name: name.into(),
-            stage: stage.into(),
-            when: When::OnSuccess,
-            start_in: None,
-            allow_failure: AllowFailure::Static(false),
-            needs: None,
-            dependencies: None,
-            interruptible: false,
-            tags: Vec::new(),
-            variables: Default::default(),
-            environment: None,
-            cache: Vec::new(),
-            work: Work::default(),
-            environment_variables: Vec::new(),
-            forwarded_variables: Vec::new(),
-        }
+        Job::new(name, stage)
     }
 
     fn plan() -> Plan {

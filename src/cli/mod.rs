@@ -2,18 +2,23 @@
 
 mod artifacts;
 mod clean;
+mod completions;
 mod deploy;
 mod doctor;
 mod expression;
 mod glob;
 mod images;
+mod init;
 mod lint;
+mod logs;
+mod man;
 mod networking;
 mod notify;
 mod plan;
 mod release;
 mod request;
 mod run;
+mod runs;
 
 use crate::error::{CliError, CliResult, EXIT_OK};
 use anstream::eprintln;
@@ -42,8 +47,10 @@ SLIPWAY_LOG=debug (error, warn, info, debug, trace) writes what ci itself does t
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the pipeline on this machine
     Run(run::RunArgs),
+    Init(init::InitArgs),
+    Runs(runs::RunsArgs),
+    Logs(logs::LogsArgs),
     /// Show which jobs a pipeline would have, and why
     Plan(plan::PlanArgs),
     /// Check .gitlab-ci.yml: every mistake, with its place and what to do
@@ -67,10 +74,10 @@ enum Command {
     /// Tell people; with a command: run it and tell people if it fails
     Notify(notify::NotifyArgs),
     /// Print a completion script for a shell
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+    #[command(hide = true)]
+    Names(completions::NamesArgs),
 }
 
 /// How results are printed.
@@ -112,12 +119,12 @@ fn run(command: Command) -> CliResult {
         Command::Doctor(args) => doctor::run(&args),
         Command::Expression(args) => expression::run(&args),
         Command::Glob(args) => glob::run(&args),
-        Command::Completions { shell } => {
-            let mut command = <Cli as clap::CommandFactory>::command();
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut command, "ci", &mut script);
-            print_raw(&script)
-        }
+        Command::Init(args) => init::run(&args),
+        Command::Runs(args) => runs::run(&args),
+        Command::Logs(args) => logs::run(&args),
+        Command::Completions(args) => completions::run(&args, <Cli as clap::CommandFactory>::command()),
+        Command::Man(args) => man::run(&args, <Cli as clap::CommandFactory>::command()),
+        Command::Names(args) => completions::names(&args),
     }
 }
 

@@ -113,7 +113,8 @@ impl Prepared {
     }
 }
 
-fn table(prepared: &Prepared, plan: &Plan) -> String {
+/// The jobs of a plan by stage, a line each.
+pub(super) fn table(prepared: &Prepared, plan: &Plan) -> String {
     let request = &prepared.request;
     let kind = if request.tag { "tag" } else { "branch" };
     let mut text = format!(

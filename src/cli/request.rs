@@ -37,7 +37,7 @@ const SOURCES: [&str; 18] = [
 ];
 
 /// Which pipeline.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(super) struct RequestArgs {
     /// Directory in the project
     #[arg(short = 'C', value_name = "DIR", default_value = ".", hide_default_value = true)]
@@ -143,6 +143,11 @@ impl Prepared {
 type Unknown = Arc<OnceLock<String>>;
 
 impl RequestArgs {
+    /// The same, with these changed paths.
+    pub(super) fn with_changed(&self, paths: Vec<String>) -> RequestArgs {
+        RequestArgs { no_changes: paths.is_empty(), changed: paths, changes_since: None, ..self.clone() }
+    }
+
     /// Reads the project, checks its configuration and plans what is to run.
     pub(super) fn prepare(&self) -> CliResult<Prepared> {
         self.prepare_to(true)

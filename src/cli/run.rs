@@ -1,17 +1,31 @@
 //! `ci run`: runs the pipeline on this machine.
+//!
+//! | file | what |
+//! |---|---|
+//! | `run/choice` | which jobs: named ones, stages, what failed |
+//! | `run/ending` | what is left for machines: JUnit, annotations |
+//! | `run/watch` | again when files change |
+
+mod choice;
+mod ending;
+mod watch;
 
 use super::request::{Prepared, RequestArgs};
-use super::{Format, networking, print_raw};
+use super::{Format, networking, print_json, print_raw};
 use crate::dispatch::{self, Journal, Options, Overrides, RunEnd};
 use crate::downstream::{self, Pipeline};
 use crate::error::{CliError, CliResult, ErrorKind};
+use crate::report::terminal::{Estimates, Mode};
 use crate::report::{diagnostic, json, terminal};
+use crate::runs;
 use crate::settings::{RunDirectory, Settings, State};
 use crate::storage;
 use anstream::eprintln;
+use choice::{Choice, choose};
 use clap::ValueEnum;
+use ending::Annotations;
 use pipelines::plan::{Plan, When};
-use pipelines::schedule::{Selection, names, select};
+use pipelines::schedule::names;
 use runners::bucket::Bucket;
 use runners::embedded::Embedded;
 use runners::executor::Executor;
@@ -20,26 +34,46 @@ use runners::job::{Run, Runner};
 use runners::sandbox::{Sandbox, sweep};
 use runners::shell::Shell;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Time that a job's processes have between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
 
-#[derive(clap::Args)]
+/// Run the pipeline on this machine
+///
+/// The work tree is taken as it is, with its uncommitted changes; what git ignores is left out. Jobs run at the same
+/// time where the pipeline allows it. Ctrl-C once cancels them and lets their after_script run; twice kills them.
+#[derive(Clone, clap::Args)]
 pub(super) struct RunArgs {
     /// Run only these jobs; the name of a parallel job stands for all its instances
     #[arg(value_name = "JOB")]
     jobs: Vec<String>,
     /// Also run what the named jobs need
-    #[arg(long, requires = "jobs")]
+    #[arg(long, requires = "jobs", help_heading = "Jobs")]
     needs: bool,
+    /// Run all jobs of this stage
+    #[arg(long = "stage", value_name = "STAGE", help_heading = "Jobs")]
+    stages: Vec<String>,
+    /// Run the pipeline as far as this job: the stages before it, what it needs, and itself
+    #[arg(long, value_name = "JOB", help_heading = "Jobs")]
+    until: Vec<String>,
+    /// Run only what failed in the last run and what was not reached; artifacts of the other jobs are taken from there
+    #[arg(long, conflicts_with_all = ["jobs", "stages", "until", "watch"], help_heading = "Jobs")]
+    failed: bool,
     /// Start this manual job when its turn comes
-    #[arg(long, value_name = "JOB")]
+    #[arg(long, value_name = "JOB", help_heading = "Jobs")]
     manual: Vec<String>,
+    /// Show which jobs would run, and run nothing
+    #[arg(long, conflicts_with = "watch", help_heading = "Jobs")]
+    dry_run: bool,
+    /// Run again whenever files change. Jobs with `changes` run again only when these match; others always do
+    #[arg(long, conflicts_with_all = ["changed", "no_changes", "changes_since", "committed"], help_heading = "Jobs")]
+    watch: bool,
     /// Jobs that run at once [default: the number of cores]
     #[arg(long = "jobs", short = 'j', value_name = "N")]
     slots: Option<NonZeroUsize>,
@@ -53,8 +87,20 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "JOB", conflicts_with = "format")]
     debug: Option<String>,
     /// Text: a report for people; json: one event a line
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, help_heading = "Report")]
     format: Format,
+    /// Print every line of every job as it comes, behind the job's name; without a terminal that is so anyway
+    #[arg(long, short = 'v', conflicts_with = "quiet", help_heading = "Report")]
+    verbose: bool,
+    /// Print only what failed, and how it ended
+    #[arg(long, short = 'q', help_heading = "Report")]
+    quiet: bool,
+    /// Write a JUnit report, one test case for each job
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    junit: Option<PathBuf>,
+    /// Print failures in a form that a web page shows beside the code
+    #[arg(long, value_enum, value_name = "FORM", help_heading = "Report")]
+    annotations: Option<Annotations>,
     #[command(flatten)]
     request: RequestArgs,
 }
@@ -70,20 +116,32 @@ enum Kind {
 }
 
 pub(super) fn run(args: &RunArgs) -> CliResult {
-    let prepared = args.request.prepare()?;
+    if args.annotations.is_some() && args.format == Format::Json {
+        return Err(CliError::usage(
+            "`--annotations` and `--format json` would both write to standard output",
+        )
+        .hint("`--junit FILE` goes well with either"));
+    }
+    if args.watch {
+        return watch::run(args);
+    }
+    once(args, &args.request.prepare()?)
+}
+
+/// One run of a pipeline.
+fn once(args: &RunArgs, prepared: &Prepared) -> CliResult {
     if args.format == Format::Text {
         print_raw(diagnostic::render(&prepared.loaded.sources, &prepared.shown()).as_bytes())?;
     }
     let mut plan = prepared.plan()?.clone();
     overrides(&args.set)?.apply(&mut plan);
     debuggable(args, &plan)?;
-    let selection = Selection { jobs: args.jobs.clone(), needs: args.needs };
-    let plan = select(&plan, &selection).map_err(|e| CliError::usage(e.to_string()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::usage(format!("starting the runtime: {e}")))?;
-    let end = runtime.block_on(run_plan(args, &prepared, Arc::new(plan)))?;
+    let state = State::of(&prepared.project.state_name())?;
+    let Some(choice) = choose(args, plan, &state)? else { return Ok(()) };
+    if args.dry_run {
+        return dry_run(args, prepared, &choice);
+    }
+    let end = runtime()?.block_on(run_choice(args, prepared, &state, choice))?;
     match end.exit_code() {
         0 => Ok(()),
         code => Err(CliError::silent(ErrorKind::Code(code))),
@@ -109,6 +167,24 @@ fn debuggable(args: &RunArgs, plan: &Plan) -> CliResult {
     Ok(())
 }
 
+fn runtime() -> CliResult<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::usage(format!("starting the runtime: {e}")))
+}
+
+fn dry_run(args: &RunArgs, prepared: &Prepared, choice: &Choice) -> CliResult {
+    if args.format == Format::Json {
+        return print_json(&choice.plan);
+    }
+    let mut text = super::plan::table(prepared, &choice.plan);
+    if let Some(reused) = &choice.reused {
+        text += &format!("\n{}\n", reused.told());
+    }
+    print_raw(format!("{text}\nnothing was run (--dry-run)\n").as_bytes())
+}
+
 fn overrides(set: &[(String, String)]) -> CliResult<Overrides> {
     let mut overrides = Overrides::default();
     for (key, value) in set {
@@ -131,32 +207,40 @@ fn manual(args: &RunArgs, plan: &Plan) -> Vec<String> {
     args.manual.iter().chain(args.jobs.iter().filter(is_manual)).cloned().collect()
 }
 
-async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliResult<RunEnd> {
-    let state = State::of(&prepared.project.state_name())?;
-    let settings = Settings::load(prepared.project.root())?;
-    let executor = executor(args.executor, &state, &settings).await?;
+async fn run_choice(args: &RunArgs, prepared: &Prepared, state: &State, choice: Choice) -> CliResult<RunEnd> {
+    let Choice { plan, flow, reused } = choice;
+    let (plan, flow) = (Arc::new(plan), Arc::new(flow));
+    let executor = executor(args.executor, state, &prepared.settings).await?;
     let commit = &prepared.facts.commit;
     let snapshot = prepared.project.snapshot(&commit.sha, args.request.committed, &state.snapshots())?;
     let directory = state.new_run()?;
     let doing = |e: std::io::Error| CliError::usage(format!("writing to `{}`: {e}", directory.dir.display()));
-    let mut journal = Journal::create(&directory.dir.join("journal.jsonl")).map_err(doing)?;
+    if let Some(reused) = &reused {
+        reused.bring(&directory.dir)?;
+        if args.format == Format::Text && !args.quiet {
+            eprintln!("{}", reused.told());
+        }
+    }
+    let journal_path = directory.dir.join("journal.jsonl");
+    let times = estimates_of(args, state);
+    let mut journal = Journal::create(&journal_path).map_err(doing)?;
     let events = journal.subscribe();
-    let format = args.format;
-    let mode = terminal::Mode::of_stdout();
-    // the moving region and a person's shell can't share a terminal
-    let mode = if args.debug.is_some() { mode.plain() } else { mode };
+    let mode = mode(args);
     // a thread of its own: a slow terminal must not hold up the run
     let report = std::thread::spawn(move || {
         let mut out = std::io::stdout();
-        match format {
-            Format::Text => terminal::report(&events, mode, &mut out),
-            Format::Json => json::report(&events, &mut out),
+        match mode {
+            Some(mode) => {
+                let times = times.and_then(|times| times.join().ok()).unwrap_or_default();
+                terminal::report_with(&events, mode, times, &mut out)
+            }
+            None => json::report(&events, &mut out),
         }
     });
     let slots = args.slots.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
     let pipeline = Arc::new(Pipeline {
         request: prepared.request.clone(),
-        run: Arc::new(shared(args, prepared, &plan, &state, &directory, &snapshot.dir)?),
+        run: Arc::new(shared(args, prepared, &flow, state, &directory, &snapshot.dir)?),
         executor,
         ids: Arc::new(AtomicU64::new(directory.number * 10_000)),
         slots: Arc::new(Semaphore::new(slots.get().min(Semaphore::MAX_PERMITS))),
@@ -182,15 +266,36 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
     // a reader that has gone (`ci run | head`) is no failure of the run
     let _ = report.join();
     let end = end.map_err(|e| CliError::usage(e.to_string()))?;
-    let (keep, newest) = (prepared.settings.keep.clone(), directory.dir.clone());
+    let (keep, newest, state) = (prepared.settings.keep.clone(), directory.dir.clone(), state.clone());
     let tidied = tokio::task::spawn_blocking(move || storage::tidy(&state, &keep, &newest)).await;
     if let Ok(Err(error)) = tidied {
         tracing::warn!("removing old runs: {error}");
     }
-    if format == Format::Text {
+    if args.format == Format::Text && !args.quiet {
         eprintln!("logs and artifacts: {}", directory.dir.display());
     }
+    ending::write(args, prepared, &journal_path)?;
     Ok(end)
+}
+
+/// How people are told; none: machines are.
+fn mode(args: &RunArgs) -> Option<Mode> {
+    let mode = Mode::of_stdout();
+    // the moving region and a person's shell can't share a terminal
+    let mode = if args.debug.is_some() { mode.but(|colour| Mode::Plain { colour }) } else { mode };
+    match args.format {
+        Format::Json => None,
+        Format::Text if args.quiet => Some(mode.but(|colour| Mode::Quiet { colour })),
+        Format::Text if args.verbose => Some(mode.but(|colour| Mode::Plain { colour })),
+        Format::Text => Some(mode),
+    }
+}
+
+/// How long jobs usually take, being read while the run begins; only a live report shows it.
+fn estimates_of(args: &RunArgs, state: &State) -> Option<JoinHandle<Estimates>> {
+    let state = state.clone();
+    let live = matches!(mode(args), Some(Mode::Live { .. }));
+    live.then(|| std::thread::spawn(move || runs::estimates(&state)))
 }
 
 /// What all jobs of the run share.

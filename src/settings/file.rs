@@ -20,7 +20,8 @@
 //! ```
 
 use super::{
-    CacheSettings, KeepSettings, LimitSettings, LintSettings, NetworkSetting, RegistrySettings, ReleaseSettings,
+    CacheSettings, KeepSettings, LimitSettings, LintSettings, NetworkSetting, RegistrySettings,
+    ReleaseSettings,
 };
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;

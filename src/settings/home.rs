@@ -83,6 +83,11 @@ impl State {
         Ok(home()?.join("images"))
     }
 
+    /// The directory of all state, of all projects.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
     /// Layers of running containers, of all projects.
     pub fn sandboxes(&self) -> PathBuf {
         self.home.join("sandboxes")
@@ -113,12 +118,17 @@ impl State {
         self.dir.join("cache")
     }
 
+    /// Directory of all runs.
+    pub fn runs(&self) -> PathBuf {
+        self.dir.join("runs")
+    }
+
     /// A new run's directory, numbered after the last.
     ///
     /// # Errors
     /// The disk refuses.
     pub fn new_run(&self) -> CliResult<RunDirectory> {
-        let runs = self.dir.join("runs");
+        let runs = self.runs();
         let refused = |what: &Path, e: std::io::Error| {
             CliError::usage(format!("creating the run's directory `{}`: {e}", what.display()))
         };

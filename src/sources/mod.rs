@@ -25,3 +25,4 @@ mod templates;
 
 pub use elsewhere::Sources;
 pub use table::{Place, SourceTable};
+pub(crate) use templates::text as template;

@@ -14,6 +14,9 @@
 //! | `keep` | artifacts, cleaning, expiry, releases |
 //! | `workspace` | the sources as jobs see them |
 //! | `images` | `ci images` against a registry on loopback |
+//! | `screen` | what `ci run` shows and leaves: quiet, JUnit, annotations, selections, watch |
+//! | `runs` | `ci runs`, `ci logs`, `ci run --failed` |
+//! | `init` | `ci init` for a project of every language |
 //! | `notify` | `ci notify` against a server on loopback |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
@@ -24,10 +27,15 @@ mod commands;
 mod disk_full;
 mod events;
 mod images;
+mod init;
 mod keep;
 mod notify;
 #[path = "../support/registry.rs"]
 mod registry;
+mod runs;
+#[path = "../support/said.rs"]
+mod said;
+mod screen;
 mod secrets;
 mod services;
 mod stopping;

@@ -339,3 +339,26 @@ pub struct Job {
     #[serde(skip)]
     pub forwarded_variables: Vec<JobVariable>,
 }
+
+impl Job {
+    /// A job that waits for the earlier stages, must succeed, and does nothing.
+    pub fn new(name: impl Into<String>, stage: impl Into<String>) -> Job {
+        Job {
+            name: name.into(),
+            stage: stage.into(),
+            when: When::OnSuccess,
+            start_in: None,
+            allow_failure: AllowFailure::Static(false),
+            needs: None,
+            dependencies: None,
+            interruptible: false,
+            tags: Vec::new(),
+            variables: IndexMap::new(),
+            environment: None,
+            cache: Vec::new(),
+            work: Work::default(),
+            environment_variables: Vec::new(),
+            forwarded_variables: Vec::new(),
+        }
+    }
+}

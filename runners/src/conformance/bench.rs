@@ -5,7 +5,7 @@ use crate::artifacts::Index;
 use crate::executor::Executor;
 use crate::job::{self, Cancel, JobSources, JobSpec, Outcome, Run, Runner};
 use pipelines::event::{EventKind, Phase};
-use pipelines::plan::{AllowFailure, Artifacts, Job, JobVariable, Plan, When, Work};
+use pipelines::plan::{Artifacts, Job, JobVariable, Plan, Work};
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -86,23 +86,7 @@ impl Bench {
 
     /// A job with a script in stage `test`.
     pub fn job(name: &str, script: &[&str]) -> Job {
-        Job {
-            name: name.to_owned(),
-            stage: "test".to_owned(),
-            when: When::OnSuccess,
-            start_in: None,
-            allow_failure: AllowFailure::Static(false),
-            needs: None,
-            dependencies: None,
-            interruptible: false,
-            tags: Vec::new(),
-            variables: Default::default(),
-            environment: None,
-            cache: Vec::new(),
-            work: Work { script: texts(script), ..Work::default() },
-            environment_variables: Vec::new(),
-            forwarded_variables: Vec::new(),
-        }
+        Job { work: Work { script: texts(script), ..Work::default() }, ..Job::new(name, "test") }
     }
 
     /// Artifacts with these paths.

@@ -7,7 +7,7 @@ use crate::executor::{Directory, Execution, Executor, Place};
 use crate::log::Tone;
 use crate::variables::{FileVariable, Variables, is_name};
 use crate::{archive, cache};
-use pipelines::event::Phase;
+use pipelines::event::{EventKind, Phase};
 use pipelines::plan::PipelineNeed;
 use pipelines::status::FailureReason;
 use std::fs::File;
@@ -254,7 +254,9 @@ impl Attempt<'_> {
             return;
         };
         self.fetch_cache(&keys).await;
-        match cache::open(&self.spec.run.cache, &keys) {
+        let opened = cache::open(&self.spec.run.cache, &keys);
+        self.tell_cache(&keys[0], opened.as_ref().ok().and_then(|found| Some(found.as_ref()?.0.as_str())));
+        match opened {
             Ok(None) => self.say(&format!("No cache for {}", keys.join(", "))),
             Ok(Some((key, file))) => match execution.unpack(Directory::Project, file).await {
                 Ok(unpacked) => self.say(&format!("Restored cache {key}: {} files", unpacked.files)),
@@ -284,6 +286,14 @@ impl Attempt<'_> {
                 }
             }
         }
+    }
+
+    /// Whoever watches the run hears whether a cache was there.
+    fn tell_cache(&self, asked: &str, found: Option<&str>) {
+        let key = self.log.masked(found.unwrap_or(asked));
+        let told = EventKind::JobCache { job: self.spec.job.name.clone(), key, hit: found.is_some() };
+        // nobody listening is no reason to stop a job
+        let _ = self.events.send(told);
     }
 
     /// Variables that the jobs this one builds on hand over.

@@ -5,7 +5,7 @@ use crate::log::DEFAULT_LIMIT;
 use pipelines::plan::{Job, JobVariable, Plan};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,7 +111,12 @@ impl Run {
 
     /// Directory of a job's attempts.
     pub fn job_dir(&self, job: &str) -> PathBuf {
-        self.dir.join("jobs").join(directory_name(job))
+        Run::job_dir_in(&self.dir, job)
+    }
+
+    /// Directory of a job's attempts in the run that is kept in `run`.
+    pub fn job_dir_in(run: &Path, job: &str) -> PathBuf {
+        run.join("jobs").join(directory_name(job))
     }
 }
 

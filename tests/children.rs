@@ -1,4 +1,4 @@
-//! Child pipelines through the binary, on the shell executor.
+//! Downstream pipelines, of this project and of others, through the binary on the shell executor.
 
 #![allow(clippy::unwrap_used)] // a failed step of a test is a failed test
 
@@ -21,6 +21,24 @@ impl Project {
         project.git(&["add", "-A"]);
         project.git(&["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "one"]);
         project
+    }
+
+    /// Another project beside this one, on the branch `main`.
+    fn beside(&self, name: &str, files: &[(&str, &str)]) -> std::path::PathBuf {
+        let dir = self.dir.path().join(name);
+        std::fs::create_dir_all(dir.join(".ci")).unwrap();
+        git_in(&dir, &["init", "-q", "-b", "main"]);
+        for (name, text) in files {
+            std::fs::write(dir.join(name), text).unwrap();
+        }
+        git_in(&dir, &["add", "-A"]);
+        git_in(&dir, &["commit", "-qm", "one"]);
+        dir
+    }
+
+    fn settings(&self, text: &str) {
+        std::fs::create_dir_all(self.root().join(".ci")).unwrap();
+        std::fs::write(self.root().join(".ci/settings.yml"), text).unwrap();
     }
 
     fn root(&self) -> std::path::PathBuf {
@@ -73,6 +91,12 @@ impl Project {
         }
         text
     }
+}
+
+fn git_in(dir: &Path, args: &[&str]) {
+    let mut git = Command::new("git");
+    git.args(["-c", "user.name=t", "-c", "user.email=t@example.org"]).args(args).current_dir(dir);
+    assert!(git.status().unwrap().success());
 }
 
 #[test]
@@ -270,4 +294,109 @@ fn a_resource_group_holds_between_two_runs_and_their_children() {
     until(&mut first_out, "pipeline success");
     until(&mut second_out, "pipeline success");
     assert!(first.wait().unwrap().success() && second.wait().unwrap().success());
+}
+
+const OTHER: &str = "
+spec: {inputs: {word: {default: none}, count: {type: number, default: 1}}}
+---
+include: [{project: group/shared, file: shared.yml}]
+show:
+  script:
+    - 'echo [$CI_PROJECT_PATH $CI_PIPELINE_SOURCE $CI_COMMIT_REF_NAME $GIVEN $KEPT $LOCAL $[[ inputs.word ]] $[[ inputs.count ]]]'
+    - 'echo [$CI_UPSTREAM_PIPELINE_ID] $(cat who.txt)'
+pushed: {script: exit 1, rules: [{if: $CI_PIPELINE_SOURCE == \"push\"}]}
+changed: {script: echo, rules: [{changes: [no/such/file]}]}
+";
+
+#[test]
+fn a_pipeline_of_another_project_has_its_own_files_settings_and_variables() {
+    let root = "
+variables: {GIVEN: yaml}
+go:
+  variables: {KEPT: $CI_PROJECT_PATH}
+  trigger: {project: $GROUP/other, branch: work, strategy: depend, inputs: {word: w, count: 7}}
+";
+    let project = Project::new(&[(".gitlab-ci.yml", root)]);
+    let who = ("who.txt", "committed");
+    let other = project.beside("other", &[(".gitlab-ci.yml", OTHER), who]);
+    std::fs::write(other.join(".ci/variables.yml"), "LOCAL: of-other\nGIVEN: lower").unwrap();
+    std::fs::write(other.join(".ci/settings.yml"), "sources: {group/shared: ../../shared}").unwrap();
+    std::fs::write(other.join("who.txt"), "not committed").unwrap();
+    git_in(&other, &["branch", "work"]);
+    project.beside("shared", &[("shared.yml", "shared: {script: echo}")]);
+    // ignored by git, as settings of one person often are
+    project.settings("sources: {group/other: ../../other}");
+    std::fs::write(project.root().join(".git/info/exclude"), ".ci/\n").unwrap();
+    let (ends, code) = project.ends(&["--variable", "GROUP=group", "--project", "group/this"]);
+    let all = "go=success go > group/other > changed=success go > group/other > shared=success \
+               go > group/other > show=success";
+    assert_eq!((ends.as_str(), code), (all, 0));
+    let logs = project.logs(&project.dir.path().join("home"));
+    assert!(logs.contains("\n[group/other pipeline work yaml group/this of-other w 7]\n"), "{logs}");
+    assert!(logs.contains("\n[1] committed\n"), "{logs}");
+}
+
+#[test]
+fn a_project_behind_a_url_runs_its_default_branch_and_nothing_of_its_local_settings() {
+    let root = "go: {trigger: {project: group/other, strategy: depend}}";
+    let other = "show: {script: 'echo [$CI_COMMIT_BRANCH $CI_DEFAULT_BRANCH $LOCAL]'}";
+    let project = Project::new(&[(".gitlab-ci.yml", root)]);
+    let files = [(".gitlab-ci.yml", other), (".ci/variables.yml", "LOCAL: {cmd: echo ran}")];
+    let dir = project.beside("other", &files);
+    git_in(&dir, &["branch", "-m", "trunk"]);
+    project.settings(&format!("sources: {{group/*: 'file://{}/*'}}", project.dir.path().display()));
+    let both = "go=success go > group/other > show=success".to_owned();
+    assert_eq!(project.ends(&[]), (both.clone(), 0));
+    let logs = project.logs(&project.dir.path().join("home"));
+    assert!(logs.contains("\n[trunk trunk ]\n"), "{logs}");
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(project.ends(&["--offline"]), (both, 0), "what was fetched is enough");
+}
+
+#[test]
+fn what_keeps_another_projects_pipeline_from_being_created_is_said() {
+    let table: [(&str, &str, &str); 6] = [
+        ("group/gone", "sources: {}", "`sources: {group/gone: https://HOST/group/gone.git}`"),
+        ("group/other, branch: nosuch", "", "`group/other` at `nosuch`: the project has no such ref"),
+        ("group/plain", "", "is no git repository, and a pipeline is for a commit; run `git init`"),
+        ("group/broken", "", "jobs x config should implement the script:, run:, or trigger: keyword"),
+        ("group/other, inputs: {no: 1}", "", "Given inputs not defined in the `spec` section"),
+        ("group/circle", "", "the pipelines trigger each other in a circle"),
+    ];
+    for (trigger, settings, expected) in table {
+        let root = format!("go: {{trigger: {{project: {trigger}, strategy: depend}}}}");
+        let project = Project::new(&[(".gitlab-ci.yml", &root)]);
+        project.beside("other", &[(".gitlab-ci.yml", "x: {script: echo}")]);
+        project.beside("broken", &[(".gitlab-ci.yml", "x: {scrip: echo}")]);
+        let again = "go: {trigger: {project: group/circle, strategy: depend}}";
+        project.beside("circle", &[(".gitlab-ci.yml", again)]);
+        std::fs::create_dir_all(project.dir.path().join("plain")).unwrap();
+        project.settings(if settings.is_empty() { "sources: {group/*: ../../*}" } else { settings });
+        let output = project.ci(&["run", "--executor", "shell"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(expected), "{trigger}: {text}");
+        assert_eq!(output.status.code(), Some(1), "{trigger}");
+    }
+}
+
+#[test]
+fn a_child_pipeline_includes_from_where_the_project_does() {
+    let root = "kid: {trigger: {include: child.yml, strategy: depend}}";
+    let child = "include: [{project: group/shared, file: shared.yml}]";
+    let project = Project::new(&[(".gitlab-ci.yml", root), ("child.yml", child)]);
+    project.beside("shared", &[("shared.yml", "shared: {script: 'echo $CI_UPSTREAM_PIPELINE_ID'}")]);
+    project.settings("sources: {group/shared: ../../shared}");
+    std::fs::write(project.root().join(".git/info/exclude"), ".ci/\n").unwrap();
+    assert_eq!(project.ends(&[]), ("kid=success kid > shared=success".to_owned(), 0));
+}
+
+#[test]
+fn a_manual_job_of_another_project_is_played_by_its_whole_name() {
+    let root = "go: {trigger: {project: group/other, strategy: depend}}";
+    let project = Project::new(&[(".gitlab-ci.yml", root)]);
+    project.beside("other", &[(".gitlab-ci.yml", "m: {script: echo, when: manual, allow_failure: false}")]);
+    project.settings("sources: {group/other: ../../other}");
+    let played = "go=success go > group/other > m=success".to_owned();
+    assert_eq!(project.ends(&["--manual", "go > group/other > m"]), (played, 0));
+    assert_eq!(project.ends(&[]), ("go=manual go > group/other > m=manual".to_owned(), 1));
 }

@@ -1,5 +1,6 @@
 //! Arguments that say for which pipeline `run`, `plan` and `lint` work, and the way from them to a plan.
 
+use crate::downstream::Projects;
 use crate::error::{CliError, CliResult};
 use crate::project::{Base, Facts, Project, ProjectFiles};
 use crate::settings::{Settings, State, VariablesFile, load_gitlab_ci_local, load_variables};
@@ -115,6 +116,8 @@ pub(super) struct Prepared {
     pub(super) outcome: Option<Outcome>,
     /// The project's settings.
     settings: Settings,
+    /// Is the network not to be used?
+    offline: bool,
 }
 
 impl Prepared {
@@ -129,6 +132,16 @@ impl Prepared {
                     || self.is_foreign(d))
         };
         self.diagnostics.iter().filter(shown).cloned().collect()
+    }
+
+    /// Where other projects are.
+    pub(super) fn projects(&self) -> Projects {
+        Projects {
+            table: self.settings.sources.clone(),
+            own: (self.request.project.clone(), self.project.root().to_owned()),
+            mirrors: State::of(&self.project.state_name()).ok().map(|state| state.sources()),
+            offline: self.offline,
+        }
     }
 
     fn is_foreign(&self, diagnostic: &Diagnostic) -> bool {
@@ -159,7 +172,17 @@ impl RequestArgs {
             _ => None,
         };
         drop(files);
-        Ok(Prepared { project, facts, request, loaded, diagnostics, config, outcome, settings })
+        Ok(Prepared {
+            project,
+            facts,
+            request,
+            loaded,
+            diagnostics,
+            config,
+            outcome,
+            settings,
+            offline: self.offline,
+        })
     }
 
     /// As [`RequestArgs::prepare`], with our own hints about the project's files; what is allowed is left out.

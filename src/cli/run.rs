@@ -134,6 +134,8 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
         manual: manual(args, &plan),
         overrides: overrides(&args.set)?,
         depth: 0,
+        lineage: vec![(prepared.request.project.clone(), prepared.request.reference.clone())],
+        projects: Arc::new(prepared.projects()),
     });
     let options = Options {
         slots: pipeline.slots.clone(),

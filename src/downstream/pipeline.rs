@@ -1,5 +1,6 @@
 //! What the jobs of one pipeline share, and how each is run.
 
+use super::projects::Projects;
 use super::{bridge, resource};
 use crate::dispatch::{JobRun, Overrides};
 use pipelines::plan::Job;
@@ -32,8 +33,12 @@ pub struct Pipeline {
     pub manual: Vec<String>,
     /// Changes to all jobs.
     pub overrides: Overrides,
-    /// Pipelines above this one.
+    /// Pipelines of the same project above this one, without a pipeline of another between.
     pub depth: u32,
+    /// Project and ref of each pipeline up to this one that is no child pipeline.
+    pub lineage: Vec<(String, String)>,
+    /// Where other projects are.
+    pub projects: Arc<Projects>,
 }
 
 /// One attempt of a job.

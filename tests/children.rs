@@ -216,9 +216,10 @@ fn a_manual_job_that_is_named_is_played() {
 fn simulated_sources_have_their_variables() {
     let root = "
 show:
-  rules: [{if: '$CI_PIPELINE_SOURCE == \"merge_request_event\"'}, {if: '$CI_COMMIT_TAG'}, {if: '$CI_PIPELINE_SOURCE == \"schedule\"'}]
+  rules: [{if: '$CI_PIPELINE_SOURCE'}]
   variables:
-    SEEN: $CI_PIPELINE_SOURCE|$CI_COMMIT_BRANCH|$CI_COMMIT_TAG|$CI_MERGE_REQUEST_TARGET_BRANCH_NAME|$CI_COMMIT_BEFORE_SHA|$CI_MERGE_REQUEST_DIFF_BASE_SHA
+    SEEN: $CI_PIPELINE_SOURCE|$CI_COMMIT_BRANCH|$CI_COMMIT_TAG|$CI_MERGE_REQUEST_TARGET_BRANCH_NAME|$CI_COMMIT_BEFORE_SHA|$CI_MERGE_REQUEST_DIFF_BASE_SHA$AND
+    AND: '|$CI_PIPELINE_TRIGGERED|$CI_UPSTREAM_PIPELINE_ID'
   script: echo
 ";
     let project = Project::new(&[(".gitlab-ci.yml", root)]);
@@ -245,10 +246,14 @@ show:
     commit("two");
     commit("three");
     let zeros = "0".repeat(40);
-    let table: [(&[&str], String); 3] = [
-        (&["--source", "merge_request_event"], format!("merge_request_event|||main|{zeros}|{base}")),
-        (&["--source", "schedule"], format!("schedule|feature|||{zeros}|")),
-        (&["--ref", "v1", "--tag"], format!("push||v1||{zeros}|")),
+    let table: [(&[&str], String); 7] = [
+        (&["--source", "merge_request_event"], format!("merge_request_event|||main|{zeros}|{base}||")),
+        (&["--source", "schedule"], format!("schedule|feature|||{zeros}|||")),
+        (&["--ref", "v1", "--tag"], format!("push||v1||{zeros}|||")),
+        (&["--source", "web"], format!("web|feature|||{zeros}|||")),
+        (&["--source", "api"], format!("api|feature|||{zeros}|||")),
+        (&["--source", "trigger"], format!("trigger|feature|||{zeros}||true|")),
+        (&["--source", "pipeline"], format!("pipeline|feature|||{zeros}|||1")),
     ];
     for (args, expected) in table {
         let output = project.ci(&[&["plan", "--format", "json"], args].concat());
@@ -256,6 +261,23 @@ show:
         assert_eq!(plan["jobs"][0]["variables"]["SEEN"], Json::from(expected), "{args:?} {plan}");
     }
     assert_eq!(project.ci(&["plan", "--source", "pusch"]).status.code(), Some(2));
+    // what changed is known for pushes of branches and for merge requests, otherwise `changes` holds
+    let changes = "j: {script: echo, rules: [{changes: [other]}]}\nk: {script: echo, rules: [{when: always}]}";
+    std::fs::write(project.root().join(".gitlab-ci.yml"), changes).unwrap();
+    project.git(&["add", "-A"]);
+    commit("four");
+    for (args, jobs) in [
+        (&["--source", "push"][..], 1),
+        (&["--source", "merge_request_event"], 1),
+        (&["--source", "schedule"], 2),
+        (&["--source", "web"], 2),
+        (&["--ref", "v1", "--tag"], 2),
+        (&["--source", "api", "--no-changes"], 1),
+    ] {
+        let output = project.ci(&[&["plan", "--format", "json"], args].concat());
+        let plan: Json = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(plan["jobs"].as_array().unwrap().len(), jobs, "{args:?} {plan}");
+    }
 }
 
 /// Reads lines until one has the text; all of them.

@@ -95,7 +95,7 @@ const CASES: &[Case] = &[
         &[
             "more.yml:1 include-file",
             "includes:1 include-file",
-            "bad.yml:1 yaml-syntax",
+            "bad.yml:2 yaml-syntax",
             "more.yml:4 wrong-type",
             "includes:2 bad-regexp",
         ],

@@ -237,16 +237,38 @@ impl RequestArgs {
             project_variables: self.project_variables(project, &facts.reference)?,
             inputs: self.inputs.iter().cloned().collect(),
             commit: self.commit(project, facts, &default_branch),
-            predefined: Default::default(),
+            predefined: self.predefined(project).into_iter().collect(),
             default_branch,
         })
     }
 
+    /// What git and the arguments say besides: who asks for the pipeline, and what the source brings along.
+    fn predefined(&self, project: &Project) -> Vec<(String, String)> {
+        let (name, email) = project.user();
+        let login = email.split('@').next().unwrap_or_default().to_owned();
+        let mut predefined = vec![
+            ("GITLAB_USER_ID".to_owned(), "1".to_owned()),
+            ("GITLAB_USER_NAME".to_owned(), name),
+            ("GITLAB_USER_EMAIL".to_owned(), email),
+            ("GITLAB_USER_LOGIN".to_owned(), login),
+            ("CI_CONFIG_PATH".to_owned(), self.file.clone()),
+        ];
+        if matches!(self.source.as_str(), "pipeline" | "parent_pipeline") {
+            let ids = ["PROJECT", "PIPELINE", "JOB"].map(|what| (format!("CI_UPSTREAM_{what}_ID"), "1".into()));
+            predefined.extend(ids);
+        }
+        predefined
+    }
+
     fn commit(&self, project: &Project, facts: &Facts, default_branch: &str) -> Commit {
         let target = self.target_branch.as_deref().unwrap_or(default_branch);
-        let is_merge_request = self.source == "merge_request_event";
-        let merge_base = is_merge_request.then(|| project.merge_base(&facts.commit.sha, target)).flatten();
+        let merge_base = self.is_for_merge().then(|| project.merge_base(&facts.commit.sha, target)).flatten();
         Commit { merge_base, ..facts.commit.clone() }
+    }
+
+    /// Is it about merging one branch into another?
+    fn is_for_merge(&self) -> bool {
+        matches!(self.source.as_str(), "merge_request_event" | "external_pull_request_event")
     }
 
     fn project_variables(
@@ -272,9 +294,15 @@ impl RequestArgs {
         if self.no_changes || !self.changed.is_empty() {
             return Ok(Some(self.changed.clone()));
         }
+        let target = self.target_branch.as_deref().unwrap_or(default_branch);
         let base = match &self.changes_since {
             Some(name) => Base::Since(name.clone()),
-            None if facts.tag => return Ok(None),
+            None if self.is_for_merge() => match project.merge_base(&facts.commit.sha, target) {
+                Some(base) => Base::Since(base),
+                None => return Ok(None),
+            },
+            // only pushes of branches have changes
+            None if facts.tag || self.source != "push" => return Ok(None),
             None => Base::Upstream(self.target_branch.clone().unwrap_or_else(|| default_branch.to_owned())),
         };
         project.changed_paths(&base, &facts.reference, &facts.commit.sha, self.committed).map_err(|e| {

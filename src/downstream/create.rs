@@ -174,6 +174,8 @@ impl Bridge<'_> {
             ("CI_UPSTREAM_PIPELINE_ID", self.above.run.id.to_string()),
             ("CI_UPSTREAM_JOB_ID", self.above.next_id().to_string()),
         ];
+        let user = self.above.request.predefined.iter().filter(|(key, _)| key.starts_with("GITLAB_USER_"));
+        request.predefined.extend(user.map(|(key, value)| (key.clone(), value.clone())));
         request.predefined.extend(facts.map(|(key, value)| (key.to_owned(), value)));
         request
     }

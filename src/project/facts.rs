@@ -76,6 +76,15 @@ impl Project {
         &self.repository
     }
 
+    /// Name and mail address that git knows the user by; empty where it does not.
+    pub fn user(&self) -> (String, String) {
+        let config = self.repository.config().and_then(|mut config| config.snapshot());
+        let text = |key: &str| {
+            config.as_ref().ok().and_then(|c| c.get_str(key).ok().map(str::to_owned)).unwrap_or_default()
+        };
+        (text("user.name"), text("user.email"))
+    }
+
     /// A name for this project's own directory in our state: the directory's name and a digest of its whole path.
     pub fn state_name(&self) -> String {
         let path = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());

@@ -422,3 +422,41 @@ fn a_manual_job_of_another_project_is_played_by_its_whole_name() {
     assert_eq!(project.ends(&["--manual", "go > group/other > m"]), (played, 0));
     assert_eq!(project.ends(&[]), ("go=manual go > group/other > m=manual".to_owned(), 1));
 }
+
+#[test]
+fn the_mode_of_a_resource_group_decides_who_is_next() {
+    for (mode, order) in [("oldest_first", ["first", "second", "third"]), ("newest_first", ["first", "third", "second"])] {
+        let root = "deploy: {resource_group: prod, script: ['echo $WHO >> $LIST', 'until test -e $GO; do sleep 0.05; done']}";
+        let project = Project::new(&[(".gitlab-ci.yml", root)]);
+        let (go, list) = (project.dir.path().join("go"), project.dir.path().join("list"));
+        project.settings(&format!("resource_groups: {{prod: {mode}}}"));
+        let start = |who: &str| {
+            let mut run = project.command(&["run", "--executor", "shell", "--variable", &format!("WHO={who}")]);
+            run.args(["--variable", &format!("LIST={}", list.display())]);
+            run.args(["--variable", &format!("GO={}", go.display())]);
+            let mut run = run.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            let out = BufReader::new(run.stdout.take().unwrap());
+            (run, out)
+        };
+        let (mut first, mut first_out) = start("first");
+        while !list.exists() {
+            std::thread::yield_now();
+        }
+        let waiting: Vec<_> = ["second", "third"]
+            .map(|who| {
+                let (run, mut out) = start(who);
+                until(&mut out, "waits for resource group `prod`");
+                (run, out)
+            })
+            .into();
+        std::fs::write(&go, "").unwrap();
+        until(&mut first_out, "pipeline success");
+        assert!(first.wait().unwrap().success());
+        for (mut run, mut out) in waiting {
+            until(&mut out, "pipeline success");
+            assert!(run.wait().unwrap().success());
+        }
+        let listed = std::fs::read_to_string(&list).unwrap();
+        assert_eq!(listed.lines().collect::<Vec<_>>(), order, "{mode}");
+    }
+}

@@ -3,7 +3,7 @@
 use crate::downstream::Projects;
 use crate::error::{CliError, CliResult};
 use crate::project::{Base, Facts, Project, ProjectFiles};
-use crate::settings::{Settings, State, VariablesFile, load_gitlab_ci_local, load_variables};
+use crate::settings::{ResourceGroups, Settings, State, VariablesFile, load_gitlab_ci_local, load_variables};
 use crate::sources::Sources;
 use clap::builder::PossibleValuesParser;
 use pipelines::config::Config;
@@ -132,6 +132,11 @@ impl Prepared {
                     || self.is_foreign(d))
         };
         self.diagnostics.iter().filter(shown).cloned().collect()
+    }
+
+    /// Who gets a resource next, where the project says it.
+    pub(super) fn resource_groups(&self) -> ResourceGroups {
+        self.settings.resource_groups.clone()
     }
 
     /// Where other projects are.

@@ -131,6 +131,8 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
         ids: Arc::new(AtomicU64::new(directory.number * 10_000)),
         slots: Arc::new(Semaphore::new(slots.get().min(Semaphore::MAX_PERMITS))),
         locks: state.resource_groups(),
+        resource_groups: prepared.resource_groups(),
+        created: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default(),
         manual: manual(args, &plan),
         overrides: overrides(&args.set)?,
         depth: 0,

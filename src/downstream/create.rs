@@ -87,7 +87,7 @@ impl Bridge<'_> {
             no_circle(&lineage, &prepared.request)?;
             Ok(prepared)
         });
-        let Prepared { request, checkout, tracked, state, projects } = said(prepared.await, log)?;
+        let Prepared { request, checkout, tracked, state, projects, resource_groups } = said(prepared.await, log)?;
         let request = self.upstream(request);
         let sha = request.commit.sha.get(..8).unwrap_or_default();
         log.line(Tone::Plain, &format!("Its sources: commit {sha} of `{}`", request.reference));
@@ -113,6 +113,7 @@ impl Bridge<'_> {
         let prefix = format!("{} > {project}", self.job.name);
         let pipeline = Pipeline {
             locks: state.resource_groups(),
+            resource_groups,
             depth: 0,
             lineage: lineage.collect(),
             projects,
@@ -149,6 +150,8 @@ impl Bridge<'_> {
             ids: above.ids.clone(),
             slots: above.slots.clone(),
             locks: above.locks.clone(),
+            resource_groups: above.resource_groups.clone(),
+            created: above.created,
             manual: manual.map(str::to_owned).collect(),
             overrides: above.overrides.clone(),
             depth: above.depth,

@@ -10,7 +10,7 @@
 //! | `child` | the configuration, request and plan of a child pipeline |
 //! | `projects` | pipelines of other projects: where they are, at which commit |
 //! | `forward` | the variables that it gets |
-//! | `resource` | resource groups between pipelines |
+//! | `resource`, `ticket` | resource groups between pipelines, and who is next |
 
 mod bridge;
 mod child;
@@ -19,6 +19,7 @@ mod forward;
 mod pipeline;
 mod projects;
 mod resource;
+mod ticket;
 
 pub use pipeline::{Attempt, Pipeline, start};
 pub use projects::Projects;

@@ -3,6 +3,7 @@
 use super::projects::Projects;
 use super::{bridge, resource};
 use crate::dispatch::{JobRun, Overrides};
+use crate::settings::ResourceGroups;
 use pipelines::plan::Job;
 use pipelines::request::Request;
 use pipelines::schedule::Outcome;
@@ -29,6 +30,10 @@ pub struct Pipeline {
     pub slots: Arc<Semaphore>,
     /// Directory of the project's locks, one for each resource group.
     pub locks: PathBuf,
+    /// Who gets a resource next, where the project says it.
+    pub resource_groups: ResourceGroups,
+    /// When the first pipeline of the run was created, in milliseconds since the epoch.
+    pub created: u64,
     /// Manual jobs to play.
     pub manual: Vec<String>,
     /// Changes to all jobs.
@@ -76,7 +81,7 @@ fn mirrors(job: &Job) -> bool {
 async fn run_job(pipeline: Arc<Pipeline>, mut run: JobRun) -> Outcome {
     let _held = match resource::group(run.job()) {
         None => None,
-        Some(group) => match resource::hold(&group, &pipeline.locks, &mut run).await {
+        Some(group) => match resource::hold(&group, &pipeline, &mut run).await {
             Ok(Some(held)) => Some(held),
             Ok(None) => return Outcome::Canceled,
             Err(error) => {

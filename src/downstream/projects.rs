@@ -4,7 +4,7 @@ use super::child::Refused;
 use super::forward::Forwarded;
 use crate::error::CliError;
 use crate::project::{Facts, Project};
-use crate::settings::{Settings, State, VariablesFile, load_gitlab_ci_local, load_variables};
+use crate::settings::{ResourceGroups, Settings, State, VariablesFile, load_gitlab_ci_local, load_variables};
 use crate::sources::{Place, SourceTable, Sources};
 use pipelines::request::{ProjectVariable, Request};
 use std::path::{Path, PathBuf};
@@ -42,6 +42,8 @@ pub(super) struct Prepared {
     pub(super) tracked: Vec<String>,
     /// The project's own state.
     pub(super) state: State,
+    /// Who gets a resource of it next.
+    pub(super) resource_groups: ResourceGroups,
     /// What its pipelines can reach.
     pub(super) projects: Projects,
 }
@@ -64,16 +66,18 @@ impl Projects {
         // what a fetched repository says about this machine (commands, directories) is not to be done
         let own = matches!(place, Place::Directory(_)).then(|| project.root().to_owned());
         let mut projects = self.clone();
-        let mut variables = Vec::new();
+        let (mut variables, mut resource_groups) = Default::default();
         if let Some(root) = &own {
-            projects.table = projects.table.over(Settings::load(root).map_err(plain)?.sources);
+            let settings = Settings::load(root).map_err(plain)?;
+            projects.table = projects.table.over(settings.sources);
+            resource_groups = settings.resource_groups;
             variables = local_variables(root, &facts.reference).map_err(plain)?;
         }
         let state = State::of(&project.state_name()).map_err(plain)?;
         let snapshot = project.snapshot(&facts.commit.sha, true, &state.snapshots()).map_err(plain)?;
         let tracked = Project::discover(&snapshot.dir).and_then(|p| p.tracked()).map_err(plain)?;
         let request = request(target, facts, forwarded, variables);
-        Ok(Prepared { request, checkout: snapshot.dir, tracked, state, projects })
+        Ok(Prepared { request, checkout: snapshot.dir, tracked, state, projects, resource_groups })
     }
 
     fn facts(&self, target: &Target) -> Result<(Project, Facts), Refused> {

@@ -7,9 +7,11 @@
 //!   gitlab.com/components/rust: ~/src/rust-components           # a directory; relative ones to this file's
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
+//! resource_groups:
+//!   production: oldest_first                                    # who is next: see `resource_groups.rs`
 //! ```
 
-use super::LintSettings;
+use super::{LintSettings, ResourceGroups};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -24,6 +26,8 @@ pub struct Settings {
     pub sources: SourceTable,
     /// What a project wants to hear about its configuration.
     pub lint: LintSettings,
+    /// Who gets a resource next when several pipelines wait for it.
+    pub resource_groups: ResourceGroups,
 }
 
 impl Settings {
@@ -36,7 +40,9 @@ impl Settings {
         let of_user = user_file().map_or(Ok(Settings::default()), |path| read(&path))?;
         let mut lint = own.lint;
         lint.allow.extend(of_user.lint.allow);
-        Ok(Settings { sources: own.sources.over(of_user.sources), lint })
+        let mut resource_groups = of_user.resource_groups;
+        resource_groups.extend(own.resource_groups);
+        Ok(Settings { sources: own.sources.over(of_user.sources), lint, resource_groups })
     }
 }
 
@@ -93,6 +99,7 @@ mod tests {
             ("sources:\n  A/b: /x\n  a/b: /y\n", "`a/b` is there twice", "line 2"),
             ("sources:\n  a/b: https://me:hunter2@x/a.git\n", "password", "line 2"),
             ("lint:\n  allow: [duplicate-keys]\n", "did you mean `duplicate-key`?", "line 2"),
+            ("resource_groups:\n  prod: oldest\n", "expected one of `unordered`, `oldest_first`", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
         ];
         for (text, what, line) in table {

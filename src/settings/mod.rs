@@ -4,10 +4,12 @@ mod file;
 mod gitlab_ci_local;
 mod home;
 mod lint;
+mod resource_groups;
 mod variables;
 
 pub use file::Settings;
 pub use gitlab_ci_local::{GITLAB_CI_LOCAL, load_gitlab_ci_local};
 pub use home::{RunDirectory, State};
 pub use lint::LintSettings;
+pub use resource_groups::{ProcessMode, ResourceGroups};
 pub use variables::{VariablesFile, load_variables};

@@ -78,7 +78,10 @@ impl<'a> Loader<'a> {
     pub(crate) fn root(&mut self, id: FileId) -> Result<Node, Diagnostic> {
         let given = inputs::from_texts(&self.request.inputs, Span::new(id, 0, 0));
         let file = File { id, origin: &Origin::Own, given: &given, component: None };
-        let content = self.content(&file)?;
+        let content = self.content(&file).map_err(|error| match (error.code, &error.help) {
+            ("input", None) => error.help("inputs are given by `--input NAME=VALUE`, or in `trigger:inputs`"),
+            _ => error,
+        })?;
         let expanded = self.expand(&content, &Origin::Own);
         let Some(include) = expanded.as_mapping().and_then(|mapping| mapping.get("include")) else {
             return Ok(expanded);

@@ -68,6 +68,12 @@ impl Attempt<'_> {
                 self.warn(&format!("`{what}` is ignored: {consequence}"));
             }
         }
+        for need in work.project_needs.clone() {
+            let need = known.expand(&need);
+            self.warn(&format!(
+                "`needs` ({need}) is ignored: artifacts of other projects' pipelines are not known here"
+            ));
+        }
         Ok(())
     }
 

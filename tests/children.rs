@@ -262,7 +262,8 @@ show:
     }
     assert_eq!(project.ci(&["plan", "--source", "pusch"]).status.code(), Some(2));
     // what changed is known for pushes of branches and for merge requests, otherwise `changes` holds
-    let changes = "j: {script: echo, rules: [{changes: [other]}]}\nk: {script: echo, rules: [{when: always}]}";
+    let changes =
+        "j: {script: echo, rules: [{changes: [other]}]}\nk: {script: echo, rules: [{when: always}]}";
     std::fs::write(project.root().join(".gitlab-ci.yml"), changes).unwrap();
     project.git(&["add", "-A"]);
     commit("four");
@@ -425,13 +426,16 @@ fn a_manual_job_of_another_project_is_played_by_its_whole_name() {
 
 #[test]
 fn the_mode_of_a_resource_group_decides_who_is_next() {
-    for (mode, order) in [("oldest_first", ["first", "second", "third"]), ("newest_first", ["first", "third", "second"])] {
+    for (mode, order) in
+        [("oldest_first", ["first", "second", "third"]), ("newest_first", ["first", "third", "second"])]
+    {
         let root = "deploy: {resource_group: prod, script: ['echo $WHO >> $LIST', 'until test -e $GO; do sleep 0.05; done']}";
         let project = Project::new(&[(".gitlab-ci.yml", root)]);
         let (go, list) = (project.dir.path().join("go"), project.dir.path().join("list"));
         project.settings(&format!("resource_groups: {{prod: {mode}}}"));
         let start = |who: &str| {
-            let mut run = project.command(&["run", "--executor", "shell", "--variable", &format!("WHO={who}")]);
+            let mut run =
+                project.command(&["run", "--executor", "shell", "--variable", &format!("WHO={who}")]);
             run.args(["--variable", &format!("LIST={}", list.display())]);
             run.args(["--variable", &format!("GO={}", go.display())]);
             let mut run = run.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

@@ -259,7 +259,8 @@ impl RequestArgs {
             ("CI_CONFIG_PATH".to_owned(), self.file.clone()),
         ];
         if matches!(self.source.as_str(), "pipeline" | "parent_pipeline") {
-            let ids = ["PROJECT", "PIPELINE", "JOB"].map(|what| (format!("CI_UPSTREAM_{what}_ID"), "1".into()));
+            let ids =
+                ["PROJECT", "PIPELINE", "JOB"].map(|what| (format!("CI_UPSTREAM_{what}_ID"), "1".into()));
             predefined.extend(ids);
         }
         predefined

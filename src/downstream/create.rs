@@ -87,7 +87,8 @@ impl Bridge<'_> {
             no_circle(&lineage, &prepared.request)?;
             Ok(prepared)
         });
-        let Prepared { request, checkout, tracked, state, projects, resource_groups } = said(prepared.await, log)?;
+        let Prepared { request, checkout, tracked, state, projects, resource_groups } =
+            said(prepared.await, log)?;
         let request = self.upstream(request);
         let sha = request.commit.sha.get(..8).unwrap_or_default();
         log.line(Tone::Plain, &format!("Its sources: commit {sha} of `{}`", request.reference));

@@ -192,10 +192,10 @@ pub(super) fn bridge(key: &Key, item: &yaml::Entry, scope: &Scope<'_>, findings:
             .map(|n| parallel::parallel(n, &path.child("parallel"), entry.findings, false));
     }
     entry.findings.look_back(&before);
-    if !(composed && field(&item.node, "trigger").is_some()) && (bridges == 0 || !composed) {
+    if !composed || (field(&item.node, "trigger").is_none() && bridges == 0) {
         entry.fail("missing-key", "config", "should contain either a trigger or a needs:pipeline");
     }
-    if bridges > 1 {
+    if composed && bridges > 1 {
         entry.fail("conflict", "config", "should contain at most one bridge need");
     }
     draft

@@ -1,8 +1,9 @@
 //! Arguments that say for which pipeline `run`, `plan` and `lint` work, and the way from them to a plan.
 
+use crate::downstream::Projects;
 use crate::error::{CliError, CliResult};
 use crate::project::{Base, Facts, Project, ProjectFiles};
-use crate::settings::{Settings, State, VariablesFile, load_gitlab_ci_local, load_variables};
+use crate::settings::{ResourceGroups, Settings, State, VariablesFile, load_gitlab_ci_local, load_variables};
 use crate::sources::Sources;
 use clap::builder::PossibleValuesParser;
 use pipelines::config::Config;
@@ -116,6 +117,8 @@ pub(super) struct Prepared {
     pub(super) outcome: Option<Outcome>,
     /// The project's settings.
     pub(super) settings: Settings,
+    /// Is the network not to be used?
+    offline: bool,
 }
 
 impl Prepared {
@@ -130,6 +133,21 @@ impl Prepared {
                     || self.is_foreign(d))
         };
         self.diagnostics.iter().filter(shown).cloned().collect()
+    }
+
+    /// Who gets a resource next, where the project says it.
+    pub(super) fn resource_groups(&self) -> ResourceGroups {
+        self.settings.resource_groups.clone()
+    }
+
+    /// Where other projects are.
+    pub(super) fn projects(&self) -> Projects {
+        Projects {
+            table: self.settings.sources.clone(),
+            own: (self.request.project.clone(), self.project.root().to_owned()),
+            mirrors: State::of(&self.project.state_name()).ok().map(|state| state.sources()),
+            offline: self.offline,
+        }
     }
 
     fn is_foreign(&self, diagnostic: &Diagnostic) -> bool {
@@ -186,7 +204,17 @@ impl RequestArgs {
         if let Some(why) = unknown.get() {
             return Err(no_changes(why));
         }
-        Ok(Prepared { project, facts, request, loaded, diagnostics, config, outcome, settings })
+        Ok(Prepared {
+            project,
+            facts,
+            request,
+            loaded,
+            diagnostics,
+            config,
+            outcome,
+            settings,
+            offline: self.offline,
+        })
     }
 
     /// As [`RequestArgs::prepare`], with our own hints about the project's files; what is allowed is left out.
@@ -241,16 +269,39 @@ impl RequestArgs {
             project_variables: self.project_variables(project, &facts.reference)?,
             inputs: self.inputs.iter().cloned().collect(),
             commit: self.commit(project, facts, &default_branch),
-            predefined: Default::default(),
+            predefined: self.predefined(project).into_iter().collect(),
             default_branch,
         })
     }
 
+    /// What git and the arguments say besides: who asks for the pipeline, and what the source brings along.
+    fn predefined(&self, project: &Project) -> Vec<(String, String)> {
+        let (name, email) = project.user();
+        let login = email.split('@').next().unwrap_or_default().to_owned();
+        let mut predefined = vec![
+            ("GITLAB_USER_ID".to_owned(), "1".to_owned()),
+            ("GITLAB_USER_NAME".to_owned(), name),
+            ("GITLAB_USER_EMAIL".to_owned(), email),
+            ("GITLAB_USER_LOGIN".to_owned(), login),
+            ("CI_CONFIG_PATH".to_owned(), self.file.clone()),
+        ];
+        if matches!(self.source.as_str(), "pipeline" | "parent_pipeline") {
+            let ids =
+                ["PROJECT", "PIPELINE", "JOB"].map(|what| (format!("CI_UPSTREAM_{what}_ID"), "1".into()));
+            predefined.extend(ids);
+        }
+        predefined
+    }
+
     fn commit(&self, project: &Project, facts: &Facts, default_branch: &str) -> Commit {
         let target = self.target_branch.as_deref().unwrap_or(default_branch);
-        let is_merge_request = self.source == "merge_request_event";
-        let merge_base = is_merge_request.then(|| project.merge_base(&facts.commit.sha, target)).flatten();
+        let merge_base = self.is_for_merge().then(|| project.merge_base(&facts.commit.sha, target)).flatten();
         Commit { merge_base, ..facts.commit.clone() }
+    }
+
+    /// Is it about merging one branch into another?
+    fn is_for_merge(&self) -> bool {
+        matches!(self.source.as_str(), "merge_request_event" | "external_pull_request_event")
     }
 
     fn project_variables(
@@ -283,13 +334,20 @@ impl RequestArgs {
             let paths = project.changed_paths(&Base::Since(name.clone()), &branch, &sha, committed);
             return paths.map(Changes::from).map_err(|e| no_changes(e.message()));
         }
-        if facts.tag {
+        let merge = self.is_for_merge();
+        // only pushes of branches and merge requests have changes
+        if !merge && (facts.tag || self.source != "push") {
             return Ok(Changes::default());
         }
-        let base = Base::Upstream(self.target_branch.clone().unwrap_or_else(|| default_branch.to_owned()));
+        let target = self.target_branch.clone().unwrap_or_else(|| default_branch.to_owned());
         let (root, unknown) = (project.root().to_owned(), unknown.clone());
         Ok(Changes::when_asked(move || {
             let paths = Project::discover(&root).map_err(|e| e.message).and_then(|project| {
+                let base = match merge.then(|| project.merge_base(&sha, &target)) {
+                    None => Base::Upstream(target.clone()),
+                    Some(Some(base)) => Base::Since(base),
+                    Some(None) => return Ok(None),
+                };
                 let paths = project.changed_paths(&base, &branch, &sha, committed);
                 paths.map_err(|e| e.message().to_owned())
             });

@@ -245,11 +245,15 @@ async fn run_choice(args: &RunArgs, prepared: &Prepared, state: &State, choice: 
         ids: Arc::new(AtomicU64::new(directory.number * 10_000)),
         slots: Arc::new(Semaphore::new(slots.get().min(Semaphore::MAX_PERMITS))),
         locks: state.resource_groups(),
+        resource_groups: prepared.resource_groups(),
+        created: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default(),
         manual: manual(args, &plan),
         overrides: overrides(&args.set)?,
         snapshot: Arc::new(snapshot.clone()),
         git_tag: prepared.settings.release.git_tag == Some(true),
         depth: 0,
+        lineage: vec![(prepared.request.project.clone(), prepared.request.reference.clone())],
+        projects: Arc::new(prepared.projects()),
     });
     let options = Options {
         slots: pipeline.slots.clone(),

@@ -1,9 +1,11 @@
 //! What the jobs of one pipeline share, and how each is run.
 
+use super::projects::Projects;
 use super::tag::make_tag;
 use super::{bridge, resource};
 use crate::dispatch::{JobRun, Overrides};
 use crate::project::{Snapshot, View};
+use crate::settings::ResourceGroups;
 use pipelines::event::EventKind;
 use pipelines::plan::Job;
 use pipelines::request::Request;
@@ -31,6 +33,10 @@ pub struct Pipeline {
     pub slots: Arc<Semaphore>,
     /// Directory of the project's locks, one for each resource group.
     pub locks: PathBuf,
+    /// Who gets a resource next, where the project says it.
+    pub resource_groups: ResourceGroups,
+    /// When the first pipeline of the run was created, in milliseconds since the epoch.
+    pub created: u64,
     /// Manual jobs to play.
     pub manual: Vec<String>,
     /// Changes to all jobs.
@@ -39,8 +45,12 @@ pub struct Pipeline {
     pub snapshot: Arc<Snapshot>,
     /// Do `release` jobs make their tags?
     pub git_tag: bool,
-    /// Pipelines above this one.
+    /// Pipelines of the same project above this one, without a pipeline of another between.
     pub depth: u32,
+    /// Project and ref of each pipeline up to this one that is no child pipeline.
+    pub lineage: Vec<(String, String)>,
+    /// Where other projects are.
+    pub projects: Arc<Projects>,
 }
 
 /// One attempt of a job.
@@ -78,7 +88,7 @@ fn mirrors(job: &Job) -> bool {
 async fn run_job(pipeline: Arc<Pipeline>, mut run: JobRun) -> Outcome {
     let _held = match resource::group(run.job()) {
         None => None,
-        Some(group) => match resource::hold(&group, &pipeline.locks, &mut run).await {
+        Some(group) => match resource::hold(&group, &pipeline, &mut run).await {
             Ok(Some(held)) => Some(held),
             Ok(None) => return Outcome::Canceled,
             Err(error) => {

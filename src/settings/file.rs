@@ -17,11 +17,13 @@
 //!   s3: {bucket: ci-caches, region: eu-west-1}                  # caches of several machines
 //! release:
 //!   git_tag: true                                               # `release` jobs make their tags here
+//! resource_groups:
+//!   production: oldest_first                                    # who is next: see `resource_groups.rs`
 //! ```
 
 use super::{
     CacheSettings, KeepSettings, LimitSettings, LintSettings, NetworkSetting, RegistrySettings,
-    ReleaseSettings,
+    ReleaseSettings, ResourceGroups,
 };
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub image: Option<String>,
     /// Which network jobs get; none: the best that this machine has.
     pub network: Option<NetworkSetting>,
+    /// Who gets a resource next when several pipelines wait for it.
+    pub resource_groups: ResourceGroups,
 }
 
 impl Settings {
@@ -63,9 +67,12 @@ impl Settings {
         let of_user = Settings::of_user()?;
         let mut lint = own.lint;
         lint.allow.extend(of_user.lint.allow);
+        let mut resource_groups = of_user.resource_groups;
+        resource_groups.extend(own.resource_groups);
         Ok(Settings {
             sources: own.sources.over(of_user.sources),
             lint,
+            resource_groups,
             registries: own.registries.over(of_user.registries),
             limits: own.limits.over(of_user.limits),
             image: own.image.or(of_user.image),
@@ -151,6 +158,7 @@ mod tests {
             ("cache:\n  s3: {region: r}\n", "missing field `bucket`", "line 2"),
             ("release:\n  git_tag: perhaps\n", "git_tag", "line 2"),
             ("registries:\n  x: {insecure: true}\n", "unknown field `insecure`", "line 2"),
+            ("resource_groups:\n  prod: oldest\n", "expected one of `unordered`, `oldest_first`", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
             ("limits:\n  memory: much\n", "such as `512m`", "line 2"),
         ];

@@ -10,6 +10,7 @@ mod lint;
 mod network;
 mod registries;
 mod release;
+mod resource_groups;
 mod variables;
 
 pub use cache::{CacheSettings, S3Settings};
@@ -22,4 +23,5 @@ pub use lint::LintSettings;
 pub use network::NetworkSetting;
 pub use registries::RegistrySettings;
 pub use release::ReleaseSettings;
+pub use resource_groups::{ProcessMode, ResourceGroups};
 pub use variables::{VariablesFile, load_variables};

@@ -35,6 +35,7 @@ pub(super) fn normalise(drafts: Vec<Draft>, findings: &mut Findings<'_>) -> Inde
         let span = draft.config.span;
         draft.config.work.pipeline_needs =
             draft.needs.as_ref().map_or_else(Vec::new, |n| n.pipelines.clone());
+        draft.config.work.project_needs = draft.needs.as_ref().map_or_else(Vec::new, |n| n.projects.clone());
         draft.config.dependencies = draft.config.dependencies.map(|names| fan_out_names(names, &instances));
         match instances.get(&draft.config.name) {
             None => {

@@ -7,6 +7,7 @@ use super::size::Size;
 use super::types::{Config, Workflow};
 use super::{logic, mixed, normalise, ruby, stages, variables, workflow};
 use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::load::Partial;
 use crate::yaml::{self, Key, Mapping, Node};
 
 const RESERVED: [&str; 8] =
@@ -60,10 +61,15 @@ pub fn build(root: &Node, diagnostics: &mut Vec<Diagnostic>) -> Config {
     config
 }
 
+/// Findings that what is missing may have caused.
+const GUESSES: [&str; 7] =
+    ["no-script", "no-jobs", "missing-key", "need-undefined", "stage-undefined", "need-later", "on-stop"];
+
 /// What else is wrong with a configuration that GitLab has refused before it came to these checks.
-pub fn further(root: &Node) -> Vec<Diagnostic> {
+pub fn further(partial: &Partial) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    build(root, &mut found);
+    build(&partial.root, &mut found);
+    found.retain(|diagnostic| partial.complete || !GUESSES.contains(&diagnostic.code));
     found.iter_mut().for_each(|diagnostic| diagnostic.gitlab = false);
     found
 }

@@ -49,7 +49,10 @@ fn job_keywords_fail_in_gitlabs_words() {
         ("stage: [a]", &["jobs:j:stage config should be a string"]),
         ("rules: []", &["jobs:j:rules config can't be blank"]),
         ("rules: [{if: '$A =='}]", &["jobs:j:rules:rule if invalid expression syntax"]),
-        ("rules: [{when: [a, :b]}]", &["jobs:j:rules:rule when unknown value: [\"a\", :b]"]),
+        (
+            "rules:\n    - when:\n        - a\n        - :b",
+            &["jobs:j:rules:rule when unknown value: [\"a\", :b]"],
+        ),
         ("rules: [{variables: {A: {value: x}}}]", &["jobs:j:rules:rule:variables:a config must be a string"]),
         (
             "rules: [{exists: 1}]",

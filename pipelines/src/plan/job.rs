@@ -291,6 +291,9 @@ pub struct Work {
     /// Artifacts of other pipelines that it downloads. Not part of the plan document.
     #[serde(skip)]
     pub pipeline_needs: Vec<PipelineNeed>,
+    /// `needs` of other projects, in words: nothing here knows their artifacts. Not part of the plan document.
+    #[serde(skip)]
+    pub project_needs: Vec<String>,
 }
 
 /// One job of a created pipeline.

@@ -5,6 +5,7 @@
 
 mod builder;
 mod document;
+mod flow;
 mod inspect;
 mod node;
 mod repair;

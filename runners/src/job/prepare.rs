@@ -71,6 +71,12 @@ impl Attempt<'_> {
             }
         }
         self.tell_secrets(known);
+        for need in work.project_needs.clone() {
+            let need = known.expand(&need);
+            self.warn(&format!(
+                "`needs` ({need}) is ignored: artifacts of other projects' pipelines are not known here"
+            ));
+        }
         Ok(())
     }
 

@@ -21,7 +21,7 @@
 //! [`Stop::Terminate`] or [`Stop::Kill`] to the running step, which reach *everything* that the step started.
 
 use crate::archive::{ArchiveError, Packed, Selection, Unpacked};
-use crate::{embedded, fake, shell};
+use crate::{docker, embedded, fake, shell};
 use pipelines::plan::{Image, Service};
 use pipelines::status::FailureReason;
 use std::fs::File;
@@ -38,10 +38,12 @@ pub enum Executor {
     Shell(shell::Shell),
     /// Our own containers.
     Embedded(embedded::Embedded),
+    /// Containers of a Docker or Podman engine.
+    Docker(docker::Docker),
 }
 
 /// What a job needs of a place.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Place {
     /// Path of the project: `group/name`.
     pub project: String,
@@ -53,8 +55,52 @@ pub struct Place {
     pub services: Vec<Service>,
     /// Name and value of the variables that are known before there is a place.
     pub variables: Vec<(String, String)>,
+    /// Those of them that hold nothing masked and are no files, expanded: what services and entrypoints get.
+    pub public: Vec<(String, String)>,
     /// Attempt of the job, from 1.
     pub attempt: u32,
+    /// Takes what there is to say while the place is made; none: nobody listens.
+    pub notes: Option<mpsc::UnboundedSender<Note>>,
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&String> = self.variables.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Place")
+            .field("project", &self.project)
+            .field("image", &self.image)
+            .field("services", &self.services.iter().map(|service| &service.image.name).collect::<Vec<_>>())
+            .field("variables", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A sentence for the job's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// What is being done.
+    Said(String),
+    /// What may be wrong; also for whoever watches the run.
+    Warning(String),
+}
+
+impl Place {
+    /// Tells what is being done.
+    pub(crate) fn say(&self, text: impl Into<String>) {
+        self.note(Note::Said(text.into()));
+    }
+
+    /// Tells what may be wrong.
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        self.note(Note::Warning(text.into()));
+    }
+
+    fn note(&self, note: Note) {
+        if let Some(notes) = &self.notes {
+            // a job that has gone does not want to know
+            let _ = notes.send(note);
+        }
+    }
 }
 
 /// Where a job finds itself; all paths as the job sees them.
@@ -175,6 +221,8 @@ pub enum Execution {
     Shell(shell::ShellExecution),
     /// Layers of a container.
     Embedded(embedded::EmbeddedExecution),
+    /// A container of an engine.
+    Docker(docker::DockerExecution),
 }
 
 impl Executor {
@@ -184,6 +232,7 @@ impl Executor {
             Executor::Fake(_) => "fake",
             Executor::Shell(_) => "shell",
             Executor::Embedded(_) => "embedded",
+            Executor::Docker(docker) => docker.engine.kind.name(),
         }
     }
 
@@ -196,6 +245,7 @@ impl Executor {
             Executor::Fake(fake) => fake.prepare(&place).map(Execution::Fake),
             Executor::Shell(shell) => shell.prepare(place).await.map(Execution::Shell),
             Executor::Embedded(embedded) => embedded.prepare(place).await.map(Execution::Embedded),
+            Executor::Docker(docker) => docker.prepare(place).await.map(Execution::Docker),
         }
     }
 }
@@ -207,6 +257,7 @@ impl Execution {
             Execution::Fake(fake) => fake.site(),
             Execution::Shell(shell) => shell.site(),
             Execution::Embedded(embedded) => embedded.site(),
+            Execution::Docker(docker) => docker.site(),
         }
     }
 
@@ -222,6 +273,7 @@ impl Execution {
                 embedded.get_sources();
                 Ok(())
             }
+            Execution::Docker(docker) => docker.get_sources().await,
         }
     }
 
@@ -234,6 +286,7 @@ impl Execution {
             Execution::Fake(fake) => Ok(fake.start(&step)),
             Execution::Shell(shell) => shell.start(&step),
             Execution::Embedded(embedded) => embedded.start(step).await,
+            Execution::Docker(docker) => docker.start(step).await,
         }
     }
 
@@ -246,6 +299,7 @@ impl Execution {
             Execution::Fake(_) => Ok(Packed::default()),
             Execution::Shell(shell) => shell.pack(selection, archive).await,
             Execution::Embedded(embedded) => embedded.pack(selection, archive).await,
+            Execution::Docker(docker) => docker.pack(selection, archive).await,
         }
     }
 
@@ -258,6 +312,7 @@ impl Execution {
             Execution::Fake(_) => Ok(Unpacked::default()),
             Execution::Shell(shell) => shell.unpack(directory, archive).await,
             Execution::Embedded(embedded) => embedded.unpack(directory, archive).await,
+            Execution::Docker(docker) => docker.unpack(directory, archive).await,
         }
     }
 
@@ -270,6 +325,7 @@ impl Execution {
             Execution::Fake(_) => Ok(()),
             Execution::Shell(shell) => shell.cleanup().await,
             Execution::Embedded(embedded) => embedded.cleanup().await,
+            Execution::Docker(docker) => docker.cleanup().await,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! job::run(JobSpec) ─ phases ─> Executor::prepare -> Execution { get_sources, start, pack, unpack, cleanup }
-//!        │                                              └ fake · shell · embedded (sandbox)
+//!        │                                              └ fake · shell · embedded (sandbox) · docker
 //!        └ output ─> log (mask, limit, file job.log) ─> EventKind::JobLog { length }
 //! ```
 //!
@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`executor`] | the contract between a job and the place where it runs |
 //! | [`fake`], [`shell`], [`embedded`] | the places |
+//! | [`docker`] | containers of a Docker or Podman engine |
 //! | [`sandbox`] | the container runtime behind `embedded` |
 //! | [`image`] | container images on disk |
 //! | [`job`] | the phases of a job, its outcome |
@@ -28,6 +29,7 @@ pub mod archive;
 pub mod artifacts;
 pub mod cache;
 pub mod conformance;
+pub mod docker;
 pub mod dotenv;
 pub mod embedded;
 pub mod executor;

@@ -3,16 +3,17 @@
 use super::attempt::Attempt;
 use super::outcome::End;
 use crate::artifacts::{self, Index};
-use crate::executor::{Directory, Execution, Executor, Place};
+use crate::executor::{Directory, Execution, Executor, Note, Place};
 use crate::log::Tone;
-use crate::variables::{FileVariable, Variables};
+use crate::variables::{FileVariable, Variables, is_name};
 use crate::{archive, cache};
 use pipelines::event::Phase;
 use pipelines::plan::PipelineNeed;
 use pipelines::status::FailureReason;
 use std::fs::File;
 use std::io::Seek;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use tokio::sync::mpsc;
 
 impl Attempt<'_> {
     /// Makes the place. Cancelling does not wait for it: a place that is half made is swept by its executor.
@@ -29,7 +30,8 @@ impl Attempt<'_> {
         self.say(&format!("Using the {} executor", self.executor.name()));
         self.refuse_or_warn(&known)?;
         self.check()?;
-        let place = self.place(&known);
+        let (tell, mut notes) = mpsc::unbounded_channel();
+        let place = Place { notes: Some(tell), ..self.place(&known) };
         let mut cancel = self.cancel.clone();
         let canceled = async move {
             // a sender that is gone can't cancel any more
@@ -37,10 +39,25 @@ impl Attempt<'_> {
                 std::future::pending::<()>().await;
             }
         };
-        tokio::select! {
-            prepared = self.executor.prepare(place) => Ok(prepared?),
-            () = canceled => Err(End::Canceled),
-            () = tokio::time::sleep_until(self.deadline) => Err(self.timed_out()),
+        let (deadline, executor) = (self.deadline, self.executor);
+        let mut preparing = std::pin::pin!(executor.prepare(place));
+        let mut canceled = std::pin::pin!(canceled);
+        loop {
+            tokio::select! {
+                // what was said while the place was made comes before what happens in it
+                biased;
+                Some(note) = notes.recv() => self.note(note),
+                prepared = &mut preparing => return Ok(prepared?),
+                () = &mut canceled => return Err(End::Canceled),
+                () = tokio::time::sleep_until(deadline) => return Err(self.timed_out()),
+            }
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Said(text) => self.say(&text),
+            Note::Warning(text) => self.warn(&text),
         }
     }
 
@@ -108,7 +125,9 @@ impl Attempt<'_> {
             image,
             services: services.collect(),
             variables: known.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            public: public(known),
             attempt: self.spec.attempt,
+            notes: None,
         }
     }
 
@@ -241,6 +260,21 @@ impl Attempt<'_> {
         }
         Ok(())
     }
+}
+
+/// Variables that may be seen by whoever can look at a container: nothing masked, not even as a part.
+fn public(known: &Variables) -> Vec<(String, String)> {
+    let resolved = known.resolve(Path::new(""));
+    let files: Vec<&str> = resolved.files.iter().map(|file| file.name.as_str()).collect();
+    let masked: Vec<&str> = resolved.variables.masked().filter(|value| !value.is_empty()).collect();
+    let shown = |name: &str, value: &str| {
+        is_name(name)
+            && !files.contains(&name)
+            && !value.contains('\0')
+            && !masked.iter().any(|secret| value.contains(secret))
+    };
+    let all = resolved.variables.iter();
+    all.filter(|(name, value)| shown(name, value)).map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 fn missing(job: &str, why: &str) -> End {

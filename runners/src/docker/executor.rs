@@ -49,6 +49,11 @@ impl Docker {
         Docker { engine, builds, image: None, limits: Limits::default(), shares: Arc::default() }
     }
 
+    /// Says whether the engine sees the files of this machine, before the first job would find it out.
+    pub fn share(&mut self, shares: bool) {
+        self.shares = Arc::new(OnceCell::new_with(Some(shares)));
+    }
+
     pub(crate) async fn prepare(&self, place: Place) -> Result<DockerExecution, ExecutorError> {
         let image = self.image_of(&place)?;
         let pulled = pull::get(&self.engine, &image, &place).await?;

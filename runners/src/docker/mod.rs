@@ -32,4 +32,4 @@ mod volume;
 pub use engine::{Engine, EngineError, Kind};
 pub use execution::DockerExecution;
 pub use executor::{Docker, Limits};
-pub use owner::sweep;
+pub use owner::{label_of, sweep};

@@ -26,7 +26,10 @@ struct Owner {
 
 impl Owner {
     fn this() -> Owner {
-        let pid = std::process::id();
+        Owner::process(std::process::id())
+    }
+
+    fn process(pid: u32) -> Owner {
         Owner { pid, started: started(pid).unwrap_or_default(), ..Owner::machine() }
     }
 
@@ -82,6 +85,12 @@ fn started(pid: u32) -> Option<u64> {
 /// The label of what this process makes.
 pub(super) fn labels() -> HashMap<String, String> {
     HashMap::from([(LABEL.to_owned(), Owner::this().label())])
+}
+
+/// The label of what a process of this machine makes.
+#[doc(hidden)]
+pub fn label_of(pid: u32) -> String {
+    Owner::process(pid).label()
 }
 
 /// A name that nothing else has: `slipway-PID-STARTED-NUMBER`.

@@ -2,7 +2,8 @@
 
 use super::engine::Kind;
 use bollard::auth::DockerCredentials;
-use docker_credential::{CredentialRetrievalError, DockerCredential};
+use docker_credential::{CredentialRetrievalError as Why, DockerCredential};
+use std::path::PathBuf;
 
 /// Docker Hub's name in configurations.
 const HUB: &str = "https://index.docker.io/v1/";
@@ -42,19 +43,31 @@ fn ask(kind: Kind, server: &str, config: Option<&str>) -> Result<Option<DockerCr
     }
     if kind == Kind::Podman {
         let read = docker_credential::get_podman_credential(server);
+        // it has several places for its file and says the same of one that is not there
+        let read = read.map_err(|why| if why == Why::ConfigReadError { Why::ConfigNotFound } else { why });
         if let Some(found) = judged(read, server, "podman's configuration")? {
             return Ok(Some(found));
         }
     }
-    judged(docker_credential::get_credential(server), server, "docker's configuration")
+    match config_file().filter(|path| path.exists()) {
+        Some(path) => {
+            judged(docker_credential::get_credential(server), server, &format!("`{}`", path.display()))
+        }
+        None => Ok(None),
+    }
+}
+
+fn config_file() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let directory = set("DOCKER_CONFIG").or_else(|| Some(set("HOME")?.join(".docker")))?;
+    Some(directory.join("config.json"))
 }
 
 fn judged(
-    read: Result<DockerCredential, CredentialRetrievalError>,
+    read: Result<DockerCredential, Why>,
     server: &str,
     place: &str,
 ) -> Result<Option<DockerCredentials>, String> {
-    use CredentialRetrievalError as Why;
     let serveraddress = Some(server.to_owned());
     let why = match read {
         Ok(DockerCredential::UsernamePassword(user, password)) => {

@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod deploy;
+mod engine;
 mod expression;
 mod glob;
 mod lint;

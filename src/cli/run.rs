@@ -1,16 +1,16 @@
 //! `ci run`: runs the pipeline on this machine.
 
 use super::request::{Prepared, RequestArgs};
-use super::{Format, print_raw};
+use super::{Format, engine, print_raw};
 use crate::dispatch::{self, Journal, Options, Overrides, RunEnd};
 use crate::downstream::{self, Pipeline};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::report::{diagnostic, json, terminal};
-use crate::settings::{RunDirectory, State};
+use crate::settings::{ExecutorKind, RunDirectory, Settings, State};
 use anstream::eprintln;
-use clap::ValueEnum;
 use pipelines::plan::{Plan, When};
 use pipelines::schedule::{Selection, names, select};
+use runners::docker::Kind;
 use runners::embedded::Embedded;
 use runners::executor::Executor;
 use runners::job::{Run, Runner};
@@ -40,9 +40,9 @@ pub(super) struct RunArgs {
     /// Jobs that run at once [default: the number of cores]
     #[arg(long = "jobs", short = 'j', value_name = "N")]
     slots: Option<NonZeroUsize>,
-    /// Where jobs run
-    #[arg(long, value_enum, default_value_t)]
-    executor: Kind,
+    /// Where jobs run [default: `executor` in `.ci/settings.yml`, else sandbox, else an engine that is there]
+    #[arg(long, value_enum)]
+    executor: Option<ExecutorKind>,
     /// Change all jobs: `image=host` runs them on this machine's files, `services=none` starts no services
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = super::request::variable)]
     set: Vec<(String, String)>,
@@ -51,16 +51,6 @@ pub(super) struct RunArgs {
     format: Format,
     #[command(flatten)]
     request: RequestArgs,
-}
-
-/// Kinds of executors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    /// In containers that `ci` makes itself
-    #[default]
-    Sandbox,
-    /// As processes of yours, without any isolation
-    Shell,
 }
 
 pub(super) fn run(args: &RunArgs) -> CliResult {
@@ -107,7 +97,11 @@ fn manual(args: &RunArgs, plan: &Plan) -> Vec<String> {
 
 async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliResult<RunEnd> {
     let state = State::of(&prepared.project.state_name())?;
-    let executor = executor(args.executor, &state).await?;
+    let chosen = match args.executor {
+        Some(kind) => Some(kind),
+        None => Settings::load(prepared.project.root())?.executor,
+    };
+    let executor = Arc::new(executor(chosen, &state).await?);
     let commit = &prepared.facts.commit;
     let snapshot = prepared.project.snapshot(&commit.sha, args.request.committed, &state.snapshots())?;
     let directory = state.new_run()?;
@@ -191,9 +185,12 @@ fn shared(
 }
 
 /// The executor, proved to work here; what dead runs left of it is removed first.
-async fn executor(kind: Kind, state: &State) -> CliResult<Arc<Executor>> {
-    if kind == Kind::Shell {
-        return Ok(Arc::new(Executor::Shell(Shell { builds: state.builds() })));
+async fn executor(chosen: Option<ExecutorKind>, state: &State) -> CliResult<Executor> {
+    match chosen {
+        Some(ExecutorKind::Shell) => return Ok(Executor::Shell(Shell { builds: state.builds() })),
+        Some(ExecutorKind::Docker) => return engine::asked(Kind::Docker, state).await,
+        Some(ExecutorKind::Podman) => return engine::asked(Kind::Podman, state).await,
+        Some(ExecutorKind::Sandbox) | None => {}
     }
     let sandbox = Sandbox::default();
     let states = state.sandboxes();
@@ -202,6 +199,12 @@ async fn executor(kind: Kind, state: &State) -> CliResult<Arc<Executor>> {
     sweep(&sandbox, &states).await.map_err(|e| making(&e))?;
     let found = sandbox.probe(&states).await;
     if let Err(error) = found.works {
+        // who asked for our own containers gets them or an error
+        if chosen.is_none()
+            && let Some(executor) = engine::instead(&error.to_string(), state).await?
+        {
+            return Ok(executor);
+        }
         let refused = CliError::usage(format!("jobs can't run in containers on this machine: {error}"));
         let told = found.missing.into_iter().map(|m| format!("{}: {}", m.what, m.cure));
         return Err(told
@@ -210,5 +213,5 @@ async fn executor(kind: Kind, state: &State) -> CliResult<Arc<Executor>> {
     }
     let ci =
         std::env::current_exe().map_err(|e| CliError::usage(format!("finding our own executable: {e}")))?;
-    Ok(Arc::new(Executor::Embedded(Embedded { sandbox, states, ci })))
+    Ok(Executor::Embedded(Embedded { sandbox, states, ci }))
 }

@@ -7,9 +7,10 @@
 //!   gitlab.com/components/rust: ~/src/rust-components           # a directory; relative ones to this file's
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
+//! executor: docker                                              # sandbox, docker, podman or shell
 //! ```
 
-use super::LintSettings;
+use super::{ExecutorKind, LintSettings};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub sources: SourceTable,
     /// What a project wants to hear about its configuration.
     pub lint: LintSettings,
+    /// Where jobs run.
+    pub executor: Option<ExecutorKind>,
 }
 
 impl Settings {
@@ -36,7 +39,8 @@ impl Settings {
         let of_user = user_file().map_or(Ok(Settings::default()), |path| read(&path))?;
         let mut lint = own.lint;
         lint.allow.extend(of_user.lint.allow);
-        Ok(Settings { sources: own.sources.over(of_user.sources), lint })
+        let executor = own.executor.or(of_user.executor);
+        Ok(Settings { sources: own.sources.over(of_user.sources), lint, executor })
     }
 }
 
@@ -94,6 +98,7 @@ mod tests {
             ("sources:\n  a/b: https://me:hunter2@x/a.git\n", "password", "line 2"),
             ("lint:\n  allow: [duplicate-keys]\n", "did you mean `duplicate-key`?", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
+            ("lint: {}\nexecutor: ship\n", "unknown variant `ship`", "line 2"),
         ];
         for (text, what, line) in table {
             let message = settings(text).expect_err(text).message;

@@ -1,11 +1,13 @@
 //! Settings of a project that are not the pipeline: local variables, where projects come from, where state is kept.
 
+mod executor;
 mod file;
 mod gitlab_ci_local;
 mod home;
 mod lint;
 mod variables;
 
+pub use executor::ExecutorKind;
 pub use file::Settings;
 pub use gitlab_ci_local::{GITLAB_CI_LOCAL, load_gitlab_ci_local};
 pub use home::{RunDirectory, State};

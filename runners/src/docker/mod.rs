@@ -26,6 +26,7 @@ mod podman;
 mod pull;
 mod readiness;
 mod services;
+mod state;
 mod step;
 mod volume;
 

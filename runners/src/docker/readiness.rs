@@ -5,8 +5,9 @@ use super::execution::Belongings;
 use super::owner;
 use super::pull::Pulled;
 use super::services::Started;
+use super::state::{State, state_of};
 use crate::executor::Place;
-use bollard::models::{ContainerCreateBody, ContainerState, HealthStatusEnum, HostConfig};
+use bollard::models::{ContainerCreateBody, HealthStatusEnum, HostConfig};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, LogsOptionsBuilder};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -68,9 +69,9 @@ pub(super) async fn wait(
 }
 
 async fn ready(engine: &Engine, image: &Pulled, service: &Started, probe: &str) -> Result<(), String> {
-    let state = state_of(engine, &service.container).await?;
-    if state.running != Some(true) {
-        return Err(ended(&state));
+    let state = asked(engine, &service.container).await?;
+    if let Some(code) = state.code {
+        return Err(ended(&state, code));
     }
     if service.ports.is_empty() && !service.checks_itself {
         return Ok(());
@@ -80,17 +81,16 @@ async fn ready(engine: &Engine, image: &Pulled, service: &Started, probe: &str) 
     }
     let watching = async {
         loop {
-            let state = state_of(engine, &service.container).await?;
-            if state.running != Some(true) {
-                return Err(ended(&state));
+            let state = asked(engine, &service.container).await?;
+            if let Some(code) = state.code {
+                return Err(ended(&state, code));
             }
             let ready = if service.checks_itself {
-                let health = state.health.and_then(|health| health.status);
-                if health == Some(HealthStatusEnum::UNHEALTHY) {
+                if state.health == Some(HealthStatusEnum::UNHEALTHY) {
                     return Err("its health check says that it is unhealthy".to_owned());
                 }
                 // podman does not run health checks without systemd
-                health.is_none_or(|health| matches!(health, HealthStatusEnum::HEALTHY | HealthStatusEnum::NONE))
+                state.health.is_none_or(|health| matches!(health, HealthStatusEnum::HEALTHY | HealthStatusEnum::NONE))
             } else {
                 probe_ended(engine, probe).await?
             };
@@ -109,16 +109,12 @@ fn ports(ports: &[u16]) -> String {
     if all.is_empty() { String::new() } else { format!(" (nothing listens on port {})", all.join(" or ")) }
 }
 
-fn ended(state: &ContainerState) -> String {
-    match state.error.as_deref().filter(|error| !error.is_empty()) {
-        Some(error) => error.to_owned(),
-        None => format!("it has ended with exit code {}", state.exit_code.unwrap_or_default()),
-    }
+fn ended(state: &State, code: i64) -> String {
+    if state.error.is_empty() { format!("it has ended with exit code {code}") } else { state.error.clone() }
 }
 
-async fn state_of(engine: &Engine, container: &str) -> Result<ContainerState, String> {
-    let found = engine.api.inspect_container(container, None).await.map_err(|error| told(&error))?;
-    Ok(found.state.unwrap_or_default())
+async fn asked(engine: &Engine, container: &str) -> Result<State, String> {
+    state_of(engine, container).await.map_err(|error| told(&error))
 }
 
 /// A container of the job's image, which has a shell, in the service's network.
@@ -142,13 +138,10 @@ async fn start_probe(engine: &Engine, image: &Pulled, service: &Started, probe: 
 }
 
 async fn probe_ended(engine: &Engine, probe: &str) -> Result<bool, String> {
-    let state = state_of(engine, probe).await?;
-    if state.running == Some(true) {
-        return Ok(false);
-    }
-    match state.exit_code {
+    match asked(engine, probe).await?.code {
+        None => Ok(false),
         Some(0) => Ok(true),
-        code => Err(format!("looking for its ports failed with exit code {}", code.unwrap_or_default())),
+        Some(code) => Err(format!("looking for its ports failed with exit code {code}")),
     }
 }
 

@@ -3,12 +3,13 @@
 use super::engine::{Engine, told};
 use super::job_container::bind;
 use super::owner;
+use super::state::state_of;
 use crate::executor::{ExecutorError, Exit, Running, Step, Stop};
 use crate::script::{DETECT_SHELL, quote};
 use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::errors::Error;
 use bollard::exec::{CreateExecOptions, StartExecOptions};
-use bollard::models::{ContainerCreateBody, ContainerState, HostConfig};
+use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, KillContainerOptionsBuilder,
 };
@@ -42,8 +43,8 @@ pub(super) async fn start(
 ) -> Result<Running, ExecutorError> {
     let attach = AttachContainerOptionsBuilder::new().stdin(true).stdout(true).stderr(true).stream(true).build();
     let attached = engine.api.attach_container(container, Some(attach)).await;
-    let AttachContainerResults { output, mut input } =
-        attached.map_err(|error| ExecutorError::system("attaching to the container", told(&error)))?;
+    // podman makes the container ready to run here already
+    let AttachContainerResults { output, mut input } = attached.map_err(|error| not_started(&error, image))?;
     engine.api.start_container(container, None).await.map_err(|error| not_started(&error, image))?;
     let text = with_environment(&step);
     tokio::spawn(async move {
@@ -122,18 +123,15 @@ impl Watched {
 
     /// How it ended, if it has.
     async fn ended(&self, sink: Option<&mut DuplexStream>) -> Result<Option<Exit>, ExecutorError> {
-        let asked = self.engine.api.inspect_container(&self.container, None).await;
-        let found = asked.map_err(|error| ExecutorError::system("waiting for the container", told(&error)))?;
-        let state = found.state.unwrap_or_default();
-        if state.running == Some(true) || state.exit_code.is_none() {
-            return Ok(None);
-        }
-        if let (Some(true), Some(sink)) = (state.oom_killed, sink) {
+        let asked = state_of(&self.engine, &self.container).await;
+        let state = asked.map_err(|error| ExecutorError::system("waiting for the container", told(&error)))?;
+        let Some(code) = state.code else { return Ok(None) };
+        if let (true, Some(sink)) = (state.out_of_memory, sink) {
             let text = b"\nthe container ran out of memory: processes in it were killed\n";
             // who does not read any more does not want to know
             let _ = sink.write_all(text).await;
         }
-        Ok(Some(exit_of(&state)))
+        Ok(Some(Exit::Code(i32::try_from(code).unwrap_or(i32::MAX))))
     }
 
     async fn stop(&self, stop: Stop) {
@@ -161,11 +159,6 @@ impl Watched {
         let detached = StartExecOptions { detach: true, ..StartExecOptions::default() };
         self.engine.api.start_exec(&made.id, Some(detached)).await.map(drop)
     }
-}
-
-fn exit_of(state: &ContainerState) -> Exit {
-    let code = state.exit_code.unwrap_or_default();
-    Exit::Code(i32::try_from(code).unwrap_or(i32::MAX))
 }
 
 /// Reads to the end even when nobody listens any more: a full pipe would stop the job.
@@ -197,8 +190,7 @@ pub(super) async fn delete_inside(engine: &Engine, image: &str, directory: &Path
         engine.api.create_container(Some(options), body).await?;
         engine.api.start_container(&name, None).await?;
         loop {
-            let state = engine.api.inspect_container(&name, None).await?.state.unwrap_or_default();
-            if state.running != Some(true) {
+            if state_of(engine, &name).await?.code.is_some() {
                 return Ok::<(), Error>(());
             }
             tokio::time::sleep(LONGEST_PAUSE).await;

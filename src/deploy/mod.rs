@@ -12,6 +12,7 @@ mod apply;
 mod deployment;
 mod detached;
 mod error;
+mod file;
 mod fresh;
 mod hot;
 mod lock;
@@ -26,6 +27,10 @@ mod target;
 pub use apply::{Apply, Package};
 pub use deployment::{Report, Request, Verdict, deploy, status};
 pub use error::{Error, Outcome};
+pub use file::{
+    Approvals, Batches, Check, Delivery, DeployFile, Environment, Freeze, Health, Hooks, Kind, Notifier,
+    Policy, ReleaseSettings, Service, Tier, VersionSource, Way,
+};
 pub use packages::identity;
 pub use settings::Settings;
 pub use steps::{Progress, Step, Steps};

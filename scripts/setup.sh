@@ -40,6 +40,7 @@ if [ "$purpose" = test ]; then
     want python3 "runs the conformance cases"
     want sudo "runs tests as an ordinary user"
     want bash "one of the two shells that jobs run in"
+    want busybox-static "images for tests of containers"
     want docker-registry "serves the images of the tests"
     want mmdebstrap "makes the images of the tests"
     want zstd "compresses one of them"

@@ -3,25 +3,26 @@
 //! the same layers.
 
 use crate::archive::{Packed, Selection, Unpacked};
-use crate::executor::{Directory, ExecutorError, Exit, Place, Running, Site, Step, Stop};
-use crate::sandbox::{
-    Access, Command, Error, ExitStatus, Mount, Process, Sandbox, Spec, StateDir, Streams, Task,
-};
-use crate::script::DETECT_SHELL;
-use crate::shell::script_file;
-use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File};
+use crate::container::{self, Container};
+use crate::executor::{Directory, ExecutorError, Place, Running, Site, Step};
+use crate::image::Image;
+use crate::running::{running, streams, system};
+use crate::sandbox::{Access, Error, Limits, Mount, Process, Sandbox, Spec, StateDir, Streams, Task};
+use pipelines::plan;
+use pipelines::status::FailureReason;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
 
 /// `CI_BUILDS_DIR` of every job.
 const BUILDS: &str = "/builds";
+/// The image that is this machine's own files.
+const HOST: &str = "host";
 
 /// Runs jobs in sandboxes.
 #[derive(Clone, Debug)]
@@ -30,8 +31,12 @@ pub struct Embedded {
     pub sandbox: Sandbox,
     /// Directory of all state directories, see [`StateDir::create`].
     pub states: PathBuf,
-    /// The executable that jobs find as `ci`.
+    /// The executable that jobs of image `host` find as `ci`.
     pub ci: PathBuf,
+    /// Image of jobs that name none; empty: `host`.
+    pub image: String,
+    /// What each job may use.
+    pub limits: Limits,
 }
 
 /// One job's layers.
@@ -41,6 +46,7 @@ pub struct EmbeddedExecution {
     state: StateDir,
     /// Without the project directory.
     base: Spec,
+    container: Container,
     site: Site,
     checkout: Option<PathBuf>,
     /// The layers below the job's own: nothing before the sources have come in.
@@ -55,7 +61,24 @@ impl Embedded {
         if place.project.is_empty() || !Path::new(&place.project).components().all(plain) {
             return Err(ExecutorError::system(&doing, format!("`{}` is not a project path", place.project)));
         }
+        let asked = place.image.unwrap_or_default();
+        let asked =
+            if asked.name.is_empty() { plan::Image { name: self.image.clone(), ..asked } } else { asked };
+        let image = match asked.name.as_str() {
+            "" | HOST => None,
+            _ => Some(self.find(&asked).await?),
+        };
         let (slot, state) = free_state(&self.states)?;
+        let (mut base, container) = match &image {
+            None => (Spec::host(state.path(), &self.ci), Container::host(Path::new(BUILDS))),
+            Some(image) => {
+                let mut spec = Spec::image(state.path(), image.layers.clone());
+                spec.user = container::user(image, &asked);
+                let container = Container::image(image, &asked, &spec.hostname);
+                (spec, container)
+            }
+        };
+        base.limits = self.limits;
         let site = Site {
             builds: PathBuf::from(BUILDS),
             project: Path::new(BUILDS).join(&place.project),
@@ -64,18 +87,36 @@ impl Embedded {
             disposable: true,
         };
         let builds = state.path().join("builds");
-        let make = |mode, path: &Path| DirBuilder::new().recursive(true).mode(mode).create(path);
-        make(0o755, &builds.join(&place.project)).map_err(failed)?;
-        make(0o700, &builds.join(format!("{}.tmp", place.project))).map_err(failed)?;
-        let mut base = Spec::host(state.path(), &self.ci);
+        make_builds(&builds, &place.project, container::is_root(&base.user)).map_err(failed)?;
         base.mounts.push(Mount::Bind {
             source: builds,
             target: PathBuf::from(BUILDS),
             access: Access::ReadWrite,
         });
         let sandbox = self.sandbox.clone();
-        Ok(EmbeddedExecution { sandbox, state, base, site, checkout: place.checkout, lower: Vec::new() })
+        let checkout = place.checkout;
+        Ok(EmbeddedExecution { sandbox, state, base, container, site, checkout, lower: Vec::new() })
     }
+
+    /// The image, unpacked on disk.
+    async fn find(&self, asked: &plan::Image) -> Result<Image, ExecutorError> {
+        let message = format!("image `{}` can't be pulled by this version", asked.name);
+        Err(ExecutorError { reason: FailureReason::ImagePullFailure, message })
+    }
+}
+
+/// The directories above the project and of its file variables. For others than root they are open to everybody
+/// inside, as GitLab's; the state directory around them keeps everybody else out.
+fn make_builds(builds: &Path, project: &str, for_root: bool) -> io::Result<()> {
+    let temporary = builds.join(format!("{project}.tmp"));
+    for (path, mode) in [(builds.join(project), 0o755), (temporary, 0o700)] {
+        DirBuilder::new().recursive(true).mode(mode).create(&path)?;
+        let ours = path.ancestors().take_while(|above| above.starts_with(builds));
+        for above in ours.filter(|_| !for_root) {
+            fs::set_permissions(above, Permissions::from_mode(0o777))?;
+        }
+    }
+    Ok(())
 }
 
 /// The first number that no other job has. Numbers of dead jobs come back when they are swept.
@@ -106,31 +147,25 @@ impl EmbeddedExecution {
     }
 
     pub(crate) async fn start(&mut self, step: Step) -> Result<Running, ExecutorError> {
-        let starting = |error: io::Error| ExecutorError::system("starting a shell", error);
-        let script = script_file(&step.script).map_err(starting)?;
-        // one pipe for both, so that their order is kept
-        let (reader, writer) = io::pipe().map_err(starting)?;
+        let (streams, output) = streams(&step.script)?;
+        let task = Task::Run(self.container.shell(step.environment));
+        let started = self.sandbox.start(&self.spec(), task, streams).await;
+        running(started.map_err(|error| self.container.explain(error))?, output)
+    }
+
+    /// A shell on the terminal of this process, in what the job has left.
+    pub(crate) async fn debug(&mut self, environment: Vec<(String, String)>) -> Result<(), ExecutorError> {
+        let failed = |error: io::Error| ExecutorError::system("using the terminal", error);
+        let terminal = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+        let _raw = Raw::set(&terminal).map_err(failed)?;
         let streams = Streams {
-            stdin: Some(OwnedFd::from(script)),
-            stdout: Stdio::from(writer.try_clone().map_err(starting)?),
-            stderr: Stdio::from(writer),
+            stdin: Some(terminal.try_clone().map_err(failed)?),
+            stdout: Stdio::inherit(),
+            stderr: Stdio::inherit(),
         };
-        // a job that sets PATH or HOME itself has them once
-        let environment: BTreeMap<String, String> =
-            Spec::host_env().into_iter().chain(step.environment).collect();
-        let task = Task::Run(Command {
-            argv: ["/bin/sh", "-c", DETECT_SHELL].map(str::to_owned).to_vec(),
-            env: environment.into_iter().collect(),
-            cwd: self.site.builds.clone(),
-            uid: 0,
-            gid: 0,
-        });
-        let process = self.sandbox.start(&self.spec(), task, streams).await.map_err(system)?;
-        let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(starting)?;
-        let (stop, stops) = mpsc::unbounded_channel();
-        let (exited, exit) = oneshot::channel();
-        tokio::spawn(watch(process, stops, exited));
-        Ok(Running { output: Box::new(output), exit, stop })
+        let task = Task::Terminal(self.container.terminal(environment));
+        let mut process = self.sandbox.start(&self.spec(), task, streams).await.map_err(system)?;
+        process.wait().await.map_err(system).map(drop)
     }
 
     pub(crate) async fn pack(
@@ -163,6 +198,29 @@ impl EmbeddedExecution {
     }
 }
 
+/// A terminal that passes on every key; as it was before when dropped.
+struct Raw<'a> {
+    terminal: &'a OwnedFd,
+    before: Termios,
+}
+
+impl<'a> Raw<'a> {
+    fn set(terminal: &'a OwnedFd) -> io::Result<Raw<'a>> {
+        let before = tcgetattr(terminal)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(terminal, OptionalActions::Flush, &raw)?;
+        Ok(Raw { terminal, before })
+    }
+}
+
+impl Drop for Raw<'_> {
+    fn drop(&mut self) {
+        // a terminal that has gone needs no restoring
+        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
+    }
+}
+
 /// Waits for file work inside, and reads what it tells about itself.
 async fn finish<T: serde::de::DeserializeOwned>(
     mut process: Process,
@@ -175,37 +233,4 @@ async fn finish<T: serde::de::DeserializeOwned>(
     }
     process.wait().await.map_err(system)?;
     serde_json::from_slice(&text).map_err(|error| ExecutorError::system(doing, error))
-}
-
-/// Waits for the script and passes on what it shall do.
-async fn watch(
-    mut process: Process,
-    mut stops: mpsc::UnboundedReceiver<Stop>,
-    exited: oneshot::Sender<Result<Exit, ExecutorError>>,
-) {
-    let mut listening = true;
-    let status = loop {
-        tokio::select! {
-            status = process.wait() => break status,
-            stop = stops.recv(), if listening => match stop {
-                Some(Stop::Terminate) => process.terminate(),
-                Some(Stop::Kill) => process.kill(),
-                None => {
-                    listening = false;
-                    process.kill();
-                }
-            },
-        }
-    };
-    let exit = status.map_err(system).map(|status| match status {
-        ExitStatus::Code(code) => Exit::Code(code),
-        ExitStatus::Signal(signal) => Exit::Signal(signal),
-    });
-    // the job may have gone; there is nobody to tell then
-    let _ = exited.send(exit);
-}
-
-fn system(error: Error) -> ExecutorError {
-    let reason = pipelines::status::FailureReason::RunnerSystemFailure;
-    ExecutorError { reason, message: error.to_string() }
 }

@@ -151,13 +151,16 @@ pub enum Exit {
     Code(i32),
     /// A signal ended the shell.
     Signal(i32),
+    /// The shell exited with this code, and a process of the step was killed because the step's limit of memory was
+    /// reached.
+    OutOfMemory(i32),
 }
 
 impl Exit {
     /// The code a shell would report: 128 + signal for signals.
     pub fn code(self) -> i32 {
         match self {
-            Exit::Code(code) => code,
+            Exit::Code(code) | Exit::OutOfMemory(code) => code,
             Exit::Signal(signal) => 128 + signal,
         }
     }
@@ -284,9 +287,24 @@ impl Execution {
     pub async fn start(&mut self, step: Step) -> Result<Running, ExecutorError> {
         match self {
             Execution::Fake(fake) => Ok(fake.start(&step)),
-            Execution::Shell(shell) => shell.start(&step),
+            Execution::Shell(shell) => shell.start(step).await,
             Execution::Embedded(embedded) => embedded.start(step).await,
             Execution::Docker(docker) => docker.start(step).await,
+        }
+    }
+
+    /// Opens a shell for a person on the terminal of this process, in what the job's steps have left; comes back
+    /// when the person has left it. Between steps only.
+    ///
+    /// # Errors
+    /// There is no terminal, or this executor has no place that outlives a step.
+    pub async fn debug(&mut self, environment: Vec<(String, String)>) -> Result<(), ExecutorError> {
+        match self {
+            Execution::Embedded(embedded) => embedded.debug(environment).await,
+            _ => Err(ExecutorError::system(
+                "opening a shell in the job's place",
+                "only containers of `ci` have one",
+            )),
         }
     }
 

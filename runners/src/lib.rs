@@ -13,6 +13,8 @@
 //! | [`docker`] | containers of a Docker or Podman engine |
 //! | [`sandbox`] | the container runtime behind `embedded` |
 //! | [`image`] | container images on disk |
+//! | [`sandbox`], `running` | the container runtime behind `embedded`, which also watches over `shell`; its shells as steps |
+//! | [`image`], `container` | container images on disk; how a job's shell starts in one |
 //! | [`job`] | the phases of a job, its outcome |
 //! | [`script`] | from YAML commands to the text that a shell reads |
 //! | [`variables`], [`parameter`] | the runner's own expansion, file variables; POSIX expansion of paths |
@@ -30,6 +32,7 @@ pub mod artifacts;
 pub mod cache;
 pub mod conformance;
 pub mod docker;
+mod container;
 pub mod dotenv;
 pub mod embedded;
 pub mod executor;
@@ -39,6 +42,7 @@ pub mod image;
 pub mod job;
 pub mod log;
 pub mod parameter;
+mod running;
 pub mod sandbox;
 pub mod script;
 pub mod shell;

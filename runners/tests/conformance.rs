@@ -2,14 +2,19 @@
 
 use runners::conformance::suite;
 use runners::executor::Executor;
-use runners::sandbox::Sandbox;
+use runners::sandbox::{Limits, Sandbox};
 use runners::{embedded::Embedded, fake::Fake, shell::Shell};
 use std::path::PathBuf;
+
+fn sandbox() -> Sandbox {
+    Sandbox::with_init(PathBuf::from(env!("CARGO_BIN_EXE_sandbox-init")))
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shell_conforms() {
     let builds = tempfile::tempdir().unwrap();
-    let (tried, broken) = suite(&Executor::Shell(Shell { builds: builds.path().join("b") })).await;
+    let (tried, broken) =
+        suite(&Executor::Shell(Shell { builds: builds.path().join("b"), sandbox: sandbox() })).await;
     assert!(broken.is_empty(), "{broken:#?}");
     assert!(tried > 25, "{tried}");
     let left: Vec<_> = std::fs::read_dir(builds.path().join("b"))
@@ -32,8 +37,13 @@ async fn fake_conforms() {
 async fn embedded_conforms() {
     let states = tempfile::tempdir().unwrap();
     let init = PathBuf::from(env!("CARGO_BIN_EXE_sandbox-init"));
-    let embedded =
-        Embedded { sandbox: Sandbox::with_init(init.clone()), states: states.path().join("s"), ci: init };
+    let embedded = Embedded {
+        sandbox: sandbox(),
+        states: states.path().join("s"),
+        ci: init,
+        image: String::new(),
+        limits: Limits::default(),
+    };
     let capability = embedded.sandbox.probe(&embedded.states).await;
     assert!(capability.works.is_ok(), "no sandboxes here: {:?}", capability.works);
     let (tried, broken) = suite(&Executor::Embedded(embedded)).await;

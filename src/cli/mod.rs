@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod deploy;
+mod doctor;
 mod engine;
 mod expression;
 mod glob;
@@ -48,6 +49,8 @@ enum Command {
     Deploy(deploy::DeployArgs),
     /// What this project's release is, and what runs of it
     Release(release::ReleaseArgs),
+    /// Say what works on this machine, what is missing, and how to get it. Exit code 1: jobs can't run in containers
+    Doctor(doctor::DoctorArgs),
     /// Evaluate a `rules:if` expression
     Expression(expression::ExpressionArgs),
     /// Does a `rules:changes` pattern match a path? Exit code 0: yes, 1: no
@@ -94,6 +97,7 @@ fn run(command: Command) -> CliResult {
         Command::Lint(args) => lint::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Release(args) => release::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Expression(args) => expression::run(&args),
         Command::Glob(args) => glob::run(&args),
         Command::Completions { shell } => {

@@ -46,6 +46,9 @@ pub(super) struct RunArgs {
     /// Change all jobs: `image=host` runs them on this machine's files, `services=none` starts no services
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = super::request::variable)]
     set: Vec<(String, String)>,
+    /// When this job's script fails, open a shell in its very container before that is removed
+    #[arg(long, value_name = "JOB", conflicts_with = "format")]
+    debug: Option<String>,
     /// Text: a report for people; json: one event a line
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -60,6 +63,7 @@ pub(super) fn run(args: &RunArgs) -> CliResult {
     }
     let mut plan = prepared.plan()?.clone();
     overrides(&args.set)?.apply(&mut plan);
+    debuggable(args, &plan)?;
     let selection = Selection { jobs: args.jobs.clone(), needs: args.needs };
     let plan = select(&plan, &selection).map_err(|e| CliError::usage(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -71,6 +75,25 @@ pub(super) fn run(args: &RunArgs) -> CliResult {
         0 => Ok(()),
         code => Err(CliError::silent(ErrorKind::Code(code))),
     }
+}
+
+/// `--debug` needs a job of the plan, a container and a terminal.
+fn debuggable(args: &RunArgs, plan: &Plan) -> CliResult {
+    use std::io::IsTerminal;
+    let Some(job) = &args.debug else { return Ok(()) };
+    if !plan.jobs.iter().any(|planned| planned.name == *job) {
+        let error = CliError::usage(format!("`--debug {job}`: the pipeline has no such job"));
+        return Err(error.hint("`ci plan` lists the jobs"));
+    }
+    if args.executor != Kind::Sandbox {
+        return Err(CliError::usage(
+            "`--debug` opens a shell in a container of `ci`: leave `--executor` out",
+        ));
+    }
+    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        return Err(CliError::usage("`--debug` opens a shell for you: it needs a terminal"));
+    }
+    Ok(())
 }
 
 fn overrides(set: &[(String, String)]) -> CliResult<Overrides> {
@@ -97,11 +120,8 @@ fn manual(args: &RunArgs, plan: &Plan) -> Vec<String> {
 
 async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliResult<RunEnd> {
     let state = State::of(&prepared.project.state_name())?;
-    let chosen = match args.executor {
-        Some(kind) => Some(kind),
-        None => Settings::load(prepared.project.root())?.executor,
-    };
-    let executor = Arc::new(executor(chosen, &state).await?);
+    let settings = Settings::load(prepared.project.root())?;
+    let executor = Arc::new(executor(args.executor.or(settings.executor), &state, &settings).await?);
     let commit = &prepared.facts.commit;
     let snapshot = prepared.project.snapshot(&commit.sha, args.request.committed, &state.snapshots())?;
     let directory = state.new_run()?;
@@ -109,18 +129,21 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
     let mut journal = Journal::create(&directory.dir.join("journal.jsonl")).map_err(doing)?;
     let events = journal.subscribe();
     let format = args.format;
+    let mode = terminal::Mode::of_stdout();
+    // the moving region and a person's shell can't share a terminal
+    let mode = if args.debug.is_some() { mode.plain() } else { mode };
     // a thread of its own: a slow terminal must not hold up the run
     let report = std::thread::spawn(move || {
         let mut out = std::io::stdout();
         match format {
-            Format::Text => terminal::report(&events, terminal::Mode::of_stdout(), &mut out),
+            Format::Text => terminal::report(&events, mode, &mut out),
             Format::Json => json::report(&events, &mut out),
         }
     });
     let slots = args.slots.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
     let pipeline = Arc::new(Pipeline {
         request: prepared.request.clone(),
-        run: Arc::new(shared(prepared, &plan, &state, &directory, &snapshot.dir)?),
+        run: Arc::new(shared(args, prepared, &plan, &state, &directory, &snapshot.dir)?),
         executor,
         ids: Arc::new(AtomicU64::new(directory.number * 10_000)),
         slots: Arc::new(Semaphore::new(slots.get().min(Semaphore::MAX_PERMITS))),
@@ -152,6 +175,7 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
 
 /// What all jobs of the run share.
 fn shared(
+    args: &RunArgs,
     prepared: &Prepared,
     plan: &Arc<Plan>,
     state: &State,
@@ -181,15 +205,18 @@ fn shared(
         output_limit: Run::OUTPUT_LIMIT,
         grace: GRACE,
         timeout: Run::TIMEOUT,
+        debug: args.debug.clone(),
     })
 }
 
 /// The executor, proved to work here; what dead runs left of it is removed first.
-async fn executor(chosen: Option<ExecutorKind>, state: &State) -> CliResult<Executor> {
+async fn executor(chosen: Option<ExecutorKind>, state: &State, settings: &Settings) -> CliResult<Executor> {
     match chosen {
-        Some(ExecutorKind::Shell) => return Ok(Executor::Shell(Shell { builds: state.builds() })),
-        Some(ExecutorKind::Docker) => return engine::asked(Kind::Docker, state).await,
-        Some(ExecutorKind::Podman) => return engine::asked(Kind::Podman, state).await,
+        Some(ExecutorKind::Shell) => {
+            return Ok(Executor::Shell(Shell { builds: state.builds(), sandbox: Sandbox::default() }));
+        }
+        Some(ExecutorKind::Docker) => return engine::asked(Kind::Docker, state, settings).await,
+        Some(ExecutorKind::Podman) => return engine::asked(Kind::Podman, state, settings).await,
         Some(ExecutorKind::Sandbox) | None => {}
     }
     let sandbox = Sandbox::default();
@@ -201,7 +228,7 @@ async fn executor(chosen: Option<ExecutorKind>, state: &State) -> CliResult<Exec
     if let Err(error) = found.works {
         // who asked for our own containers gets them or an error
         if chosen.is_none()
-            && let Some(executor) = engine::instead(&error.to_string(), state).await?
+            && let Some(executor) = engine::instead(&error.to_string(), state, settings).await?
         {
             return Ok(executor);
         }
@@ -213,5 +240,6 @@ async fn executor(chosen: Option<ExecutorKind>, state: &State) -> CliResult<Exec
     }
     let ci =
         std::env::current_exe().map_err(|e| CliError::usage(format!("finding our own executable: {e}")))?;
-    Ok(Executor::Embedded(Embedded { sandbox, states, ci }))
+    let image = settings.image.clone().unwrap_or_default();
+    Ok(Executor::Embedded(Embedded { sandbox, states, ci, image, limits: settings.limits.limits() }))
 }

@@ -8,9 +8,11 @@
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
 //! executor: docker                                              # sandbox, docker, podman or shell
+//! limits: {memory: 2g, cpus: 1.5, pids: 1000}                   # of each job's container
+//! image: debian:bookworm                                        # of jobs that name none [default: host]
 //! ```
 
-use super::{ExecutorKind, LintSettings};
+use super::{ExecutorKind, LimitSettings, LintSettings};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -27,6 +29,10 @@ pub struct Settings {
     pub lint: LintSettings,
     /// Where jobs run.
     pub executor: Option<ExecutorKind>,
+    /// What each job's container may use.
+    pub limits: LimitSettings,
+    /// Image of jobs that name none; nothing: `host`, this machine's own files.
+    pub image: Option<String>,
 }
 
 impl Settings {
@@ -39,8 +45,13 @@ impl Settings {
         let of_user = user_file().map_or(Ok(Settings::default()), |path| read(&path))?;
         let mut lint = own.lint;
         lint.allow.extend(of_user.lint.allow);
-        let executor = own.executor.or(of_user.executor);
-        Ok(Settings { sources: own.sources.over(of_user.sources), lint, executor })
+        Ok(Settings {
+            sources: own.sources.over(of_user.sources),
+            lint,
+            executor: own.executor.or(of_user.executor),
+            limits: own.limits.over(of_user.limits),
+            image: own.image.or(of_user.image),
+        })
     }
 }
 
@@ -99,6 +110,7 @@ mod tests {
             ("lint:\n  allow: [duplicate-keys]\n", "did you mean `duplicate-key`?", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
             ("lint: {}\nexecutor: ship\n", "unknown variant `ship`", "line 2"),
+            ("limits:\n  memory: much\n", "such as `512m`", "line 2"),
         ];
         for (text, what, line) in table {
             let message = settings(text).expect_err(text).message;

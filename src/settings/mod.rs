@@ -4,6 +4,7 @@ mod executor;
 mod file;
 mod gitlab_ci_local;
 mod home;
+mod limits;
 mod lint;
 mod variables;
 
@@ -11,5 +12,6 @@ pub use executor::ExecutorKind;
 pub use file::Settings;
 pub use gitlab_ci_local::{GITLAB_CI_LOCAL, load_gitlab_ci_local};
 pub use home::{RunDirectory, State};
+pub use limits::LimitSettings;
 pub use lint::LintSettings;
 pub use variables::{VariablesFile, load_variables};

@@ -78,6 +78,7 @@ impl Bench {
             output_limit: Run::OUTPUT_LIMIT,
             grace: Duration::from_secs(30),
             timeout: Run::TIMEOUT,
+            debug: None,
         };
         Ok(Bench { run, executor: executor.clone(), _dir: dir })
     }

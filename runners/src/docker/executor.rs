@@ -6,6 +6,7 @@ use super::files::Files;
 use super::job_container::{Parts, job_container};
 use super::{owner, pull, readiness, services};
 use crate::executor::{ExecutorError, Place, Site};
+use crate::sandbox::Limits;
 use crate::workspace::Workspace;
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 use pipelines::plan::Image;
@@ -30,17 +31,6 @@ pub struct Docker {
     pub limits: Limits,
     /// Does the engine see the files of this machine? Found out by the first job.
     pub(super) shares: Arc<OnceCell<bool>>,
-}
-
-/// What a container may use at most; none: as much as there is.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Limits {
-    /// Bytes; swap included.
-    pub memory: Option<u64>,
-    /// Processors: 1.5 is one and a half.
-    pub cpus: Option<f64>,
-    /// Processes and threads.
-    pub pids: Option<u32>,
 }
 
 impl Docker {

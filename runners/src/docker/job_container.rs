@@ -1,11 +1,11 @@
 //! What the engine is told of a job's container.
 
-use super::executor::Limits;
 use super::owner;
 use super::pull::{self, Pulled};
 use super::services::Network;
 use super::step::launch;
 use crate::executor::Place;
+use crate::sandbox::Limits;
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType};
 use pipelines::plan::Image;
 use std::path::Path;

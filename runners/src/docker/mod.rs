@@ -32,5 +32,5 @@ mod volume;
 
 pub use engine::{Engine, EngineError, Kind};
 pub use execution::DockerExecution;
-pub use executor::{Docker, Limits};
+pub use executor::Docker;
 pub use owner::{label_of, sweep};

@@ -2,12 +2,13 @@
 
 use super::engine::{Engine, told};
 use super::execution::Belongings;
-use super::executor::{Docker, Limits};
+use super::executor::Docker;
 use super::job_container::{environment, limited};
 use super::names::host_names;
 use super::owner;
 use super::pull::{self, Pulled};
 use crate::executor::{ExecutorError, Place};
+use crate::sandbox::Limits;
 use crate::variables::expand;
 use bollard::models::{ContainerCreateBody, EndpointSettings, HostConfig, NetworkCreateRequest, NetworkingConfig};
 use bollard::query_parameters::CreateContainerOptionsBuilder;

@@ -113,7 +113,7 @@ impl Watched {
                 }
                 () = tokio::time::sleep(pause), if sink.is_some() => {
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    if let Some(exit) = self.ended(sink.as_mut()).await? {
+                    if let Some(exit) = self.ended().await? {
                         return Ok(exit);
                     }
                 }
@@ -122,16 +122,12 @@ impl Watched {
     }
 
     /// How it ended, if it has.
-    async fn ended(&self, sink: Option<&mut DuplexStream>) -> Result<Option<Exit>, ExecutorError> {
+    async fn ended(&self) -> Result<Option<Exit>, ExecutorError> {
         let asked = state_of(&self.engine, &self.container).await;
         let state = asked.map_err(|error| ExecutorError::system("waiting for the container", told(&error)))?;
         let Some(code) = state.code else { return Ok(None) };
-        if let (true, Some(sink)) = (state.out_of_memory, sink) {
-            let text = b"\nthe container ran out of memory: processes in it were killed\n";
-            // who does not read any more does not want to know
-            let _ = sink.write_all(text).await;
-        }
-        Ok(Some(Exit::Code(i32::try_from(code).unwrap_or(i32::MAX))))
+        let code = i32::try_from(code).unwrap_or(i32::MAX);
+        Ok(Some(if state.out_of_memory && code != 0 { Exit::OutOfMemory(code) } else { Exit::Code(code) }))
     }
 
     async fn stop(&self, stop: Stop) {

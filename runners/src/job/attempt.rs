@@ -115,6 +115,11 @@ impl<'a> Attempt<'a> {
         if matches!(&result, Err(End::Failed { reason, .. }) if *reason == broken) {
             return result;
         }
+        if matches!(&result, Err(End::Failed { .. }))
+            && self.spec.run.debug.as_ref() == Some(&self.spec.job.name)
+        {
+            self.debug(execution).await;
+        }
         let after = self.after_script(execution, status_of(&result)).await;
         result = result.and(after);
         self.archive_caches(execution, status_of(&result)).await;

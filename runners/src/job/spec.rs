@@ -40,6 +40,8 @@ pub struct Run {
     pub grace: Duration,
     /// Of jobs without a `timeout`.
     pub timeout: Duration,
+    /// The job that opens a shell for a person when its script fails.
+    pub debug: Option<String>,
 }
 
 /// Facts about the runner for `CI_RUNNER_*`.

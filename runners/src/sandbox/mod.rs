@@ -22,9 +22,16 @@
 //! | `root`       | child  | the root file system of an image                                      |
 //! | `kernel_fs`  | child  | /proc, /sys, /dev and what of them is hidden                            |
 //! | `mounts`     | child  | the kernel's mount API, targets resolved inside the new root           |
+//! | `names`      | child  | overlays by short names: old kernels, mapped layers                    |
+//! | `user`       | child  | `USER`: ids, groups and home from the image's files                    |
+//! | `owner`      | child  | a workspace that belongs to another user than root                     |
 //! | `privilege`  | child  | Docker's capability set                                               |
 //! | `seccomp`    | child  | Docker's seccomp policy as BPF                                        |
+//! | `cgroup`     | child  | limits, where there are control groups                               |
+//! | `terminal`   | child  | a terminal inside, for people                                         |
+//! | `plain`      | child  | a program without a sandbox, with the lifeline                        |
 //! | `archive`    | child  | archives written and unpacked inside                                  |
+//! | `unpack`     | child  | layers of images, from archives to directories                        |
 //! | `sys`        | child  | the only `unsafe` code                                                |
 //!
 //! A sandbox is a set of layers on disk ([`StateDir`]), not a living process: every step (`script`, then
@@ -37,11 +44,15 @@
 //! but for the hidden paths: a job of root reads what root may read.
 
 mod archive;
+mod cgroup;
 mod error;
 mod first;
 mod kernel_fs;
 mod launch;
 mod mounts;
+mod names;
+mod owner;
+mod plain;
 mod privilege;
 mod probe;
 mod process;
@@ -51,13 +62,19 @@ mod spec;
 mod state;
 mod supervisor;
 mod sys;
+mod terminal;
+mod unpack;
+mod user;
 mod userns;
 mod wire;
 
 pub use error::{Error, Failure};
 pub use launch::{Sandbox, Streams};
+pub(crate) use privilege::is_root_of_host;
 pub use probe::{Capability, Missing, Mode};
 pub use process::{ExitStatus, Process};
-pub use spec::{Access, Command, INIT_ARG, Mount, Network, OWN_BIN_DIR, Root, Spec, Task};
+pub use spec::{
+    Access, Command, INIT_ARG, Limits, Mount, Network, NewLayer, OWN_BIN_DIR, Root, Spec, Task, UnpackedLayer,
+};
 pub use state::{StateDir, sweep};
 pub use supervisor::init_main;

@@ -28,8 +28,19 @@ impl Layout {
         self.0.join("root/work")
     }
 
-    pub(super) fn hosts(&self) -> PathBuf {
-        self.0.join("hosts")
+    /// Mount point for short names of layers.
+    pub(super) fn names(&self) -> PathBuf {
+        self.0.join("names")
+    }
+
+    /// Where it is noted that a workspace of so many lower layers has been given to its user.
+    pub(super) fn given(&self, layers: usize) -> PathBuf {
+        self.0.join(format!("given-{layers}"))
+    }
+
+    /// The job's own version of a file of /etc.
+    pub(super) fn etc(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 
     /// The job's own directory that covers `path`.

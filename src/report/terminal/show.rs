@@ -25,6 +25,13 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Without the moving region.
+    pub fn plain(self) -> Mode {
+        match self {
+            Mode::Plain { colour } | Mode::Live { colour } => Mode::Plain { colour },
+        }
+    }
+
     /// What suits standard output. `NO_COLOR`, `CLICOLOR_FORCE` and `TERM=dumb` are honoured.
     pub fn of_stdout() -> Mode {
         let stdout = io::stdout();

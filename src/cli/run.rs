@@ -85,7 +85,7 @@ fn debuggable(args: &RunArgs, plan: &Plan) -> CliResult {
         let error = CliError::usage(format!("`--debug {job}`: the pipeline has no such job"));
         return Err(error.hint("`ci plan` lists the jobs"));
     }
-    if args.executor != Kind::Sandbox {
+    if !matches!(args.executor, None | Some(ExecutorKind::Sandbox)) {
         return Err(CliError::usage(
             "`--debug` opens a shell in a container of `ci`: leave `--executor` out",
         ));
@@ -121,7 +121,9 @@ fn manual(args: &RunArgs, plan: &Plan) -> Vec<String> {
 async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliResult<RunEnd> {
     let state = State::of(&prepared.project.state_name())?;
     let settings = Settings::load(prepared.project.root())?;
-    let executor = Arc::new(executor(args.executor.or(settings.executor), &state, &settings).await?);
+    // who wants a shell in a container of ours gets no other
+    let chosen = args.executor.or(args.debug.as_ref().map(|_| ExecutorKind::Sandbox)).or(settings.executor);
+    let executor = Arc::new(executor(chosen, &state, &settings).await?);
     let commit = &prepared.facts.commit;
     let snapshot = prepared.project.snapshot(&commit.sha, args.request.committed, &state.snapshots())?;
     let directory = state.new_run()?;

@@ -89,11 +89,5 @@ async fn run_job(pipeline: Arc<Pipeline>, mut run: JobRun) -> Outcome {
         attempt: run.attempt,
         run: pipeline.run.clone(),
     };
-    match runners::job::run(spec, &pipeline.executor, run.events, run.stop).await {
-        runners::job::Outcome::Success => Outcome::Success,
-        runners::job::Outcome::Canceled => Outcome::Canceled,
-        runners::job::Outcome::Failed { reason, exit_code, message } => {
-            Outcome::Failed { reason, exit_code, message: Some(message) }
-        }
-    }
+    runners::job::run(spec, &pipeline.executor, run.events, run.stop).await
 }

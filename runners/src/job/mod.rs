@@ -21,5 +21,5 @@ mod spec;
 mod supervise;
 
 pub use attempt::run;
-pub use outcome::Outcome;
+pub use pipelines::schedule::Outcome;
 pub use spec::{Cancel, JobSpec, Run, Runner};

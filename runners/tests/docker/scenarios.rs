@@ -69,7 +69,7 @@ fn expect(holds: bool, report: &Report) -> Seen {
 }
 
 fn fails(report: &Report, reason: FailureReason, text: &str) -> Seen {
-    let as_expected = matches!(&report.outcome, Outcome::Failed { reason: got, message, .. }
+    let as_expected = matches!(&report.outcome, Outcome::Failed { reason: got, message: Some(message), .. }
         if *got == reason && message.contains(text));
     expect(as_expected, report)
 }

@@ -75,11 +75,16 @@ impl Owner {
     }
 }
 
-/// When a process of this machine was started, in ticks since boot.
+/// When a process of this machine was started, in ticks since boot; none: it has ended.
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // the name may hold blanks and brackets
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    // one that nobody has waited for is there, and has ended all the same
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// The label of what this process makes.
@@ -186,6 +191,16 @@ mod tests {
         for (index, (change, dead)) in table.into_iter().enumerate() {
             assert_eq!(with(change).is_dead(&here), dead, "{index}");
         }
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let zombie = loop {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+            if stat.contains(") Z") {
+                break Owner { started: started(this.pid).unwrap(), pid: child.id(), ..this.clone() };
+            }
+            std::thread::yield_now();
+        };
+        assert!(zombie.is_dead(&here), "nobody has waited for it, but it has ended");
+        child.wait().unwrap();
         for label in ["", "a/b/c", "a/b/c/x/1", "a/b/c/1/2/3"] {
             assert_eq!(Owner::parse(label), None, "{label}");
         }

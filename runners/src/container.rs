@@ -69,6 +69,30 @@ impl Container {
         }
     }
 
+    /// A service's program with its variables: `command` (else the image's `CMD`, unless the service has an entrypoint
+    /// of its own) behind the entrypoint.
+    pub(crate) fn service(&self, service: &plan::Service, default: &[String]) -> Command {
+        let own_entrypoint = service.image.entrypoint.as_ref().is_some_and(|own| !own.is_empty());
+        let arguments = match &service.command {
+            Some(command) if !command.is_empty() => command.as_slice(),
+            _ if own_entrypoint => &[],
+            _ => default,
+        };
+        let entrypoint = if self.image.is_some() {
+            self.entrypoint.as_slice()
+        } else {
+            service.image.entrypoint.as_deref().unwrap_or_default()
+        };
+        let variables = service.variables.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let environment: BTreeMap<String, String> =
+            self.environment.iter().cloned().chain(variables).collect();
+        Command {
+            argv: entrypoint.iter().chain(arguments).cloned().collect(),
+            env: environment.into_iter().collect(),
+            cwd: self.directory.clone(),
+        }
+    }
+
     /// A shell for a person, in the project directory.
     pub(crate) fn terminal(&self, mut variables: Vec<(String, String)>) -> Command {
         let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
@@ -145,6 +169,30 @@ mod tests {
             let command = Container::image(&image(), &asked(entrypoint), "h").shell(Vec::new());
             assert_eq!(command.argv[..command.argv.len() - 1], *expected, "{entrypoint:?}");
             assert_eq!(command.cwd, Path::new("/srv"));
+        }
+    }
+
+    #[test]
+    fn services_run_their_command_behind_the_entrypoint() {
+        type List<'a> = Option<&'a [&'a str]>;
+        let table: [(List<'_>, List<'_>, &[&str]); 5] = [
+            (None, None, &["/entry.sh", "--flag", "serve"]),
+            (None, Some(&["other", "x"]), &["/entry.sh", "--flag", "other", "x"]),
+            (None, Some(&[]), &["/entry.sh", "--flag", "serve"]),
+            (Some(&["/own"]), None, &["/own"]),
+            (Some(&["/own"]), Some(&["x"]), &["/own", "x"]),
+        ];
+        for (entrypoint, command, expected) in table {
+            let service = plan::Service {
+                image: asked(entrypoint),
+                alias: None,
+                command: command.map(|list| list.iter().map(|text| (*text).to_owned()).collect()),
+                variables: [("LEVEL".to_owned(), "service".to_owned())].into_iter().collect(),
+            };
+            let image = image();
+            let made = Container::image(&image, &service.image, "h").service(&service, &image.config.command);
+            assert_eq!(made.argv, expected, "{entrypoint:?} {command:?}");
+            assert!(made.env.contains(&("LEVEL".to_owned(), "service".to_owned())));
         }
     }
 

@@ -4,10 +4,11 @@
 
 use crate::archive::{Packed, Selection, Unpacked};
 use crate::container::{self, Container};
-use crate::executor::{Directory, ExecutorError, Place, Running, Site, Step};
-use crate::image::Image;
+use crate::executor::{Directory, ExecutorError, Place, Running, Said, Site, Step, Voice};
+use crate::image::{Image, Platform, PullPolicy, Store, Told, Wanted};
 use crate::running::{running, streams, system};
 use crate::sandbox::{Access, Error, Limits, Mount, Process, Sandbox, Spec, StateDir, Streams, Task};
+use crate::services::{Asked, Company, Networking, Order};
 use pipelines::plan;
 use pipelines::status::FailureReason;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -17,6 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 
 /// `CI_BUILDS_DIR` of every job.
@@ -33,10 +35,14 @@ pub struct Embedded {
     pub states: PathBuf,
     /// The executable that jobs of image `host` find as `ci`.
     pub ci: PathBuf,
+    /// Where images come from.
+    pub images: Arc<Store>,
     /// Image of jobs that name none; empty: `host`.
     pub image: String,
     /// What each job may use.
     pub limits: Limits,
+    /// Which network jobs get.
+    pub networking: Networking,
 }
 
 /// One job's layers.
@@ -51,6 +57,7 @@ pub struct EmbeddedExecution {
     checkout: Option<PathBuf>,
     /// The layers below the job's own: nothing before the sources have come in.
     lower: Vec<PathBuf>,
+    company: Company,
 }
 
 impl Embedded {
@@ -61,13 +68,14 @@ impl Embedded {
         if place.project.is_empty() || !Path::new(&place.project).components().all(plain) {
             return Err(ExecutorError::system(&doing, format!("`{}` is not a project path", place.project)));
         }
-        let asked = place.image.unwrap_or_default();
+        let asked = place.image.clone().unwrap_or_default();
         let asked =
             if asked.name.is_empty() { plan::Image { name: self.image.clone(), ..asked } } else { asked };
         let image = match asked.name.as_str() {
             "" | HOST => None,
-            _ => Some(self.find(&asked).await?),
+            _ => Some(self.find(&asked, &place.variables, &place.said).await?),
         };
+        let services = self.services(&place).await?;
         let (slot, state) = free_state(&self.states)?;
         let (mut base, container) = match &image {
             None => (Spec::host(state.path(), &self.ci), Container::host(Path::new(BUILDS))),
@@ -93,15 +101,82 @@ impl Embedded {
             target: PathBuf::from(BUILDS),
             access: Access::ReadWrite,
         });
+        let company = match Company::start(services, &self.order(slot, &place)).await {
+            Ok(company) => company,
+            Err(error) => {
+                // the failure before it is the one to tell
+                let _as_well = state.remove(&self.sandbox).await;
+                return Err(error);
+            }
+        };
+        company.attach(&mut base);
         let sandbox = self.sandbox.clone();
         let checkout = place.checkout;
-        Ok(EmbeddedExecution { sandbox, state, base, container, site, checkout, lower: Vec::new() })
+        Ok(EmbeddedExecution { sandbox, state, base, container, site, checkout, lower: Vec::new(), company })
     }
 
-    /// The image, unpacked on disk.
-    async fn find(&self, asked: &plan::Image) -> Result<Image, ExecutorError> {
-        let message = format!("image `{}` can't be pulled by this version", asked.name);
-        Err(ExecutorError { reason: FailureReason::ImagePullFailure, message })
+    /// The job's services with their images.
+    async fn services(&self, place: &Place) -> Result<Vec<Asked>, ExecutorError> {
+        let finding = place.services.iter().zip(1..).map(|(service, number)| async move {
+            let image = match service.image.name.as_str() {
+                HOST => None,
+                _ => Some(self.find(&service.image, &place.variables, &place.said).await?),
+            };
+            Ok(Asked { service: service.clone(), image, number })
+        });
+        futures_util::future::try_join_all(finding).await
+    }
+
+    /// The image, unpacked on disk; what happens meanwhile is told.
+    async fn find(
+        &self,
+        asked: &plan::Image,
+        variables: &[(String, String)],
+        said: &Voice,
+    ) -> Result<Image, ExecutorError> {
+        let failed = |message: String| ExecutorError { reason: FailureReason::ImagePullFailure, message };
+        let policies: Result<Vec<PullPolicy>, String> =
+            asked.pull_policy.iter().map(|policy| policy.parse()).collect();
+        let platform = asked.docker.as_ref().and_then(|docker| docker.get("platform")?.as_str());
+        let platform: Option<Platform> = platform
+            .filter(|text| !text.is_empty())
+            .map(|text| text.parse().map_err(|error| failed(format!("`image:docker:platform`: {error}"))))
+            .transpose()?;
+        let wanted = Wanted {
+            name: &asked.name,
+            policies: &policies.map_err(failed)?,
+            platform: platform.as_ref(),
+            auth_config: variables
+                .iter()
+                .find(|(name, _)| name == "DOCKER_AUTH_CONFIG")
+                .map(|(_, value)| &**value),
+        };
+        let said = said.clone();
+        let say = move |told| match told {
+            Told::Line(line) => said.say(Said::Line(line)),
+            Told::Warning(line) => said.say(Said::Line(format!("WARNING: {line}"))),
+            _ => {}
+        };
+        self.images.get(&wanted, &say).await.map_err(|error| failed(error.to_string()))
+    }
+}
+
+impl Embedded {
+    fn order<'a>(&'a self, slot: u32, place: &'a Place) -> Order<'a> {
+        let debug =
+            place.variables.iter().any(|(name, value)| name == "CI_DEBUG_SERVICES" && value == "true");
+        Order {
+            networking: &self.networking,
+            sandbox: &self.sandbox,
+            states: &self.states,
+            ci: &self.ci,
+            limits: self.limits,
+            slot,
+            logs: place.service_logs.clone(),
+            masked: &place.masked,
+            said: &place.said,
+            debug,
+        }
     }
 }
 
@@ -194,7 +269,8 @@ impl EmbeddedExecution {
     }
 
     pub(crate) async fn cleanup(self) -> Result<(), ExecutorError> {
-        self.state.remove(&self.sandbox).await.map_err(system)
+        let stopped = self.company.stop(&self.sandbox).await;
+        self.state.remove(&self.sandbox).await.map_err(system).and(stopped)
     }
 }
 

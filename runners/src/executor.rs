@@ -59,8 +59,12 @@ pub struct Place {
     pub public: Vec<(String, String)>,
     /// Attempt of the job, from 1.
     pub attempt: u32,
-    /// Takes what there is to say while the place is made; none: nobody listens.
-    pub notes: Option<mpsc::UnboundedSender<Note>>,
+    /// Values that no log shows.
+    pub masked: Vec<String>,
+    /// Directory of the services' logs: `NAME.log`.
+    pub service_logs: PathBuf,
+    /// Where the executor says what the job's log shall tell.
+    pub said: Voice,
 }
 
 impl std::fmt::Debug for Place {
@@ -75,32 +79,46 @@ impl std::fmt::Debug for Place {
     }
 }
 
-/// A sentence for the job's log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// What is being done.
-    Said(String),
-    /// What may be wrong; also for whoever watches the run.
-    Warning(String),
-}
-
 impl Place {
     /// Tells what is being done.
     pub(crate) fn say(&self, text: impl Into<String>) {
-        self.note(Note::Said(text.into()));
+        self.said.say(Said::Line(text.into()));
     }
 
     /// Tells what may be wrong.
     pub(crate) fn warn(&self, text: impl Into<String>) {
-        self.note(Note::Warning(text.into()));
+        self.said.say(Said::Warning(text.into()));
+    }
+}
+
+/// Where an executor says something; by default nobody listens.
+#[derive(Clone, Debug, Default)]
+pub struct Voice(Option<mpsc::UnboundedSender<Said>>);
+
+impl Voice {
+    /// Somebody listens at the other end.
+    pub fn new() -> (Voice, mpsc::UnboundedReceiver<Said>) {
+        let (voice, said) = mpsc::unbounded_channel();
+        (Voice(Some(voice)), said)
     }
 
-    fn note(&self, note: Note) {
-        if let Some(notes) = &self.notes {
-            // a job that has gone does not want to know
-            let _ = notes.send(note);
+    /// Says it. A listener that has gone is none.
+    pub fn say(&self, said: Said) {
+        if let Some(voice) = &self.0 {
+            let _gone = voice.send(said);
         }
     }
+}
+
+/// What an executor has to say beside the output of the job's scripts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// For the log.
+    Line(String),
+    /// For the log and for whoever watches the run.
+    Warning(String),
+    /// For the log, between the lines of a script: the output of a service.
+    Beside(String),
 }
 
 /// Where a job finds itself; all paths as the job sees them.

@@ -15,6 +15,7 @@
 //! | [`image`] | container images on disk |
 //! | [`sandbox`], `running` | the container runtime behind `embedded`, which also watches over `shell`; its shells as steps |
 //! | [`image`], `container` | container images on disk; how a job's shell starts in one |
+//! | [`services`] | services of a job in sandboxes: names, start, readiness, logs |
 //! | [`job`] | the phases of a job, its outcome |
 //! | [`script`] | from YAML commands to the text that a shell reads |
 //! | [`variables`], [`parameter`] | the runner's own expansion, file variables; POSIX expansion of paths |
@@ -25,14 +26,14 @@
 //! | [`conformance`] | the behavioural suite that every executor passes |
 //!
 //! On disk, below a run's directory: `jobs/NAME/ATTEMPT/` holds `job.log`, `artifacts.tar.zst`,
-//! `report-TYPE.tar.zst` and their index `artifacts.json`. A project's cache directory holds `KEY.tar.zst`.
+//! `report-TYPE.tar.zst`, their index `artifacts.json`, and `services/NAME.log`. A project's cache directory holds `KEY.tar.zst`.
 
 pub mod archive;
 pub mod artifacts;
 pub mod cache;
 pub mod conformance;
-pub mod docker;
 mod container;
+pub mod docker;
 pub mod dotenv;
 pub mod embedded;
 pub mod executor;
@@ -45,6 +46,7 @@ pub mod parameter;
 mod running;
 pub mod sandbox;
 pub mod script;
+pub mod services;
 pub mod shell;
 pub mod variables;
 pub mod workspace;

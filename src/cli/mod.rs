@@ -6,6 +6,7 @@ mod engine;
 mod expression;
 mod glob;
 mod lint;
+mod networking;
 mod notify;
 mod plan;
 mod release;

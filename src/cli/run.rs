@@ -1,7 +1,7 @@
 //! `ci run`: runs the pipeline on this machine.
 
 use super::request::{Prepared, RequestArgs};
-use super::{Format, engine, print_raw};
+use super::{Format, engine, networking, print_raw};
 use crate::dispatch::{self, Journal, Options, Overrides, RunEnd};
 use crate::downstream::{self, Pipeline};
 use crate::error::{CliError, CliResult, ErrorKind};
@@ -13,6 +13,7 @@ use pipelines::schedule::{Selection, names, select};
 use runners::docker::Kind;
 use runners::embedded::Embedded;
 use runners::executor::Executor;
+use runners::image::Store;
 use runners::job::{Run, Runner};
 use runners::sandbox::{Sandbox, sweep};
 use runners::shell::Shell;
@@ -222,6 +223,7 @@ async fn executor(chosen: Option<ExecutorKind>, state: &State, settings: &Settin
         Some(ExecutorKind::Sandbox) | None => {}
     }
     let sandbox = Sandbox::default();
+    let network = networking::begin(settings.network, &sandbox).await;
     let states = state.sandboxes();
     let making = |e: &dyn std::fmt::Display| CliError::usage(format!("making `{}`: {e}", states.display()));
     std::fs::create_dir_all(&states).map_err(|e| making(&e))?;
@@ -243,5 +245,13 @@ async fn executor(chosen: Option<ExecutorKind>, state: &State, settings: &Settin
     let ci =
         std::env::current_exe().map_err(|e| CliError::usage(format!("finding our own executable: {e}")))?;
     let image = settings.image.clone().unwrap_or_default();
-    Ok(Executor::Embedded(Embedded { sandbox, states, ci, image, limits: settings.limits.limits() }))
+    let images = Store::open(
+        &state.sandboxes().with_file_name("images"),
+        sandbox.clone(),
+        std::collections::BTreeMap::new(),
+    )
+    .map_err(|e| CliError::usage(format!("opening the store of images: {e}")))?;
+    let (images, limits) = (Arc::new(images), settings.limits.limits());
+    let networking = network.finish().await?;
+    Ok(Executor::Embedded(Embedded { sandbox, states, ci, images, image, limits, networking }))
 }

@@ -8,11 +8,12 @@
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
 //! executor: docker                                              # sandbox, docker, podman or shell
+//! network: isolated                                             # isolated, host or none
 //! limits: {memory: 2g, cpus: 1.5, pids: 1000}                   # of each job's container
 //! image: debian:bookworm                                        # of jobs that name none [default: host]
 //! ```
 
-use super::{ExecutorKind, LimitSettings, LintSettings};
+use super::{ExecutorKind, LimitSettings, LintSettings, NetworkSetting};
 use crate::error::{CliError, CliResult};
 use crate::sources::SourceTable;
 use serde::Deserialize;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// Image of jobs that name none; nothing: `host`, this machine's own files.
     pub image: Option<String>,
+    /// Which network jobs get; none: the best that this machine has.
+    pub network: Option<NetworkSetting>,
 }
 
 impl Settings {
@@ -51,6 +54,7 @@ impl Settings {
             executor: own.executor.or(of_user.executor),
             limits: own.limits.over(of_user.limits),
             image: own.image.or(of_user.image),
+            network: own.network.or(of_user.network),
         })
     }
 }
@@ -108,6 +112,11 @@ mod tests {
             ("sources:\n  A/b: /x\n  a/b: /y\n", "`a/b` is there twice", "line 2"),
             ("sources:\n  a/b: https://me:hunter2@x/a.git\n", "password", "line 2"),
             ("lint:\n  allow: [duplicate-keys]\n", "did you mean `duplicate-key`?", "line 2"),
+            (
+                "network: bridge\n",
+                "unknown variant `bridge`, expected one of `isolated`, `host`, `none`",
+                "network",
+            ),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
             ("lint: {}\nexecutor: ship\n", "unknown variant `ship`", "line 2"),
             ("limits:\n  memory: much\n", "such as `512m`", "line 2"),

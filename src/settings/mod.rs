@@ -6,6 +6,7 @@ mod gitlab_ci_local;
 mod home;
 mod limits;
 mod lint;
+mod network;
 mod variables;
 
 pub use executor::ExecutorKind;
@@ -14,4 +15,5 @@ pub use gitlab_ci_local::{GITLAB_CI_LOCAL, load_gitlab_ci_local};
 pub use home::{RunDirectory, State};
 pub use limits::LimitSettings;
 pub use lint::LintSettings;
+pub use network::NetworkSetting;
 pub use variables::{VariablesFile, load_variables};

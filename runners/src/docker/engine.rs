@@ -224,9 +224,8 @@ fn context_address(lookup: Lookup<'_>) -> Option<String> {
     let json = |path: PathBuf| -> Option<serde_json::Value> {
         serde_json::from_slice(&std::fs::read(path).ok()?).ok()
     };
-    let name = lookup("DOCKER_CONTEXT").or_else(|| {
-        Some(json(config.join("config.json"))?.get("currentContext")?.as_str()?.to_owned())
-    })?;
+    let name = lookup("DOCKER_CONTEXT")
+        .or_else(|| Some(json(config.join("config.json"))?.get("currentContext")?.as_str()?.to_owned()))?;
     if name.is_empty() || name == "default" {
         return None;
     }

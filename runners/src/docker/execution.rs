@@ -9,6 +9,8 @@ use crate::executor::{Directory, ExecutorError, Running, Site, Step};
 use crate::workspace::Workspace;
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// One job's container.
 #[derive(Debug)]
@@ -67,13 +69,19 @@ pub(super) struct Belongings {
     pub(super) volume: Option<String>,
     /// An image that is there: leftovers of a container's users are deleted by a container.
     pub(super) image: Option<String>,
+    /// What writes the services' logs; ends with them.
+    pub(super) logs: Vec<JoinHandle<()>>,
     workspace: Option<Workspace>,
 }
+
+/// So long the end of a service's log may take to come after the service's end.
+const LAST_OUTPUT: Duration = Duration::from_secs(2);
 
 impl Belongings {
     pub(super) fn new(engine: Engine, workspace: Workspace) -> Belongings {
         let workspace = Some(workspace);
-        Belongings { engine, containers: Vec::new(), network: None, volume: None, image: None, workspace }
+        let (containers, logs) = (Vec::new(), Vec::new());
+        Belongings { engine, containers, network: None, volume: None, image: None, logs, workspace }
     }
 
     /// The directory on this machine that jobs see as `CI_BUILDS_DIR`, if they see it.
@@ -93,6 +101,7 @@ impl Belongings {
             network: self.network.take(),
             volume: self.volume.take(),
             image: self.image.take(),
+            logs: std::mem::take(&mut self.logs),
             workspace: self.workspace.take(),
         }
     }
@@ -102,6 +111,10 @@ impl Belongings {
         // the job first: it uses the others
         while let Some(container) = self.containers.pop() {
             failed.extend(remove_container(&self.engine, &container).await.err());
+        }
+        for log in self.logs.drain(..) {
+            // what comes later is of no interest to anybody
+            let _ = tokio::time::timeout(LAST_OUTPUT, log).await;
         }
         if let Some(network) = self.network.take() {
             failed.extend(remove_network(&self.engine, &network).await.err());

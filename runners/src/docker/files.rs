@@ -45,8 +45,11 @@ impl Files {
             return Ok(Files { here, open });
         }
         let name = owner::unique_name();
-        let request =
-            VolumeCreateRequest { name: Some(name.clone()), labels: Some(owner::labels()), ..Default::default() };
+        let request = VolumeCreateRequest {
+            name: Some(name.clone()),
+            labels: Some(owner::labels()),
+            ..Default::default()
+        };
         belongings.volume = Some(name);
         let made = docker.engine.api.create_volume(request).await;
         made.map_err(|error| ExecutorError::system("making a volume", told(&error)))?;
@@ -62,7 +65,12 @@ impl Files {
     }
 
     /// Makes the project's directory and the one of file variables.
-    pub(super) async fn fill(&self, engine: &Engine, container: &str, site: &Site) -> Result<(), ExecutorError> {
+    pub(super) async fn fill(
+        &self,
+        engine: &Engine,
+        container: &str,
+        site: &Site,
+    ) -> Result<(), ExecutorError> {
         match &self.here {
             Some(here) => {
                 let (here, open) = (here.clone(), self.open);
@@ -120,7 +128,8 @@ impl Files {
         let packed = tokio::task::spawn_blocking(move || {
             // removed when all is read
             let _fetched = fetched;
-            let project = real_directory(&here, &path).map_err(|error| ExecutorError::system("packing files", error))?;
+            let project = real_directory(&here, &path)
+                .map_err(|error| ExecutorError::system("packing files", error))?;
             Ok(archive::pack(&project, &selection, archive)?)
         });
         packed.await.map_err(|error| ExecutorError::system("packing files", error))?
@@ -250,7 +259,8 @@ async fn blocking(
     work: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> Result<(), ExecutorError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| ExecutorError::system(doing, error))?.map_err(|error| ExecutorError::system(doing, error))
+    done.map_err(|error| ExecutorError::system(doing, error))?
+        .map_err(|error| ExecutorError::system(doing, error))
 }
 
 #[cfg(test)]
@@ -260,7 +270,8 @@ mod tests {
     #[test]
     fn absolute_patterns_below_the_project_become_relative() {
         let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let paths = texts(&["/builds/g/p/out/*.o", "/builds/g/p/dir/", "/builds/g/p", "rel/**", "/etc/passwd"]);
+        let paths =
+            texts(&["/builds/g/p/out/*.o", "/builds/g/p/dir/", "/builds/g/p", "rel/**", "/etc/passwd"]);
         let got = relative(Selection { paths, ..Selection::default() }, Path::new("/builds/g/p"));
         assert_eq!(got.paths, ["out/*.o", "dir/", ".", "rel/**", "/etc/passwd"]);
     }

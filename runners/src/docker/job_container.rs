@@ -36,7 +36,7 @@ pub(super) fn job_container(parts: &Parts<'_>) -> ContainerCreateBody {
         cmd: Some(launch()),
         entrypoint: parts.image.entrypoint.clone(),
         user: pull::user(parts.image).map(str::to_owned),
-        env: Some(environment(&parts.place.public)),
+        env: Some(environment(parts.place.public.iter().map(|(name, value)| (name, value)))),
         labels: Some(owner::labels()),
         attach_stdin: Some(true),
         attach_stdout: Some(true),
@@ -63,8 +63,8 @@ pub(super) fn limited(limits: Limits) -> HostConfig {
 }
 
 /// `NAME=value` of each.
-pub(super) fn environment(variables: &[(String, String)]) -> Vec<String> {
-    variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
+pub(super) fn environment<'a>(variables: impl IntoIterator<Item = (&'a String, &'a String)>) -> Vec<String> {
+    variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 /// A directory of this machine at a path of the container.

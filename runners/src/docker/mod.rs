@@ -20,7 +20,6 @@ mod execution;
 mod executor;
 mod files;
 mod job_container;
-mod names;
 mod owner;
 mod podman;
 mod pull;

@@ -34,7 +34,8 @@ impl Owner {
     }
 
     fn machine() -> Owner {
-        let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+        let read =
+            |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
         let machine = Some(read("/etc/machine-id")).filter(|id| !id.is_empty());
         let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
         Owner {
@@ -144,7 +145,9 @@ fn unless_gone(result: Result<(), bollard::errors::Error>, what: &str) -> Result
     match result {
         Ok(()) => Ok(()),
         Err(DockerResponseServerError { status_code: 404, .. }) => Ok(()),
-        Err(DockerResponseServerError { status_code: 409, message }) if message.contains("already in progress") => {
+        Err(DockerResponseServerError { status_code: 409, message })
+            if message.contains("already in progress") =>
+        {
             Ok(())
         }
         Err(error) => Err(format!("removing {what}: {}", told(&error))),

@@ -111,7 +111,8 @@ async fn present(engine: &Engine, name: &str, platform: Option<&str>) -> Result<
             let fits = platform.is_none_or(|wanted| {
                 let mut parts = wanted.split('/');
                 let (os, architecture) = (parts.next(), parts.next());
-                os == found.os.as_deref() && (architecture.is_none() || architecture == found.architecture.as_deref())
+                os == found.os.as_deref()
+                    && (architecture.is_none() || architecture == found.architecture.as_deref())
             });
             Ok(fits.then(|| Pulled {
                 name: name.to_owned(),

@@ -55,10 +55,7 @@ pub(super) async fn wait(
     for (service, result) in services.iter().zip(join_all(waiting).await) {
         if let Err(why) = result {
             let log = last_lines(engine, &service.container).await;
-            place.warn(format!(
-                "*** WARNING: Service {} probably didn't start properly.\nHealth check error: {why}\nService container logs:\n{log}",
-                service.name
-            ));
+            place.warn(format!("service `{}` probably didn't start properly: {why}{log}", service.name));
         }
     }
     for probe in &probes {
@@ -90,7 +87,9 @@ async fn ready(engine: &Engine, image: &Pulled, service: &Started, probe: &str) 
                     return Err("its health check says that it is unhealthy".to_owned());
                 }
                 // podman does not run health checks without systemd
-                state.health.is_none_or(|health| matches!(health, HealthStatusEnum::HEALTHY | HealthStatusEnum::NONE))
+                state
+                    .health
+                    .is_none_or(|health| matches!(health, HealthStatusEnum::HEALTHY | HealthStatusEnum::NONE))
             } else {
                 probe_ended(engine, probe).await?
             };
@@ -152,7 +151,10 @@ async fn last_lines(engine: &Engine, container: &str) -> String {
     while let Some(Ok(piece)) = log.next().await {
         text.push_str(&String::from_utf8_lossy(piece.as_ref()));
     }
-    text.trim_end().to_owned()
+    match text.trim_end() {
+        "" => "; it has printed nothing".to_owned(),
+        lines => lines.lines().fold("; its last lines:".to_owned(), |text, line| format!("{text}\n  {line}")),
+    }
 }
 
 #[cfg(test)]
@@ -163,7 +165,8 @@ mod tests {
     fn a_port_that_is_listened_on_is_found_by_the_shell_alone() {
         let everywhere = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
         let port = format!("{:04X}", everywhere.local_addr().unwrap().port());
-        let status = std::process::Command::new("sh").args(["-c", LISTENS, "sh", "0000", &port]).status().unwrap();
+        let status =
+            std::process::Command::new("sh").args(["-c", LISTENS, "sh", "0000", &port]).status().unwrap();
         assert!(status.success());
         let inside = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = format!("{:04X}", inside.local_addr().unwrap().port());

@@ -41,10 +41,12 @@ pub(super) async fn start(
     image: &str,
     step: Step,
 ) -> Result<Running, ExecutorError> {
-    let attach = AttachContainerOptionsBuilder::new().stdin(true).stdout(true).stderr(true).stream(true).build();
+    let attach =
+        AttachContainerOptionsBuilder::new().stdin(true).stdout(true).stderr(true).stream(true).build();
     let attached = engine.api.attach_container(container, Some(attach)).await;
     // podman makes the container ready to run here already
-    let AttachContainerResults { output, mut input } = attached.map_err(|error| not_started(&error, image))?;
+    let AttachContainerResults { output, mut input } =
+        attached.map_err(|error| not_started(&error, image))?;
     engine.api.start_container(container, None).await.map_err(|error| not_started(&error, image))?;
     let text = with_environment(&step);
     tokio::spawn(async move {
@@ -124,7 +126,8 @@ impl Watched {
     /// How it ended, if it has.
     async fn ended(&self) -> Result<Option<Exit>, ExecutorError> {
         let asked = state_of(&self.engine, &self.container).await;
-        let state = asked.map_err(|error| ExecutorError::system("waiting for the container", told(&error)))?;
+        let state =
+            asked.map_err(|error| ExecutorError::system("waiting for the container", told(&error)))?;
         let Some(code) = state.code else { return Ok(None) };
         let code = i32::try_from(code).unwrap_or(i32::MAX);
         Ok(Some(if state.out_of_memory && code != 0 { Exit::OutOfMemory(code) } else { Exit::Code(code) }))
@@ -178,7 +181,10 @@ pub(super) async fn delete_inside(engine: &Engine, image: &str, directory: &Path
         user: Some("0".to_owned()),
         labels: Some(owner::labels()),
         network_disabled: Some(true),
-        host_config: Some(HostConfig { mounts: Some(vec![bind(directory, "/trash")]), ..HostConfig::default() }),
+        host_config: Some(HostConfig {
+            mounts: Some(vec![bind(directory, "/trash")]),
+            ..HostConfig::default()
+        }),
         ..ContainerCreateBody::default()
     };
     let options = CreateContainerOptionsBuilder::new().name(&name).build();

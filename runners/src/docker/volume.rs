@@ -129,7 +129,8 @@ pub(super) async fn upload_archive(
 async fn written(
     fill: impl FnOnce(&mut Builder<File>) -> io::Result<()> + Send + 'static,
 ) -> Result<File, ExecutorError> {
-    let failed = |error: &dyn std::fmt::Display| ExecutorError::system("packing files for the container", error);
+    let failed =
+        |error: &dyn std::fmt::Display| ExecutorError::system("packing files for the container", error);
     let writing = tokio::task::spawn_blocking(move || {
         let mut tar = Builder::new(tempfile::tempfile()?);
         fill(&mut tar)?;
@@ -154,7 +155,8 @@ async fn upload(engine: &Engine, container: &str, into: &Path, tar: File) -> Res
         }
     });
     let options = UploadToContainerOptionsBuilder::new().path(&into.to_string_lossy()).build();
-    let sent = engine.api.upload_to_container(container, Some(options), bollard::body_try_stream(pieces)).await;
+    let sent =
+        engine.api.upload_to_container(container, Some(options), bollard::body_try_stream(pieces)).await;
     sent.map_err(|error| ExecutorError::system("copying files into the container", told(&error)))
 }
 
@@ -164,7 +166,8 @@ pub(super) async fn download(
     container: &str,
     directory: &Path,
 ) -> Result<tempfile::TempDir, ExecutorError> {
-    let failed = |error: &dyn std::fmt::Display| ExecutorError::system("copying files from the container", error);
+    let failed =
+        |error: &dyn std::fmt::Display| ExecutorError::system("copying files from the container", error);
     let options = DownloadFromContainerOptionsBuilder::new().path(&directory.to_string_lossy()).build();
     let mut pieces = std::pin::pin!(engine.api.download_from_container(container, Some(options)));
     let mut file = tempfile::tempfile().map_err(|error| failed(&error))?;

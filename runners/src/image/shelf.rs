@@ -176,7 +176,11 @@ impl Shelf {
     }
 
     /// The lock of a layer that is being made. Waits without blocking a thread, so that a cancelled job needn't wait.
-    pub(super) async fn lock_layer(&self, chain: &str, waiting: &dyn Fn()) -> Result<File, ImageError> {
+    pub(super) async fn lock_layer(
+        &self,
+        chain: &str,
+        waiting: &(dyn Fn() + Sync),
+    ) -> Result<File, ImageError> {
         let path = self.root.join("locks").join(chain);
         let doing = || format!("locking `{}`", path.display());
         let file = File::options().create(true).append(true).open(&path).map_err(ImageError::io(doing()))?;

@@ -3,14 +3,15 @@
 use super::environment::{Moment, compose};
 use super::outcome::End;
 use super::spec::{Cancel, JobSpec};
-use crate::executor::{Execution, Executor};
+use crate::executor::{Execution, Executor, Said, Voice};
 use crate::log::{JobLog, JobLogOptions, Tone, coverage};
 use crate::variables::Variables;
 use pipelines::event::{EventKind, Phase};
 use pipelines::schedule::Outcome;
 use pipelines::status::{FailureReason, Status};
 use std::time::SystemTime;
-use tokio::sync::{mpsc::UnboundedSender, watch};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 
 /// Runs one attempt of a job to its end. Phases, log growth and notices go to `events`; the log and the
@@ -56,6 +57,9 @@ pub(super) struct Attempt<'a> {
     /// What the job's processes see; complete after `prepare`.
     pub(super) variables: Variables,
     pub(super) dotenv: Vec<(String, String)>,
+    /// What the executor says, and with which voice.
+    pub(super) said: UnboundedReceiver<Said>,
+    pub(super) voice: Voice,
 }
 
 impl<'a> Attempt<'a> {
@@ -69,6 +73,7 @@ impl<'a> Attempt<'a> {
         let asked = spec.job.work.timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let timeout = asked.unwrap_or(spec.run.timeout);
         let now = Instant::now();
+        let (voice, said) = Voice::new();
         Attempt {
             spec,
             executor,
@@ -81,6 +86,8 @@ impl<'a> Attempt<'a> {
             deadline: now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(86_400 * 365)),
             variables: Variables::default(),
             dotenv: Vec::new(),
+            said,
+            voice,
         }
     }
 
@@ -89,6 +96,7 @@ impl<'a> Attempt<'a> {
         let mut execution = self.prepare().await?;
         let result = self.inside(&mut execution).await;
         self.phase(Phase::Cleanup, "Cleaning up");
+        self.pass_on_all();
         if let Err(error) = execution.cleanup().await {
             // the outcome of the job stands; the place is swept by the next one
             self.warn(&error.message);
@@ -181,6 +189,22 @@ impl<'a> Attempt<'a> {
         let _ = self.events.send(EventKind::JobPhase { job: self.spec.job.name.clone(), phase });
     }
 
+    /// Passes on what the executor says.
+    pub(super) fn pass_on(&mut self, said: Said) {
+        match said {
+            Said::Line(text) => self.say(&text),
+            Said::Warning(text) => self.warn(&text),
+            Said::Beside(text) => self.log.beside(text),
+        }
+    }
+
+    /// Passes on what the executor has said so far.
+    pub(super) fn pass_on_all(&mut self) {
+        while let Ok(said) = self.said.try_recv() {
+            self.pass_on(said);
+        }
+    }
+
     /// A sentence for the log only.
     pub(super) fn say(&mut self, text: &str) {
         self.log.line(Tone::Plain, text);
@@ -189,8 +213,7 @@ impl<'a> Attempt<'a> {
     /// A sentence for the log and for whoever watches the run.
     pub(super) fn warn(&mut self, text: &str) {
         self.log.line(Tone::Warning, &format!("WARNING: {text}"));
-        let message = self.log.masked(text);
-        let _ = self.events.send(EventKind::Notice { job: Some(self.spec.job.name.clone()), message });
+        self.log.notice(text);
     }
 
     /// The last line of the log, and the outcome with secrets masked.

@@ -3,7 +3,7 @@
 use super::attempt::Attempt;
 use super::outcome::End;
 use crate::artifacts::{self, Index};
-use crate::executor::{Directory, Execution, Executor, Note, Place};
+use crate::executor::{Directory, Execution, Executor, Place};
 use crate::log::Tone;
 use crate::variables::{FileVariable, Variables, is_name};
 use crate::{archive, cache};
@@ -13,7 +13,6 @@ use pipelines::status::FailureReason;
 use std::fs::File;
 use std::io::Seek;
 use std::path::{Path, PathBuf};
-use tokio::sync::mpsc;
 
 impl Attempt<'_> {
     /// Makes the place. Cancelling does not wait for it: a place that is half made is swept by its executor.
@@ -30,35 +29,28 @@ impl Attempt<'_> {
         self.say(&format!("Using the {} executor", self.executor.name()));
         self.refuse_or_warn(&known)?;
         self.check()?;
-        let (tell, mut notes) = mpsc::unbounded_channel();
-        let place = Place { notes: Some(tell), ..self.place(&known) };
-        let mut cancel = self.cancel.clone();
+        let place = self.place(&known);
+        let (executor, deadline, mut cancel) = (self.executor, self.deadline, self.cancel.clone());
         let canceled = async move {
             // a sender that is gone can't cancel any more
             if cancel.wait_for(|level| *level != super::Cancel::No).await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
-        let (deadline, executor) = (self.deadline, self.executor);
-        let mut preparing = std::pin::pin!(executor.prepare(place));
-        let mut canceled = std::pin::pin!(canceled);
-        loop {
+        tokio::pin!(canceled);
+        let preparing = executor.prepare(place);
+        tokio::pin!(preparing);
+        let prepared = loop {
             tokio::select! {
-                // what was said while the place was made comes before what happens in it
                 biased;
-                Some(note) = notes.recv() => self.note(note),
-                prepared = &mut preparing => return Ok(prepared?),
-                () = &mut canceled => return Err(End::Canceled),
-                () = tokio::time::sleep_until(deadline) => return Err(self.timed_out()),
+                prepared = &mut preparing => break Ok(prepared?),
+                Some(said) = self.said.recv() => self.pass_on(said),
+                () = &mut canceled => break Err(End::Canceled),
+                () = tokio::time::sleep_until(deadline) => break Err(self.timed_out()),
             }
-        }
-    }
-
-    fn note(&mut self, note: Note) {
-        match note {
-            Note::Said(text) => self.say(&text),
-            Note::Warning(text) => self.warn(&text),
-        }
+        };
+        self.pass_on_all();
+        prepared
     }
 
     /// What this runner can't do is said: refused when the job would mean something else without it.
@@ -67,9 +59,6 @@ impl Attempt<'_> {
         if work.run.is_some() {
             let message = "`run` (steps) is not supported: use `script`".to_owned();
             return Err(End::Failed { reason: FailureReason::RunnerUnsupported, exit_code: None, message });
-        }
-        if matches!(self.executor, Executor::Embedded(_)) {
-            self.refuse_containers(known)?;
         }
         let shell = matches!(self.executor, Executor::Shell(_));
         let ignored = [
@@ -88,34 +77,23 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Of images, the embedded executor has `host` only so far: a job that asks for more would mean something else.
-    fn refuse_containers(&self, known: &Variables) -> Result<(), End> {
-        let work = &self.spec.job.work;
-        let image = work.image.as_ref().map(|image| known.expand(&image.name));
-        let message = match image.filter(|name| name != "host" && !name.is_empty()) {
-            Some(name) => format!(
-                "image `{name}` can't be used: this version has the image `host` only (this machine's own files); \
-                 `ci run --set image=host` runs all jobs there"
-            ),
-            None if !work.services.is_empty() => {
-                "`services` can't be started by this version; `ci run --set services=none` leaves them out"
-                    .to_owned()
-            }
-            None => return Ok(()),
-        };
-        Err(End::Failed { reason: FailureReason::RunnerUnsupported, exit_code: None, message })
-    }
-
     fn place(&self, known: &Variables) -> Place {
         let strategy = known.expand(known.get("GIT_STRATEGY").unwrap_or_default());
         let work = &self.spec.job.work;
         let image = work.image.clone().map(|mut image| {
             image.name = known.expand(&image.name);
+            expand_options(&mut image, known);
             image
         });
+        // files are the job's alone, and what is masked was not meant for programs of others
+        let public = public(known);
         let services = work.services.iter().cloned().map(|mut service| {
             service.image.name = known.expand(&service.image.name);
+            expand_options(&mut service.image, known);
             service.alias = service.alias.map(|alias| known.expand(&alias));
+            let own = std::mem::take(&mut service.variables);
+            service.variables.extend(public.iter().cloned());
+            service.variables.extend(own.into_iter().map(|(name, value)| (name, known.expand(&value))));
             service
         });
         Place {
@@ -125,9 +103,11 @@ impl Attempt<'_> {
             image,
             services: services.collect(),
             variables: known.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-            public: public(known),
+            public: public.clone(),
             attempt: self.spec.attempt,
-            notes: None,
+            masked: known.masked().map(str::to_owned).collect(),
+            service_logs: self.spec.dir().join("services"),
+            said: self.voice.clone(),
         }
     }
 
@@ -275,6 +255,16 @@ fn public(known: &Variables) -> Vec<(String, String)> {
     };
     let all = resolved.variables.iter();
     all.filter(|(name, value)| shown(name, value)).map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+/// `image:docker:user` and `image:docker:platform` may be variables, too.
+fn expand_options(image: &mut pipelines::plan::Image, known: &Variables) {
+    let options = image.docker.as_mut().and_then(|docker| docker.as_object_mut());
+    for value in options.into_iter().flat_map(|options| options.values_mut()) {
+        if let Some(text) = value.as_str() {
+            *value = known.expand(text).into();
+        }
+    }
 }
 
 fn missing(job: &str, why: &str) -> End {

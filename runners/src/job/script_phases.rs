@@ -136,8 +136,13 @@ impl Attempt<'_> {
         let environment = self.environment(commands.status)?;
         let running = execution.start(Step { script, environment }).await?;
         let grace = self.spec.run.grace;
-        let rules =
-            Rules { deadline: commands.deadline, grace, cancel: &mut self.cancel, obeys: commands.obeys };
+        let rules = Rules {
+            deadline: commands.deadline,
+            grace,
+            cancel: &mut self.cancel,
+            obeys: commands.obeys,
+            said: &mut self.said,
+        };
         Ok(supervise(running, &mut self.log, rules).await?)
     }
 

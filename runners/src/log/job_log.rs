@@ -53,6 +53,8 @@ pub struct JobLog {
     masker: Masker,
     limit: Limit,
     section: Option<&'static str>,
+    /// Lines that wait for the end of a script's line.
+    beside: Vec<String>,
     error: Option<io::Error>,
 }
 
@@ -77,6 +79,7 @@ impl JobLog {
             at_line_start: true,
             masker: Masker::default(),
             section: None,
+            beside: Vec::new(),
             error: None,
         })
     }
@@ -96,11 +99,39 @@ impl JobLog {
         self.masker.mask(text)
     }
 
+    /// Tells whoever watches the run, with what the log hides hidden.
+    pub fn notice(&self, text: &str) {
+        let (job, message) = (Some(self.options.job.clone()), self.masked(text));
+        // nobody listening is no reason to stop a job
+        let _ = self.options.events.send(EventKind::Notice { job, message });
+    }
+
     /// Bytes of a script, in any pieces.
     pub fn output(&mut self, bytes: &[u8]) {
         let mut shown = Vec::with_capacity(bytes.len());
         self.masker.push(bytes, &mut shown);
         self.limited(&shown);
+        self.write_beside(false);
+    }
+
+    /// A line of somebody else's output: it is written when the script is at the beginning of a line, so that it
+    /// tears neither a line nor a secret apart. It counts as output.
+    pub fn beside(&mut self, line: String) {
+        self.beside.push(line);
+        self.write_beside(false);
+    }
+
+    fn write_beside(&mut self, even_within_a_line: bool) {
+        if self.beside.is_empty() || !(even_within_a_line || (self.at_line_start && self.masker.is_idle())) {
+            return;
+        }
+        let newline = if self.at_line_start { "" } else { "\n" };
+        let mut text = newline.to_owned();
+        for line in std::mem::take(&mut self.beside) {
+            text.push_str(&self.masker.mask(&line));
+            text.push('\n');
+        }
+        self.limited(text.as_bytes());
     }
 
     /// The script has ended: what looked like the beginning of a secret was none.
@@ -108,6 +139,7 @@ impl JobLog {
         let mut shown = Vec::new();
         self.masker.finish(&mut shown);
         self.limited(&shown);
+        self.write_beside(true);
     }
 
     /// A line of the runner itself.

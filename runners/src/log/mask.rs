@@ -40,6 +40,11 @@ impl Masker {
         self.pending.drain(..done);
     }
 
+    /// Is nothing held back?
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// The stream ends or pauses for good: appends what was held back.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         let pending = std::mem::take(&mut self.pending);

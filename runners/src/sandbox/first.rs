@@ -178,6 +178,7 @@ fn perform(task: &Task, user: &User, stdin: Option<OwnedFd>, socket: &UnixStream
         | Task::Run(_)
         | Task::Plain(_)
         | Task::Remove { .. }
+        | Task::Route { .. }
         | Task::Settle { .. }
         | Task::Unpack { .. } => Ok(()),
     };

@@ -31,6 +31,7 @@
 //! | `terminal`   | child  | a terminal inside, for people                                         |
 //! | `plain`      | child  | a program without a sandbox, with the lifeline                        |
 //! | `archive`    | child  | archives written and unpacked inside                                  |
+//! | `network`    | both   | [`Router`], [`JobNetwork`]: namespaces with addresses, the way out        |
 //! | `unpack`     | child  | layers of images, from archives to directories                        |
 //! | `sys`        | child  | the only `unsafe` code                                                |
 //!
@@ -40,8 +41,8 @@
 //! workspace with [`Task::Archive`] and [`Task::Restore`], which run inside the same mounts and the same
 //! confinement, so no link in a workspace leads them to a file of the host.
 //!
-//! What it isolates with image `host`: writes, processes, IPC, the host name. Not the network, and not reads,
-//! but for the hidden paths: a job of root reads what root may read.
+//! What it isolates with image `host`: writes, processes, IPC, the host name, and the network with
+//! [`Network::Joined`]. Not reads, but for the hidden paths: a job of root reads what root may read.
 
 mod archive;
 mod cgroup;
@@ -51,6 +52,7 @@ mod kernel_fs;
 mod launch;
 mod mounts;
 mod names;
+mod network;
 mod owner;
 mod plain;
 mod privilege;
@@ -70,11 +72,13 @@ mod wire;
 
 pub use error::{Error, Failure};
 pub use launch::{Sandbox, Streams};
+pub use network::{Egress, JobNetwork, Router, resolver_settings};
 pub(crate) use privilege::is_root_of_host;
 pub use probe::{Capability, Missing, Mode};
 pub use process::{ExitStatus, Process};
 pub use spec::{
-    Access, Command, INIT_ARG, Limits, Mount, Network, NewLayer, OWN_BIN_DIR, Root, Spec, Task, UnpackedLayer,
+    Access, Command, INIT_ARG, Joint, Limits, Mount, Network, NewLayer, OWN_BIN_DIR, Root, Spec, Task,
+    UnpackedLayer,
 };
 pub use state::{StateDir, sweep};
 pub use supervisor::init_main;

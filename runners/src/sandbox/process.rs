@@ -59,6 +59,11 @@ impl Process {
         }
     }
 
+    /// For tasks that are spoken to.
+    pub(super) fn into_parts(self) -> (Child, Option<UnixStream>, Option<ChildStdout>) {
+        (self.child, self.socket, self.stdout)
+    }
+
     /// Returns when the task runs, or with the reason why it doesn't.
     pub(super) async fn started(&mut self) -> Result<(), Error> {
         loop {

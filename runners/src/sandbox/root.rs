@@ -12,7 +12,7 @@ use super::mounts::{NewRoot, Overlay, bind, new_fs};
 use super::owner::{self, swapped};
 use super::state::Layout;
 use super::user::User;
-use super::{Access, Failure, Mount, Root, Spec, kernel_fs};
+use super::{Access, Failure, Mount, Network, Root, Spec, kernel_fs};
 
 /// Directories that are each job's own, on disk in its state directory, with their modes: as in an image they
 /// start empty, keep their files between the steps of a job, and may grow large.
@@ -47,7 +47,8 @@ pub(super) fn build(spec: &Spec, rootless: bool) -> Result<User, Failure> {
     for path in &spec.hidden {
         hide(&root, &layout, path)?;
     }
-    name_host(&root, &layout, &spec.hostname)?;
+    name_host(&root, &layout, spec)?;
+    set_resolver(&root, &layout, spec)?;
     let user =
         User::find(&spec.user, &root.read(Path::new("/etc/passwd")), &root.read(Path::new("/etc/group")))?;
     for mount in &spec.mounts {
@@ -211,18 +212,32 @@ fn keep_run_of_host(root: &NewRoot, layout: &Layout) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The host name, and its line in /etc/hosts, without which sudo waits for the name servers.
-fn name_host(root: &NewRoot, layout: &Layout, hostname: &str) -> Result<(), Failure> {
+/// The host name, and /etc/hosts: the image's own, ours (without which sudo waits for the name servers), and that of
+/// the network.
+fn name_host(root: &NewRoot, layout: &Layout, spec: &Spec) -> Result<(), Failure> {
+    let hostname = &spec.hostname;
     rustix::system::sethostname(hostname.as_bytes()).doing(|| format!("setting host name `{hostname}`"))?;
     let target = Path::new("/etc/hosts");
     let own = layout.etc("hosts");
     if !own.exists() {
+        // the first line of a name counts
+        let mut text: String =
+            spec.hosts.iter().map(|(address, name)| format!("{address} {name}\n")).collect();
         // with the host's network go the host's names
-        let mut text = fs::read_to_string(target).unwrap_or_else(|_| "127.0.0.1 localhost\n".to_owned());
+        let of_host = if spec.network == Network::Host { fs::read_to_string(target).ok() } else { None };
+        text.push_str(&of_host.unwrap_or_else(|| "127.0.0.1 localhost\n::1 localhost\n".to_owned()));
         text.push_str(&format!("\n127.0.1.1 {hostname}\n"));
         fs::write(&own, text).doing(|| format!("writing `{}`", own.display()))?;
     }
     root.bind(&own, target, NODEV)
+}
+
+/// /etc/resolv.conf, where it may be a link into /run.
+fn set_resolver(root: &NewRoot, layout: &Layout, spec: &Spec) -> Result<(), Failure> {
+    let Some(text) = &spec.resolver else { return Ok(()) };
+    let own = layout.etc("resolver");
+    fs::write(&own, text).doing(|| format!("writing `{}`", own.display()))?;
+    root.bind(&own, Path::new("/etc/resolv.conf"), NODEV)
 }
 
 /// For whom and where mounts are added.

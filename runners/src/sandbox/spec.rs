@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,10 @@ pub struct Spec {
     pub hostname: String,
     /// Which network the job sees.
     pub network: Network,
+    /// Lines of `/etc/hosts` beside the image's own.
+    pub hosts: Vec<(Ipv4Addr, String)>,
+    /// Text of `/etc/resolv.conf`; `None`: as the root file system has it.
+    pub resolver: Option<String>,
     /// Whose task it is, as images write `USER`: `name`, `uid`, `name:group`, `uid:gid`; empty: root. A
     /// [`Mount::Overlay`] belongs to this user.
     pub user: String,
@@ -72,6 +77,17 @@ pub enum Root {
 pub enum Network {
     /// The host's own network namespace.
     Host,
+    /// A namespace of a [`JobNetwork`](super::JobNetwork), which must live as long as the sandbox.
+    Joined(Joint),
+}
+
+/// A network namespace that a router holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joint {
+    /// Process id of the router.
+    pub(super) router: u32,
+    /// Its descriptor of the namespace.
+    pub(super) namespace: i32,
 }
 
 /// Whether the job may write through a mount.
@@ -153,6 +169,11 @@ pub enum Task {
     Remove {
         /// Absolute path on the host.
         path: PathBuf,
+    },
+    /// Serves networks until `ci` is gone, see [`Router`](super::Router). Builds no sandbox.
+    Route {
+        /// Shall the networks reach the world?
+        egress: bool,
     },
 }
 
@@ -251,6 +272,8 @@ impl Spec {
             hidden: Vec::new(),
             hostname: String::new(),
             network: Network::Host,
+            hosts: Vec::new(),
+            resolver: None,
             user: String::new(),
             limits: Limits::default(),
         }

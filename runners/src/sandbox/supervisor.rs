@@ -16,7 +16,7 @@ use super::cgroup::Cgroup;
 use super::error::Doing;
 use super::spec::NewLayer;
 use super::wire::{self, Order, Status};
-use super::{Failure, INIT_ARG, Task, first, plain, privilege, sys, unpack, userns};
+use super::{Failure, INIT_ARG, Network, Task, first, network, plain, privilege, sys, unpack, userns};
 
 /// What `ci` does when its first argument is [`INIT_ARG`](super::INIT_ARG). To be called first thing in `main`,
 /// while the process has one thread: it forks.
@@ -56,8 +56,13 @@ fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Resul
         return plain::run(socket, command, stdin);
     }
     let rootless = !privilege::is_root_of_host();
-    if rootless {
-        userns::enter()?;
+    match &order.spec.network {
+        Network::Joined(joint) => network::enter(joint, rootless)?,
+        Network::Host if rootless => userns::enter()?,
+        Network::Host => {}
+    }
+    if let Task::Route { egress } = order.task {
+        return network::serve(socket, egress, rootless);
     }
     if let Task::Remove { path } = &order.task {
         match std::fs::remove_dir_all(path) {

@@ -76,7 +76,16 @@ impl Daemon {
         let mut command = Command::new("podman");
         command.env("CONTAINERS_CONF", path("containers.conf"));
         command.env("CONTAINERS_REGISTRIES_CONF", path("registries.conf"));
-        command.args(["--root", &path("root"), "--runroot", &path("run"), "system", "service", "--time", "0"]);
+        command.args([
+            "--root",
+            &path("root"),
+            "--runroot",
+            &path("run"),
+            "system",
+            "service",
+            "--time",
+            "0",
+        ]);
         command.arg(format!("unix://{}", path("engine.sock")));
         Daemon::start(command, dir)
     }
@@ -90,7 +99,11 @@ impl Daemon {
         let begun = Instant::now();
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
             let ended = daemon.child.try_wait().unwrap();
-            assert!(ended.is_none() && begun.elapsed() < Duration::from_secs(60), "no engine: {}", daemon.log());
+            assert!(
+                ended.is_none() && begun.elapsed() < Duration::from_secs(60),
+                "no engine: {}",
+                daemon.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         daemon

@@ -107,9 +107,13 @@ async fn users(docker: &Docker, registry: &Registry) -> Seen {
     let user = Image { docker: Some(json!({"user": "1234"})), ..image(registry.image("base")) };
     let by_image = image(registry.image("tiny:user"));
     for (image, shown) in [(user, "1234\n"), (by_image, "app\n")] {
-        let report = run_job(docker, Asked { script: &script, image: Some(image), ..Asked::default() }).await?;
+        let report =
+            run_job(docker, Asked { script: &script, image: Some(image), ..Asked::default() }).await?;
         let log = &report.log;
-        expect(report.outcome == Outcome::Success && log.contains(shown) && log.contains("afterwards"), &report)?;
+        expect(
+            report.outcome == Outcome::Success && log.contains(shown) && log.contains("afterwards"),
+            &report,
+        )?;
     }
     Ok(())
 }
@@ -162,7 +166,10 @@ async fn services(docker: &Docker, registry: &Registry) -> Seen {
         "ask cache 'set who cache'; ask queue 'set who queue'; ask store ping; ask 127.0.0.1__redis ping",
         "exec 3<>/dev/tcp/queue/6379; printf 'get who\\r\\n' >&3; read -r size <&3; read -r value <&3; echo \"queue has $value\"",
     ];
-    let report = run_job(docker, Asked { script: &script, services, ..Asked::default() }).await?;
+    let variables = vec![Bench::variable("CI_DEBUG_SERVICES", "true")];
+    let report = run_job(docker, Asked { script: &script, services, variables, ..Asked::default() }).await?;
+    let log = std::fs::read_to_string(report.dir.join("services/queue.log")).unwrap_or_default();
+    expect(log.contains("Ready to accept connections") && report.log.contains("[service:cache]"), &report)?;
     let all = ["store: +PONG", "127.0.0.1__redis: +PONG", "queue has queue"];
     let heard = all.iter().all(|text| report.log.contains(text));
     expect(report.outcome == Outcome::Success && heard && !report.log.contains("WARNING"), &report)
@@ -176,7 +183,8 @@ async fn broken_service(docker: &Docker, registry: &Registry) -> Seen {
         ..Service::default()
     };
     let report = run_job(docker, Asked { services: vec![service], ..Asked::default() }).await?;
-    let told = ["probably didn't start properly", "no luck with job"].iter().all(|text| report.log.contains(text));
+    let told =
+        ["probably didn't start properly", "no luck with job"].iter().all(|text| report.log.contains(text));
     expect(report.outcome == Outcome::Success && told, &report)
 }
 
@@ -204,7 +212,8 @@ async fn far_away(docker: &Docker) -> Seen {
 
 async fn link(docker: &Docker) -> Seen {
     let bench = Bench::new(&Executor::Docker(docker.clone())).map_err(|error| error.to_string())?;
-    let mut job = Bench::job("job", &["cd /; mv /builds/group/app /builds/group/old; ln -s /etc /builds/group/app"]);
+    let mut job =
+        Bench::job("job", &["cd /; mv /builds/group/app /builds/group/old; ln -s /etc /builds/group/app"]);
     job.work.artifacts = Some(Bench::artifacts(&["passwd"]));
     let report = bench.run(job).await.map_err(|error| error.to_string())?;
     let kept = report.kept().is_ok_and(|kept| kept.is_empty());

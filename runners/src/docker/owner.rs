@@ -176,13 +176,14 @@ mod tests {
     #[test]
     fn only_what_certainly_has_no_owner_any_more_is_left_over() {
         let here = Owner::machine();
+        type Change = fn(&mut Owner);
         let this = Owner::this();
-        let with = |change: fn(&mut Owner)| {
+        let with = |change: Change| {
             let mut owner = this.clone();
             change(&mut owner);
             Owner::parse(&owner.label()).unwrap()
         };
-        let table: [(fn(&mut Owner), bool); 7] = [
+        let table: [(Change, bool); 7] = [
             (|_| {}, false),
             (|owner| owner.started += 1, true),
             (|owner| owner.pid = u32::MAX, true),

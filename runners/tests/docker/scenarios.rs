@@ -167,7 +167,11 @@ async fn services(docker: &Docker, registry: &Registry) -> Seen {
         "exec 3<>/dev/tcp/queue/6379; printf 'get who\\r\\n' >&3; read -r size <&3; read -r value <&3; echo \"queue has $value\"",
     ];
     let variables = vec![Bench::variable("CI_DEBUG_SERVICES", "true")];
-    let report = run_job(docker, Asked { script: &script, services, variables, ..Asked::default() }).await?;
+    // its directory, with the logs, lasts as long as it
+    let bench = Bench::new(&Executor::Docker(docker.clone())).map_err(|error| error.to_string())?;
+    let mut job = Bench::job("job", &script);
+    (job.work.services, job.environment_variables) = (services, variables);
+    let report = bench.run(job).await.map_err(|error| error.to_string())?;
     let log = std::fs::read_to_string(report.dir.join("services/queue.log")).unwrap_or_default();
     expect(log.contains("Ready to accept connections") && report.log.contains("[service:cache]"), &report)?;
     let all = ["store: +PONG", "127.0.0.1__redis: +PONG", "queue has queue"];

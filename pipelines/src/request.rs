@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use std::sync::{Arc, LazyLock};
 
 /// Everything that decides which jobs a configuration creates.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Request {
     /// Full path of the project: `group/project`.
     pub project: String,
@@ -72,6 +72,24 @@ impl Default for Changes {
 impl std::fmt::Debug for Changes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Changes")
+    }
+}
+
+impl std::fmt::Debug for Request {
+    /// Of variables and inputs, names only: their values may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = |map: &IndexMap<String, String>| map.keys().cloned().collect::<Vec<_>>();
+        f.debug_struct("Request")
+            .field("project", &self.project)
+            .field("reference", &self.reference)
+            .field("tag", &self.tag)
+            .field("source", &self.source)
+            .field("commit", &self.commit.sha)
+            .field("variables", &names(&self.variables))
+            .field("project_variables", &self.project_variables)
+            .field("inputs", &names(&self.inputs))
+            .field("predefined", &names(&self.predefined))
+            .finish_non_exhaustive()
     }
 }
 
@@ -249,6 +267,15 @@ pub enum FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_of_variables_and_inputs_are_not_shown() {
+        let value = || IndexMap::from([("NAME".to_owned(), "hunter2".to_owned())]);
+        let request =
+            Request { variables: value(), inputs: value(), predefined: value(), ..Request::default() };
+        let shown = format!("{request:?}");
+        assert!(shown.contains("NAME") && !shown.contains("hunter2"), "{shown}");
+    }
 
     #[test]
     fn messages_that_skip() {

@@ -20,7 +20,7 @@ pub const ARCHIVE: &str = "artifacts.tar.zst";
 const EXPIRE_IN: f64 = 30.0 * 86_400.0;
 
 /// What an attempt left. Written whole or not at all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
     /// Name of the job.
     pub job: String,
@@ -55,6 +55,19 @@ pub struct Stored {
     pub size: u64,
     /// What is in it.
     pub files: Vec<PackedFile>,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&String> = self.dotenv.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Index")
+            .field("job", &self.job)
+            .field("attempt", &self.attempt)
+            .field("archive", &self.archive)
+            .field("reports", &self.reports)
+            .field("dotenv", &names)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Index {
@@ -284,6 +297,18 @@ mod tests {
         }
         let (directory, index) = Index::newest(dir.path()).unwrap().unwrap();
         assert_eq!((directory, index.attempt), (dir.path().join("10"), 10));
+    }
+
+    #[test]
+    fn values_of_dotenv_reports_are_for_the_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index { dotenv: vec![("TOKEN".into(), "hunter2".into())], ..Index::default() };
+        index.write(dir.path()).unwrap();
+        let mode = fs::metadata(dir.path().join(INDEX)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let shown = format!("{index:?}");
+        assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]

@@ -21,7 +21,7 @@
 //! [`Stop::Terminate`] or [`Stop::Kill`] to the running step, which reach *everything* that the step started.
 
 use crate::archive::{ArchiveError, Packed, Selection, Unpacked};
-use crate::{embedded, fake, shell};
+use crate::{docker, embedded, fake, shell};
 use pipelines::plan::{Image, Service};
 use pipelines::status::FailureReason;
 use std::fs::File;
@@ -38,6 +38,8 @@ pub enum Executor {
     Shell(shell::Shell),
     /// Our own containers.
     Embedded(embedded::Embedded),
+    /// Containers of a Docker or Podman engine.
+    Docker(docker::Docker),
 }
 
 /// What a job needs of a place.
@@ -55,6 +57,8 @@ pub struct Place {
     pub services: Vec<Service>,
     /// Name and value of the variables that are known before there is a place.
     pub variables: Vec<(String, String)>,
+    /// Those of them that hold nothing masked and are no files, expanded: what services and entrypoints get.
+    pub public: Vec<(String, String)>,
     /// Attempt of the job, from 1.
     pub attempt: u32,
     /// Values that no log shows.
@@ -66,10 +70,26 @@ pub struct Place {
 }
 
 impl std::fmt::Debug for Place {
-    /// No values: they may be secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let place = &mut f.debug_struct("Place");
-        place.field("project", &self.project).field("attempt", &self.attempt).finish_non_exhaustive()
+        let names: Vec<&String> = self.variables.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Place")
+            .field("project", &self.project)
+            .field("image", &self.image)
+            .field("services", &self.services.iter().map(|service| &service.image.name).collect::<Vec<_>>())
+            .field("variables", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    /// Tells what is being done.
+    pub(crate) fn say(&self, text: impl Into<String>) {
+        self.said.say(Said::Line(text.into()));
+    }
+
+    /// Tells what may be wrong.
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        self.said.say(Said::Warning(text.into()));
     }
 }
 
@@ -224,6 +244,8 @@ pub enum Execution {
     Shell(shell::ShellExecution),
     /// Layers of a container.
     Embedded(Box<embedded::EmbeddedExecution>),
+    /// A container of an engine.
+    Docker(Box<docker::DockerExecution>),
 }
 
 impl Executor {
@@ -233,6 +255,7 @@ impl Executor {
             Executor::Fake(_) => "fake",
             Executor::Shell(_) => "shell",
             Executor::Embedded(_) => "embedded",
+            Executor::Docker(docker) => docker.engine.kind.name(),
         }
     }
 
@@ -247,6 +270,9 @@ impl Executor {
             Executor::Embedded(embedded) => {
                 embedded.prepare(place).await.map(|made| Execution::Embedded(Box::new(made)))
             }
+            Executor::Docker(docker) => {
+                docker.prepare(place).await.map(|made| Execution::Docker(Box::new(made)))
+            }
         }
     }
 }
@@ -258,6 +284,7 @@ impl Execution {
             Execution::Fake(fake) => fake.site(),
             Execution::Shell(shell) => shell.site(),
             Execution::Embedded(embedded) => embedded.site(),
+            Execution::Docker(docker) => docker.site(),
         }
     }
 
@@ -273,6 +300,7 @@ impl Execution {
                 embedded.get_sources();
                 Ok(())
             }
+            Execution::Docker(docker) => docker.get_sources().await,
         }
     }
 
@@ -285,6 +313,7 @@ impl Execution {
             Execution::Fake(fake) => Ok(fake.start(&step)),
             Execution::Shell(shell) => shell.start(step).await,
             Execution::Embedded(embedded) => embedded.start(step).await,
+            Execution::Docker(docker) => docker.start(step).await,
         }
     }
 
@@ -312,6 +341,7 @@ impl Execution {
             Execution::Fake(_) => Ok(Packed::default()),
             Execution::Shell(shell) => shell.pack(selection, archive).await,
             Execution::Embedded(embedded) => embedded.pack(selection, archive).await,
+            Execution::Docker(docker) => docker.pack(selection, archive).await,
         }
     }
 
@@ -324,6 +354,7 @@ impl Execution {
             Execution::Fake(_) => Ok(Unpacked::default()),
             Execution::Shell(shell) => shell.unpack(directory, archive).await,
             Execution::Embedded(embedded) => embedded.unpack(directory, archive).await,
+            Execution::Docker(docker) => docker.unpack(directory, archive).await,
         }
     }
 
@@ -336,6 +367,7 @@ impl Execution {
             Execution::Fake(_) => Ok(()),
             Execution::Shell(shell) => shell.cleanup().await,
             Execution::Embedded(embedded) => embedded.cleanup().await,
+            Execution::Docker(docker) => docker.cleanup().await,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! job::run(JobSpec) ─ phases ─> Executor::prepare -> Execution { get_sources, start, pack, unpack, cleanup }
-//!        │                                              └ fake · shell · embedded (sandbox)
+//!        │                                              └ fake · shell · embedded (sandbox) · docker
 //!        └ output ─> log (mask, limit, file job.log) ─> EventKind::JobLog { length }
 //! ```
 //!
@@ -10,6 +10,9 @@
 //! |---|---|
 //! | [`executor`] | the contract between a job and the place where it runs |
 //! | [`fake`], [`shell`], [`embedded`] | the places |
+//! | [`docker`] | containers of a Docker or Podman engine |
+//! | [`sandbox`] | the container runtime behind `embedded` |
+//! | [`image`] | container images on disk |
 //! | [`sandbox`], `running` | the container runtime behind `embedded`, which also watches over `shell`; its shells as steps |
 //! | [`image`], `container` | container images on disk; how a job's shell starts in one |
 //! | [`services`] | services of a job in sandboxes: names, start, readiness, logs |
@@ -32,6 +35,7 @@ pub mod bucket;
 pub mod cache;
 pub mod conformance;
 mod container;
+pub mod docker;
 pub mod dotenv;
 pub mod embedded;
 pub mod executor;

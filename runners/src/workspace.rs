@@ -51,13 +51,18 @@ impl Workspace {
         self.project.with_file_name(name)
     }
 
+    /// Where things go that are being removed.
+    pub(crate) fn trash(&self) -> PathBuf {
+        self.root.join(format!("{}.trash", self.slot))
+    }
+
     /// Removes everything in the slot. Renamed first, so that the slot is empty even when deleting is
     /// interrupted; what is left in the trash goes the next time. Blocks.
     ///
     /// # Errors
     /// The directory can't be moved away or deleted.
     pub fn empty(&self) -> io::Result<()> {
-        let trash = self.root.join(format!("{}.trash", self.slot));
+        let trash = self.trash();
         remove(&trash)?;
         match fs::rename(&self.builds, &trash) {
             Ok(()) => remove(&trash),

@@ -5,6 +5,7 @@ mod clean;
 mod completions;
 mod deploy;
 mod doctor;
+mod engine;
 mod expression;
 mod glob;
 mod images;

@@ -11,22 +11,22 @@ mod ending;
 mod watch;
 
 use super::request::{Prepared, RequestArgs};
-use super::{Format, networking, print_json, print_raw};
+use super::{Format, engine, networking, print_json, print_raw};
 use crate::dispatch::{self, Journal, Options, Overrides, RunEnd};
 use crate::downstream::{self, Pipeline};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::report::terminal::{Estimates, Mode};
 use crate::report::{diagnostic, json, terminal};
 use crate::runs;
-use crate::settings::{RunDirectory, Settings, State};
+use crate::settings::{ExecutorKind, RunDirectory, Settings, State};
 use crate::storage;
 use anstream::eprintln;
 use choice::{Choice, choose};
-use clap::ValueEnum;
 use ending::Annotations;
 use pipelines::plan::{Plan, When};
 use pipelines::schedule::names;
 use runners::bucket::Bucket;
+use runners::docker::Kind;
 use runners::embedded::Embedded;
 use runners::executor::Executor;
 use runners::image::Store;
@@ -77,9 +77,9 @@ pub(super) struct RunArgs {
     /// Jobs that run at once [default: the number of cores]
     #[arg(long = "jobs", short = 'j', value_name = "N")]
     slots: Option<NonZeroUsize>,
-    /// Where jobs run
-    #[arg(long, value_enum, default_value_t)]
-    executor: Kind,
+    /// Where jobs run [default: `executor` in `.ci/settings.yml`, else sandbox, else an engine that is there]
+    #[arg(long, value_enum)]
+    executor: Option<ExecutorKind>,
     /// Change all jobs: `image=host` runs them on this machine's files, `services=none` starts no services
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = super::request::variable)]
     set: Vec<(String, String)>,
@@ -103,16 +103,6 @@ pub(super) struct RunArgs {
     annotations: Option<Annotations>,
     #[command(flatten)]
     request: RequestArgs,
-}
-
-/// Kinds of executors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    /// In containers that `ci` makes itself
-    #[default]
-    Sandbox,
-    /// As processes of yours, without any isolation
-    Shell,
 }
 
 pub(super) fn run(args: &RunArgs) -> CliResult {
@@ -156,7 +146,7 @@ fn debuggable(args: &RunArgs, plan: &Plan) -> CliResult {
         let error = CliError::usage(format!("`--debug {job}`: the pipeline has no such job"));
         return Err(error.hint("`ci plan` lists the jobs"));
     }
-    if args.executor != Kind::Sandbox {
+    if !matches!(args.executor, None | Some(ExecutorKind::Sandbox)) {
         return Err(CliError::usage(
             "`--debug` opens a shell in a container of `ci`: leave `--executor` out",
         ));
@@ -210,7 +200,10 @@ fn manual(args: &RunArgs, plan: &Plan) -> Vec<String> {
 async fn run_choice(args: &RunArgs, prepared: &Prepared, state: &State, choice: Choice) -> CliResult<RunEnd> {
     let Choice { plan, flow, reused } = choice;
     let (plan, flow) = (Arc::new(plan), Arc::new(flow));
-    let executor = executor(args.executor, state, &prepared.settings).await?;
+    let settings = &prepared.settings;
+    // who wants a shell in a container of ours gets no other
+    let chosen = args.executor.or(args.debug.as_ref().map(|_| ExecutorKind::Sandbox)).or(settings.executor);
+    let executor = Arc::new(executor(chosen, state, settings).await?);
     let commit = &prepared.facts.commit;
     let snapshot = prepared.project.snapshot(&commit.sha, args.request.committed, &state.snapshots())?;
     let directory = state.new_run()?;
@@ -354,9 +347,14 @@ fn bucket(prepared: &Prepared) -> Option<Arc<Bucket>> {
 }
 
 /// The executor, proved to work here; what dead runs left of it is removed first.
-async fn executor(kind: Kind, state: &State, settings: &Settings) -> CliResult<Arc<Executor>> {
-    if kind == Kind::Shell {
-        return Ok(Arc::new(Executor::Shell(Shell { builds: state.builds(), sandbox: Sandbox::default() })));
+async fn executor(chosen: Option<ExecutorKind>, state: &State, settings: &Settings) -> CliResult<Executor> {
+    match chosen {
+        Some(ExecutorKind::Shell) => {
+            return Ok(Executor::Shell(Shell { builds: state.builds(), sandbox: Sandbox::default() }));
+        }
+        Some(ExecutorKind::Docker) => return engine::asked(Kind::Docker, state, settings).await,
+        Some(ExecutorKind::Podman) => return engine::asked(Kind::Podman, state, settings).await,
+        Some(ExecutorKind::Sandbox) | None => {}
     }
     let sandbox = Sandbox::default();
     let network = networking::begin(settings.network, &sandbox).await;
@@ -366,6 +364,12 @@ async fn executor(kind: Kind, state: &State, settings: &Settings) -> CliResult<A
     sweep(&sandbox, &states).await.map_err(|e| making(&e))?;
     let found = sandbox.probe(&states).await;
     if let Err(error) = found.works {
+        // who asked for our own containers gets them or an error
+        if chosen.is_none()
+            && let Some(executor) = engine::instead(&error.to_string(), state, settings).await?
+        {
+            return Ok(executor);
+        }
         let refused = CliError::usage(format!("jobs can't run in containers on this machine: {error}"));
         let told = found.missing.into_iter().map(|m| format!("{}: {}", m.what, m.cure));
         return Err(told
@@ -379,13 +383,7 @@ async fn executor(kind: Kind, state: &State, settings: &Settings) -> CliResult<A
     let images = Store::open(&State::images()?, sandbox.clone(), registries)
         .map_err(|e| CliError::usage(format!("opening the store of images: {e}")))?;
     let images = Arc::new(images);
-    Ok(Arc::new(Executor::Embedded(Embedded {
-        sandbox,
-        states,
-        ci,
-        images,
-        image,
-        limits: settings.limits.limits(),
-        networking: network.finish().await?,
-    })))
+    let limits = settings.limits.limits();
+    let networking = network.finish().await?;
+    Ok(Executor::Embedded(Embedded { sandbox, states, ci, images, image, limits, networking }))
 }

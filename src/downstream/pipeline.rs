@@ -127,13 +127,7 @@ async fn run_job(pipeline: Arc<Pipeline>, mut run: JobRun) -> Outcome {
         // nobody listening is no reason to stop a job
         let _ = events.send(notice);
     }
-    match outcome {
-        runners::job::Outcome::Success => Outcome::Success,
-        runners::job::Outcome::Canceled => Outcome::Canceled,
-        runners::job::Outcome::Failed { reason, exit_code, message } => {
-            Outcome::Failed { reason, exit_code, message: Some(message) }
-        }
-    }
+    outcome
 }
 
 fn tag(repository: &Path, attempt: &Path) -> Option<String> {

@@ -9,6 +9,7 @@
 //!   docker.io: {mirror: mirror.example.org}
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
+//! executor: docker                                              # sandbox, docker, podman or shell
 //! network: isolated                                             # isolated, host or none
 //! limits: {memory: 2g, cpus: 1.5, pids: 1000}                   # of each job's container
 //! image: debian:bookworm                                        # of jobs that name none [default: host]
@@ -22,7 +23,7 @@
 //! ```
 
 use super::{
-    CacheSettings, KeepSettings, LimitSettings, LintSettings, NetworkSetting, RegistrySettings,
+    CacheSettings, ExecutorKind, KeepSettings, LimitSettings, LintSettings, NetworkSetting, RegistrySettings,
     ReleaseSettings, ResourceGroups,
 };
 use crate::error::{CliError, CliResult};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub release: ReleaseSettings,
     /// How registries of images are spoken to.
     pub registries: RegistrySettings,
+    /// Where jobs run.
+    pub executor: Option<ExecutorKind>,
     /// What each job's container may use.
     pub limits: LimitSettings,
     /// Image of jobs that name none; nothing: `host`, this machine's own files.
@@ -74,6 +77,7 @@ impl Settings {
             lint,
             resource_groups,
             registries: own.registries.over(of_user.registries),
+            executor: own.executor.or(of_user.executor),
             limits: own.limits.over(of_user.limits),
             image: own.image.or(of_user.image),
             network: own.network.or(of_user.network),
@@ -160,6 +164,7 @@ mod tests {
             ("registries:\n  x: {insecure: true}\n", "unknown field `insecure`", "line 2"),
             ("resource_groups:\n  prod: oldest\n", "expected one of `unordered`, `oldest_first`", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
+            ("lint: {}\nexecutor: ship\n", "unknown variant `ship`", "line 2"),
             ("limits:\n  memory: much\n", "such as `512m`", "line 2"),
         ];
         for (text, what, line) in table {

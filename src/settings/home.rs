@@ -11,6 +11,7 @@
 //!     cache/             `cache:` archives
 //!     resource_groups/   locks, one for each group
 //!     builds/            working directories of the shell executor
+//!     engine/            files of jobs in containers of Docker or Podman
 //! ```
 
 use crate::error::{CliError, CliResult};
@@ -101,6 +102,11 @@ impl State {
     /// Working directories of the shell executor.
     pub fn builds(&self) -> PathBuf {
         self.dir.join("builds")
+    }
+
+    /// Files of jobs that run in containers of an engine, which sees them here.
+    pub fn engine_builds(&self) -> PathBuf {
+        self.dir.join("engine")
     }
 
     /// Sources by commit.

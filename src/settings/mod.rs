@@ -1,6 +1,7 @@
 //! Settings of a project that are not the pipeline: local variables, where projects come from, where state is kept.
 
 mod cache;
+mod executor;
 mod file;
 mod gitlab_ci_local;
 mod home;
@@ -14,6 +15,7 @@ mod resource_groups;
 mod variables;
 
 pub use cache::{CacheSettings, S3Settings};
+pub use executor::ExecutorKind;
 pub use file::Settings;
 pub use gitlab_ci_local::{GITLAB_CI_LOCAL, load_gitlab_ci_local};
 pub use home::{RunDirectory, State};

@@ -1,12 +1,13 @@
 //! The course of one attempt.
 
 use super::environment::{Moment, compose};
-use super::outcome::{End, Outcome};
+use super::outcome::End;
 use super::spec::{Cancel, JobSpec};
 use crate::executor::{Execution, Executor, Said, Voice};
 use crate::log::{JobLog, JobLogOptions, Tone, coverage};
 use crate::variables::Variables;
 use pipelines::event::{EventKind, Phase};
+use pipelines::schedule::Outcome;
 use pipelines::status::{FailureReason, Status};
 use std::time::SystemTime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -28,7 +29,7 @@ pub async fn run(
     let failed = |error: std::io::Error| Outcome::Failed {
         reason: FailureReason::RunnerSystemFailure,
         exit_code: None,
-        message: format!("writing the log `{}`: {error}", path.display()),
+        message: Some(format!("writing the log `{}`: {error}", path.display())),
     };
     let log = match JobLog::open(options) {
         Ok(log) => log,
@@ -236,7 +237,7 @@ impl<'a> Attempt<'a> {
             Err(End::Failed { reason, exit_code, message }) => {
                 let message = self.log.masked(&message);
                 self.log.line(Tone::Error, &format!("ERROR: Job failed: {message}"));
-                Outcome::Failed { reason, exit_code, message }
+                Outcome::Failed { reason, exit_code, message: Some(message) }
             }
         }
     }

@@ -22,6 +22,6 @@ mod spec;
 mod supervise;
 
 pub use attempt::run;
-pub use outcome::Outcome;
+pub use pipelines::schedule::Outcome;
 pub use release::{Assets, Link, RELEASE, Release};
 pub use spec::{Cancel, JobSources, JobSpec, Run, Runner};

@@ -4,24 +4,6 @@ use crate::executor::{ExecutorError, Exit};
 use pipelines::status::FailureReason;
 use std::time::Duration;
 
-/// How an attempt of a job ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Everything went well.
-    Success,
-    /// The script, or the runner, failed.
-    Failed {
-        /// For `retry:when`.
-        reason: FailureReason,
-        /// Of the script, if it got so far.
-        exit_code: Option<i32>,
-        /// For people; secrets are masked.
-        message: String,
-    },
-    /// It was cancelled.
-    Canceled,
-}
-
 /// What ends an attempt before its last phase.
 #[derive(Debug)]
 pub(super) enum End {

@@ -144,16 +144,13 @@ impl Attempt<'_> {
             image
         });
         // files are the job's alone, and what is masked was not meant for programs of others
-        let resolved = known.resolve(Path::new("")).variables;
-        let public: Vec<(&str, &str)> = resolved.public().filter(|(name, _)| is_name(name)).collect();
+        let public = public(known);
         let services = work.services.iter().cloned().map(|mut service| {
             service.image.name = known.expand(&service.image.name);
             expand_options(&mut service.image, known);
             service.alias = service.alias.map(|alias| known.expand(&alias));
             let own = std::mem::take(&mut service.variables);
-            service
-                .variables
-                .extend(public.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+            service.variables.extend(public.iter().cloned());
             service.variables.extend(own.into_iter().map(|(name, value)| (name, known.expand(&value))));
             service
         });
@@ -164,6 +161,7 @@ impl Attempt<'_> {
             image,
             services: services.collect(),
             variables: known.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            public: public.clone(),
             attempt: self.spec.attempt,
             masked: known.masked().map(str::to_owned).collect(),
             service_logs: self.spec.dir().join("services"),
@@ -361,6 +359,21 @@ impl Attempt<'_> {
         }
         Ok(())
     }
+}
+
+/// Variables that may be seen by whoever can look at a container: nothing masked, not even as a part.
+fn public(known: &Variables) -> Vec<(String, String)> {
+    let resolved = known.resolve(Path::new(""));
+    let files: Vec<&str> = resolved.files.iter().map(|file| file.name.as_str()).collect();
+    let masked: Vec<&str> = resolved.variables.masked().filter(|value| !value.is_empty()).collect();
+    let shown = |name: &str, value: &str| {
+        is_name(name)
+            && !files.contains(&name)
+            && !value.contains('\0')
+            && !masked.iter().any(|secret| value.contains(secret))
+    };
+    let all = resolved.variables.iter();
+    all.filter(|(name, value)| shown(name, value)).map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 /// `image:docker:user` and `image:docker:platform` may be variables, too.

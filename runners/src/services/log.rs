@@ -1,14 +1,14 @@
 //! What a service prints: to a file of its own, masked and limited; on demand into the job's log.
 
 use super::start::Surroundings;
-use crate::executor::{Said, Voice};
+use crate::executor::{Place, Said, Voice};
 use crate::log::{DEFAULT_LIMIT, Limit, Masker};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::unix::pipe;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// Lines that warnings about a service show.
 const LAST_LINES: usize = 20;
@@ -39,7 +39,7 @@ impl Tail {
 }
 
 /// Writes what a service prints.
-pub(super) struct Log {
+pub(crate) struct Log {
     name: String,
     file: File,
     masker: Masker,
@@ -51,12 +51,23 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new(name: &str, around: &Surroundings<'_>) -> io::Result<Log> {
-        std::fs::create_dir_all(&around.logs)?;
+        Log::open(name, &around.logs, around.masked, around.debug.then(|| around.said.clone()))
+    }
+
+    /// The log of a service of a job.
+    pub(crate) fn of(name: &str, place: &Place) -> io::Result<Log> {
+        let debug = place.variables.iter().find(|(key, _)| key == "CI_DEBUG_SERVICES");
+        let debug = debug.is_some_and(|(_, value)| matches!(value.as_str(), "true" | "1"));
+        Log::open(name, &place.service_logs, &place.masked, debug.then(|| place.said.clone()))
+    }
+
+    fn open(name: &str, logs: &Path, masked: &[String], said: Option<Voice>) -> io::Result<Log> {
+        std::fs::create_dir_all(logs)?;
         // services of one name share a log
-        let path = around.logs.join(format!("{name}.log"));
+        let path = logs.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(path)?;
         let mut masker = Masker::default();
-        for value in around.masked {
+        for value in masked {
             masker.add(value);
         }
         Ok(Log {
@@ -65,7 +76,7 @@ impl Log {
             masker,
             limit: Limit::new(DEFAULT_LIMIT),
             tail: Tail::default(),
-            said: around.debug.then(|| around.said.clone()),
+            said,
             line: Vec::new(),
         })
     }
@@ -75,7 +86,7 @@ impl Log {
     }
 
     /// Until nobody has the output open any more.
-    pub(super) async fn follow(mut self, mut output: pipe::Receiver) {
+    pub(crate) async fn follow(mut self, mut output: impl AsyncRead + Unpin) {
         let mut buffer = vec![0; 16 * 1024];
         let mut shown = Vec::new();
         while let Ok(length @ 1..) = output.read(&mut buffer).await {

@@ -19,6 +19,7 @@ mod start;
 pub use company::Networking;
 pub(crate) use company::{Company, Order};
 pub(crate) use forward::{Forwarders, address};
+pub(crate) use log::Log;
 pub use names::{host_names, log_name};
 pub(crate) use ready::wait_until_ready;
 pub(crate) use start::{Asked, Running, Surroundings, start};

@@ -8,6 +8,7 @@
 //! Scripts travel to the target on standard input, values in them are quoted, and what must not stop half-way
 //! runs detached there. Nothing is changed on a target without its lock (`TARGET_DIR/.ci-lock`).
 
+mod address;
 mod apply;
 mod deployment;
 mod detached;
@@ -16,6 +17,7 @@ mod file;
 mod fresh;
 mod hot;
 mod lock;
+mod mistake;
 mod packages;
 mod probe;
 mod script;
@@ -24,6 +26,7 @@ mod ssh;
 mod steps;
 mod target;
 
+pub use address::Address;
 pub use apply::{Apply, Package};
 pub use deployment::{Report, Request, Verdict, deploy, status};
 pub use error::{Error, Outcome};

@@ -15,26 +15,37 @@ mod detached;
 mod error;
 mod file;
 mod fresh;
+mod hooks;
 mod hot;
 mod lock;
 mod mistake;
 mod packages;
+mod plan;
 mod probe;
+mod query;
+mod restart;
+mod rollback;
+mod rollout;
 mod script;
 mod settings;
 mod ssh;
+mod status;
 mod steps;
 mod target;
+mod version;
 
 pub use address::Address;
-pub use apply::{Apply, Package};
-pub use deployment::{Report, Request, Verdict, deploy, status};
+pub use apply::{Apply, Care, Package};
+pub use deployment::{Report, Request, TargetReport, deploy};
 pub use error::{Error, Outcome};
 pub use file::{
     Approvals, Batches, Check, Delivery, DeployFile, Environment, Freeze, Health, Hooks, Kind, Notifier,
     Policy, ReleaseSettings, Service, Tier, VersionSource, Way,
 };
 pub use packages::identity;
+pub use plan::{Plan, TargetPlan};
+pub use rollback::back;
 pub use settings::Settings;
+pub use status::{EnvironmentStatus, TargetStatus, status};
 pub use steps::{Progress, Step, Steps};
 pub use target::{Survey, Target};

@@ -271,6 +271,7 @@ impl<'a> Planner<'a> {
             aim.batch = batch_of(position, &self.settings.rules.batches);
         }
         let built = aims.iter().find_map(|aim| aim.built.as_ref());
+        let content = built.map_or(String::new(), |built| content(&built.candidate));
         let targets = aims.iter_mut().map(|aim| {
             aim.steps.note(&format!("plan: {}", aim.decision));
             TargetPlan {
@@ -286,7 +287,7 @@ impl<'a> Planner<'a> {
             release: self.source.name().to_owned(),
             version: self.source.version().to_owned(),
             targets: targets.collect(),
-            content: built.map_or(String::new(), |built| content(&built.candidate)),
+            content,
         };
         (plan, aims)
     }

@@ -11,7 +11,7 @@ use crate::release::version;
 
 use super::apply::{Apply, Care, Package};
 use super::error::{Error, Outcome};
-use super::file::DeployFile;
+use super::file::{DeployFile, Environment, Way};
 use super::lock;
 use super::packages::{self, Built, Source};
 use super::settings::Settings;
@@ -173,7 +173,13 @@ impl Deployment<'_> {
         self.steps.note(&format!("found: {}", survey.installed));
         self.report.before = Some(survey.installed.clone());
         self.report.pid_before = survey.evidence.snapshot.as_ref().map(|node| node.pid);
-        let decision = decide::decide(&survey.installed, &version, order);
+        let mut decision = decide::decide(&survey.installed, &version, order);
+        if let Strategy::Hot { from } = decision.strategy.clone()
+            && self.environment()?.strategy.prefer == Way::Restart
+        {
+            decision.strategy = Strategy::Restart { from };
+            decision.reasons.push("a restart is preferred here".to_owned());
+        }
         Ok((decision, Some((target, survey))))
     }
 
@@ -185,7 +191,12 @@ impl Deployment<'_> {
 
     async fn carry_out(&mut self, decision: Decision, asked: Asked) -> Result<(), Error> {
         let node = asked.as_ref().and_then(|(_, survey)| survey.evidence.snapshot.as_ref());
-        let strategy = decision.strategy.clone();
+        let unfinished = asked.as_ref().is_some_and(|(_, survey)| survey.evidence.unfinished);
+        let strategy = match decision.strategy.clone() {
+            // it runs, but the deployment died before it was verified
+            Strategy::Nothing if unfinished => Strategy::Commit,
+            strategy => strategy,
+        };
         match strategy {
             Strategy::Nothing => {
                 self.report.pid = node.map(|node| node.pid);
@@ -203,13 +214,13 @@ impl Deployment<'_> {
             None => self.connect().await?,
         };
         target.revive().await?;
-        lock::take(&target, self.source.version()).await?;
+        lock::take(&mut target, self.source.version()).await?;
         let result = tokio::select! {
             result = self.apply(&mut target, &strategy, &built) => result,
             () = interrupted() => Err(Error::failed("interrupted; an upgrade that had begun goes on on the target")
                 .help("ask with `ci release status ENV` what runs there now")),
         };
-        let unlocked = lock::release(&target).await;
+        let unlocked = lock::release(&mut target).await;
         target.close().await;
         if let Err(error) = unlocked {
             self.warn(error.to_string());
@@ -226,7 +237,9 @@ impl Deployment<'_> {
                 let step = format!("build {name} {version} and its upgrade from {from}");
                 steps.take(step, source.upgrade(from, node)).await?
             }
-            Strategy::Fresh | Strategy::Restart { .. } => steps.take(format!("build {name} {version}"), source.fresh()).await?,
+            Strategy::Fresh | Strategy::Restart { .. } => {
+                steps.take(format!("build {name} {version}"), source.fresh()).await?
+            }
             _ => Built::committed(source),
         };
         for warning in &built.warnings {
@@ -250,7 +263,7 @@ impl Deployment<'_> {
         self.report.pid_before = before.evidence.snapshot.as_ref().map(|node| node.pid);
         needs_tools(&before, target, strategy)?;
         let Built { candidate, package, .. } = built;
-        let care = self.care()?;
+        let care = Care::from(&self.environment()?);
         let apply = Apply { target, steps: self.steps, candidate, package };
         match strategy {
             Strategy::Hot { from } => {
@@ -265,10 +278,9 @@ impl Deployment<'_> {
         }
     }
 
-    fn care(&self) -> Result<Care, Error> {
-        let file = DeployFile::load(&self.request.project)?.unwrap_or_default();
-        let environment = file.environments.get(&self.request.settings.environment);
-        Ok(environment.map(Care::from).unwrap_or_default())
+    fn environment(&self) -> Result<Environment, Error> {
+        let mut file = DeployFile::load(&self.request.project)?.unwrap_or_default();
+        Ok(file.environments.swap_remove(&self.request.settings.environment).unwrap_or_default())
     }
 
     fn warn(&mut self, warning: String) {

@@ -9,12 +9,15 @@
 //! runs detached there. Nothing is changed on a target without its lock (`TARGET_DIR/.ci-lock`).
 
 mod apply;
+pub mod bad;
 mod deployment;
 mod detached;
 mod error;
 mod file;
 mod fresh;
+mod health;
 mod hot;
+mod live;
 mod lock;
 mod packages;
 mod probe;
@@ -33,6 +36,7 @@ pub use file::{
     Approvals, Batches, Check, Delivery, DeployFile, Environment, Freeze, Health, Hooks, Kind, Notifier,
     Policy, ReleaseSettings, Service, Tier, VersionSource, Way,
 };
+pub use lock::unlock;
 pub use packages::identity;
 pub use rollback::back;
 pub use settings::Settings;

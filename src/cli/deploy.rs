@@ -41,19 +41,24 @@ Exit codes:
 pub(super) fn run(args: &DeployArgs) -> CliResult {
     let settings = settings(&args.environment)?;
     let request = Request { settings, project: PathBuf::from("."), plan: args.plan };
-    let mut steps = Steps::new(|progress| match progress {
-        Progress::Note(text) => eprintln!("{text}"),
-        Progress::Step(step) => {
-            let mark = if step.ok { "ok  " } else { "FAIL" };
-            eprintln!("{mark} {:>6}  {}", seconds(Duration::from_secs_f64(step.seconds)), step.name);
-        }
-    });
+    let mut steps = Steps::new(show);
     let report = runtime()?.block_on(deploy::deploy(&request, &mut steps));
     match args.format {
         Format::Json => print_json(&report)?,
         Format::Text => print_raw(summary(&report).as_bytes())?,
     }
     report.error.map_or(Ok(()), |error| Err(cli_error(error)))
+}
+
+/// Shows a step or a note on standard error.
+pub(super) fn show(progress: Progress<'_>) {
+    match progress {
+        Progress::Note(text) => eprintln!("{text}"),
+        Progress::Step(step) => {
+            let mark = if step.ok { "ok  " } else { "FAIL" };
+            eprintln!("{mark} {:>6}  {}", seconds(Duration::from_secs_f64(step.seconds)), step.name);
+        }
+    }
 }
 
 /// The settings for an environment, from this process's variables.

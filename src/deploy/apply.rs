@@ -1,14 +1,15 @@
 //! What both ways of putting a release on a target share: upload, leftovers, starting.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::release::decide::Candidate;
 use crate::release::installed::{Evidence, Installed, Snapshot};
 
 use super::error::Error;
-use super::file::{Environment, Health};
+use super::file::{DeployFile, Environment, Health};
+use super::settings::Settings;
 use super::steps::Steps;
 use super::target::{Survey, Target};
 
@@ -39,6 +40,17 @@ pub struct Care {
     pub soak: Duration,
     /// Old versions that stay on the target; `None`: all.
     pub keep: Option<u32>,
+}
+
+impl Care {
+    /// What the environment asks for.
+    ///
+    /// # Errors
+    /// `.ci/deploy.yml` can't be read.
+    pub fn of(settings: &Settings) -> Result<Self, Error> {
+        let file = DeployFile::load(Path::new("."))?.unwrap_or_default();
+        Ok(file.environments.get(&settings.environment).map(Self::from).unwrap_or_default())
+    }
 }
 
 impl From<&Environment> for Care {

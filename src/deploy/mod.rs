@@ -20,6 +20,7 @@ mod hot;
 mod live;
 mod lock;
 mod packages;
+pub mod place;
 mod probe;
 mod restart;
 mod rollback;

@@ -48,13 +48,7 @@ pub(super) fn run(args: &DeployArgs) -> CliResult {
     let settings = settings(&args.environment)?;
     let expect = args.expect.clone();
     let request = Request { settings, project: PathBuf::from("."), plan: args.plan, expect };
-    let mut steps = Steps::new(|progress| match progress {
-        Progress::Note(text) => eprintln!("{text}"),
-        Progress::Step(step) => {
-            let mark = if step.ok { "ok  " } else { "FAIL" };
-            eprintln!("{mark} {:>6}  {}", seconds(Duration::from_secs_f64(step.seconds)), step.name);
-        }
-    });
+    let mut steps = Steps::new(show);
     let report = runtime()?.block_on(deploy::deploy(&request, &mut steps));
     match args.format {
         Format::Json => print_json(&report)?,
@@ -67,6 +61,17 @@ fn digest(text: &str) -> Result<String, String> {
     const SHORTEST: usize = 12;
     let digits = text.len() >= SHORTEST && text.bytes().all(|b| b.is_ascii_hexdigit());
     if digits { Ok(text.to_owned()) } else { Err(format!("a digest has {SHORTEST} hexadecimal digits or more")) }
+}
+
+/// Shows a step or a note on standard error.
+pub(super) fn show(progress: Progress<'_>) {
+    match progress {
+        Progress::Note(text) => eprintln!("{text}"),
+        Progress::Step(step) => {
+            let mark = if step.ok { "ok  " } else { "FAIL" };
+            eprintln!("{mark} {:>6}  {}", seconds(Duration::from_secs_f64(step.seconds)), step.name);
+        }
+    }
 }
 
 /// The settings for an environment, from `.ci/deploy.yml` and this process's variables.

@@ -14,7 +14,7 @@ use super::hooks::{self, Facts};
 use super::packages;
 use super::plan::{Aim, Plan, Planner};
 use super::query;
-use super::rollout::{Place, Rollout};
+use super::rollout::{Member, Rollout};
 use super::settings::Settings;
 use super::steps::{Step, Steps};
 
@@ -150,7 +150,7 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
     report.warnings = std::mem::take(&mut planner.warnings);
     let (plan, aims) = planned?;
     report.digest = Some(plan.digest());
-    let mut places: Vec<Place> = aims.into_iter().map(Place::new).collect();
+    let mut members: Vec<Member> = aims.into_iter().map(Member::new).collect();
     let result = async {
         agreed(&plan, request.expect.as_deref())?;
         let changes = plan.targets.iter().any(|target| target.decision.strategy != Strategy::Nothing);
@@ -166,8 +166,8 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
             care: Care::from(&settings.rules),
             pause: settings.rules.batches.pause,
         };
-        let (after, result) = rollout.run(std::mem::take(&mut places), steps).await;
-        places = after;
+        let (after, result) = rollout.run(std::mem::take(&mut members), steps).await;
+        members = after;
         let (commands, when, facts) = match &result {
             Ok(()) => (&hooks.after, "after", facts.with("OUTCOME", "done")),
             Err(error) => {
@@ -182,8 +182,8 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
         result
     }
     .await;
-    for place in places {
-        report.targets.push(place.close().await);
+    for member in members {
+        report.targets.push(member.close().await);
     }
     result
 }

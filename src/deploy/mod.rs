@@ -10,17 +10,21 @@
 
 mod address;
 mod apply;
+pub mod bad;
 mod deployment;
 mod detached;
 mod error;
 mod file;
 mod fresh;
 mod hooks;
+mod health;
 mod hot;
+mod live;
 mod lock;
 mod mistake;
 mod packages;
 mod plan;
+pub mod place;
 mod probe;
 mod query;
 mod restart;
@@ -42,6 +46,7 @@ pub use file::{
     Approvals, Batches, Check, Delivery, DeployFile, Environment, Freeze, Health, Hooks, Kind, Notifier,
     Policy, ReleaseSettings, Service, Tier, VersionSource, Way,
 };
+pub use lock::unlock;
 pub use packages::identity;
 pub use plan::{Plan, TargetPlan};
 pub use rollback::back;

@@ -164,6 +164,7 @@ impl<'a> Planner<'a> {
             allowed: allowed(&self.settings.rules.strategy),
             bad: survey.evidence.bad.get(version).map(String::as_str),
             kept,
+            unfinished: survey.evidence.unfinished,
         };
         decide::decide(&survey.installed, &wish)
     }

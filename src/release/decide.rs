@@ -109,6 +109,8 @@ pub struct Wish<'a> {
     pub bad: Option<&'a str>,
     /// Whether the target still has it beside the one that runs.
     pub kept: bool,
+    /// Whether an exchange of versions was begun there and never verified.
+    pub unfinished: bool,
 }
 
 /// Chooses the strategy for a target with this verdict. A hot upgrade still has to be proved: see
@@ -130,6 +132,10 @@ pub fn decide(installed: &Installed, wish: &Wish<'_>) -> Decision {
         Installed::Stopped { version: None } => {
             fresh(wish, "something is installed and no process of it runs".to_owned())
         }
+        Installed::Running { version: old } if old == version && wish.unfinished => Decision::new(
+            Strategy::Commit,
+            format!("`{version}` runs there, but the deployment that brought it was never finished"),
+        ),
         Installed::Running { version: old } if old == version => {
             Decision::new(Strategy::Nothing, format!("`{version}` runs there already"))
         }
@@ -327,7 +333,7 @@ mod tests {
     const ALL: Allowed = Allowed { hot: true, restart: true, fresh: true, prefer_restart: false };
 
     fn wish(allowed: Allowed) -> Wish<'static> {
-        Wish { version: "0.2.0", allowed, bad: None, kept: false }
+        Wish { version: "0.2.0", allowed, bad: None, kept: false, unfinished: false }
     }
 
     fn runs(version: &str) -> Installed {
@@ -400,6 +406,8 @@ mod tests {
             assert!(decision.reasons[0].contains("health check failed"));
         }
         assert_eq!(decide(&runs("0.2.0"), &bad).strategy, Strategy::Nothing);
+        let unfinished = Wish { unfinished: true, ..wish(ALL) };
+        assert_eq!(decide(&runs("0.2.0"), &unfinished).strategy, Strategy::Commit);
     }
 
     #[test]

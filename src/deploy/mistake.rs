@@ -38,6 +38,10 @@ fn reach<'a>(tree: &'a Node, path: &[String]) -> &'a Node {
     let mut node = tree;
     for key in path {
         let next = match &node.value {
+            // what YAML 1.1 reads as a boolean is a key all the same
+            Value::Mapping(mapping) if key == "on" => {
+                mapping.iter().find(|(key, _)| matches!(key.as_str(), Some("on" | "true"))).map(|(_, entry)| &entry.node)
+            }
             Value::Mapping(mapping) => mapping.get(key),
             Value::Sequence(items) => key.parse::<usize>().ok().and_then(|index| items.get(index)),
             _ => None,
@@ -66,8 +70,10 @@ fn mistakes(file: &DeployFile) -> Vec<Mistake> {
         }
     }
     for (index, notifier) in file.notify.iter().enumerate() {
-        for (key, message) in of_notifier(file, notifier) {
-            add(&["notify", &index.to_string(), key], message);
+        for (path, message) in of_notifier(file, notifier) {
+            let index = index.to_string();
+            let path: Vec<&str> = ["notify", &index].into_iter().chain(path.iter().map(String::as_str)).collect();
+            add(&path, message);
         }
     }
     found
@@ -125,16 +131,19 @@ fn is_host_and_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
-fn of_notifier<'a>(file: &DeployFile, notifier: &Notifier) -> Vec<(&'a str, String)> {
-    let mut found = Vec::new();
+fn of_notifier(file: &DeployFile, notifier: &Notifier) -> Vec<At> {
+    let mut found: Vec<At> = Vec::new();
     if !KINDS.contains(&notifier.kind.as_str()) {
-        found.push(("kind", format!("`{}` is none of {}", notifier.kind, KINDS.join(", "))));
+        found.push((vec!["kind".to_owned()], format!("`{}` is none of {}", notifier.kind, KINDS.join(", "))));
     }
-    for event in notifier.on.iter().filter(|event| !EVENTS.contains(&event.as_str())) {
-        found.push(("on", format!("`{event}` is none of {}", EVENTS.join(", "))));
+    for (index, event) in notifier.on.iter().enumerate().filter(|(_, event)| !EVENTS.contains(&event.as_str())) {
+        let message = format!("`{event}` is none of {}", EVENTS.join(", "));
+        found.push((vec!["on".to_owned(), index.to_string()], message));
     }
-    for name in notifier.environments.iter().filter(|name| !file.environments.contains_key(*name)) {
-        found.push(("environments", format!("`{name}` is no environment of this file")));
+    let known = |name: &String| file.environments.contains_key(name);
+    for (index, name) in notifier.environments.iter().enumerate().filter(|(_, name)| !known(name)) {
+        let message = format!("`{name}` is no environment of this file");
+        found.push((vec!["environments".to_owned(), index.to_string()], message));
     }
     found
 }
@@ -153,7 +162,7 @@ mod tests {
             ("environments:\n  dev:\n    approvals: {count: 1, from: [ann]}\n", &[":3:34: `ann`"]),
             ("environments:\n  dev:\n    approvals: {count: 1}\n", &["1 must approve, but only 0 can"]),
             ("environments:\n  dev:\n    health: [{http: 'h'}, {tcp: '80'}]\n", &[":3:14: ", ":3:27: `80`"]),
-            ("notify:\n  - {kind: slak, url: X, on: [broken]}\n", &[":2:12: `slak`", ":2:32: `broken`"]),
+            ("notify:\n  - {kind: slak, url: X, on: [broken]}\n", &[":2:12: `slak`", ":2:31: `broken`"]),
             ("release: {build: [make]}\n", &[":1:10: `build` and `package`"]),
             // what serde finds
             ("environments:\n  dev:\n    target: [a]\n", &[".ci/deploy.yml:3:5: ", "unknown field `target`"]),

@@ -161,7 +161,9 @@ impl Rollout {
             let Some(old) = member.replaced().map(str::to_owned) else { continue };
             let Some((target, _)) = &mut member.aim.asked else { continue };
             let care = Care { soak: Duration::ZERO, ..self.care.clone() };
-            match rollback::back(target, &mut member.aim.steps, Some(&old), &care).await {
+            let steps = &mut member.aim.steps;
+            let why = "because another target failed";
+            match rollback::back_because(target, steps, Some(&old), &care, why).await {
                 Ok(survey) => {
                     member.report.pid = survey.evidence.snapshot.map(|node| node.pid);
                     member.report.outcome = Some(Outcome::RolledBack);

@@ -66,7 +66,7 @@ fn documented() -> Vec<(String, &'static str)> {
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
         let schema = match entry.file_name().to_str() {
             Some("variables.rs") => "variables.json",
-            Some("file.rs" | "lint.rs") => "settings.json",
+            Some("file.rs" | "lint.rs" | "registries.rs") => "settings.json",
             _ => continue,
         };
         let text = std::fs::read_to_string(entry.path()).unwrap();
@@ -137,6 +137,8 @@ fn mistakes_are_found() {
         ("deploy.json", "release: {version: svn}\n"),
         ("deploy.json", "release: {version: {file: a, command: b}}\n"),
         ("deploy.json", "notify: [{kind: slack}]\n"),
+        ("settings.json", "registries: {x: {http: often}}\n"),
+        ("settings.json", "registries: {x: {insecure: true}}\n"),
     ];
     for (name, text) in table {
         let schema = schema(name);

@@ -211,6 +211,15 @@ impl Source {
                 return Err(failed(format!("failed ({}): {said}", output.status)));
             }
         }
+        if !package.exists() {
+            return Err(Error::failed(format!(
+                "the project's commands made no package `{}`",
+                package.display()
+            ))
+            .help(
+                "mend `build` or `package` below `release:`; `{name}` and `{version}` in it are replaced",
+            ));
+        }
         let read = package::Package::read(package).map_err(explain)?;
         if read.rel.name != self.name || read.rel.version != self.version {
             return Err(Error::failed(format!(

@@ -1,10 +1,11 @@
 //! A target: a real sshd on a free loopback port, as the user who runs the tests, with an epmd and pipes of its own.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Lines};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -43,6 +44,40 @@ impl Said {
 
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+    }
+}
+
+/// A `ci` that runs.
+pub(crate) struct Begun {
+    pub(crate) child: Child,
+    shown: Lines<BufReader<ChildStderr>>,
+    stderr: String,
+}
+
+impl Begun {
+    /// Waits until it shows a line with `text`; `false` when it ended before.
+    pub(crate) fn shows(&mut self, text: &str) -> bool {
+        for line in self.shown.by_ref().map_while(Result::ok) {
+            self.stderr.push_str(&line);
+            self.stderr.push('\n');
+            if line.contains(text) {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[track_caller]
+    pub(crate) fn until(&mut self, text: &str) {
+        assert!(self.shows(text), "`{text}` was not shown in\n{}", self.stderr);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Said {
+        self.shows("\0");
+        let output = self.child.wait_with_output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        Said { code: output.status.code().unwrap_or(-1), stdout, stderr: self.stderr }
     }
 }
 
@@ -143,6 +178,16 @@ impl Target {
 
     /// Runs `ci` in `project` with more `variables`.
     pub(crate) fn ci(&self, project: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Said {
+        let output = self.command(project, arguments, variables).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    fn command(&self, project: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
         let mut ci = Command::new(env!("CARGO_BIN_EXE_ci"));
         ci.args(arguments).current_dir(project).stdin(Stdio::null());
@@ -154,13 +199,15 @@ impl Target {
             .env("DEV_SSH_USER_HOST", "dev")
             .env("TARGET_DIR", self.release());
         ci.envs(variables.iter().copied());
-        let output = ci.output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Said {
-            code: output.status.code().unwrap_or(-1),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
+        ci
+    }
+
+    /// Starts `ci` in `project`; what it shows can be waited for.
+    pub(crate) fn begin(&self, project: &Path, arguments: &[&str]) -> Begun {
+        let mut ci = self.command(project, arguments, &[]);
+        let mut child = ci.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let shown = BufReader::new(child.stderr.take().unwrap()).lines();
+        Begun { child, shown, stderr: String::new() }
     }
 
     /// Runs the release's own script on the target.

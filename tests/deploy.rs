@@ -258,7 +258,11 @@ fn an_installed_version_that_is_not_permanent_is_made_so() {
 fn a_release_that_does_not_start_is_said_so_and_leaves_nothing_running() {
     let (target, project) = (Target::start(), Project::at("0.1.0"));
     project.replace("src/urf_store.erl", "init([]) -> {ok, #state{}}.", "init([]) -> {stop, no_disk_today}.");
-    target.ci(project.path(), &["deploy", "dev"], &[]).ended(1).says(&["does not start", "no_disk_today", "log/erlang.log.1"]);
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(1).says(&[
+        "does not start",
+        "no_disk_today",
+        "log/erlang.log.1",
+    ]);
     assert!(!target.lives());
     project.checkout("0.1.0");
     target.ci(project.path(), &["deploy", "dev"], &[]).ended(0).says(&["installed and running"]);

@@ -172,6 +172,9 @@ impl Apply<'_> {
     /// The candidate does not start, is not what the package holds, or is not healthy: then the old version
     /// was started again, unless the message says otherwise.
     pub async fn restart(mut self, before: &Survey, care: &Care) -> Result<Survey, Error> {
+        if self.there(before) {
+            return self.commit(before, care).await;
+        }
         let before = self.recover(before).await?;
         match &before.installed {
             Installed::Running { .. } | Installed::Stopped { .. } => self.replace(&before, care).await,
@@ -276,7 +279,8 @@ impl Apply<'_> {
         Ok(survey)
     }
 
-    async fn put_back(&mut self, old: &str, ran: bool, error: Error) -> Error {
+    /// Undoes the exchange. The error says what serves now.
+    pub(crate) async fn put_back(&mut self, old: &str, ran: bool, error: Error) -> Error {
         let Self { target, steps, candidate, .. } = self;
         let version = candidate.version.clone();
         let log = format!("see `{}/log/` on the target for what `{version}` said", target.directory());

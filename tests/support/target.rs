@@ -15,6 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Target {
     home: TempDir,
     epmd: u16,
+    port: u16,
     daemons: Vec<Child>,
 }
 
@@ -86,7 +87,7 @@ impl Target {
     pub(crate) fn start() -> Self {
         // sockets and pipes have short paths
         let home = tempfile::Builder::new().prefix("ci-t").tempdir_in("/tmp").unwrap();
-        let mut target = Self { home, epmd: free_port(), daemons: Vec::new() };
+        let mut target = Self { home, epmd: free_port(), port: 0, daemons: Vec::new() };
         let path = target.path("");
         fs::create_dir_all(path.join("bin")).unwrap();
         for key in ["host", "user", "stranger"] {
@@ -131,20 +132,21 @@ impl Target {
              SetEnv ERL_EPMD_PORT={} PIPE_DIR={dir}/pipes/ {environment}\n",
             self.epmd
         );
-        let file = path.join(format!("{name}.conf"));
-        fs::write(&file, config).unwrap();
-        let log = fs::File::create(path.join(format!("{name}.log"))).unwrap();
-        let sshd = which("sshd");
-        let daemon = Command::new(sshd)
-            .args(["-D", "-e", "-f"])
-            .arg(file)
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        fs::write(path.join(format!("{name}.conf")), config).unwrap();
+        let daemon = self.listen(name, port);
         self.daemons.push(daemon);
-        until("sshd listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        self.port = port;
         port
+    }
+
+    /// Starts the sshd whose configuration was written.
+    fn listen(&self, name: &str, port: u16) -> Child {
+        let log = fs::File::create(self.path(&format!("{name}.log"))).unwrap();
+        let mut sshd = Command::new(which("sshd"));
+        sshd.args(["-D", "-e", "-f"]).arg(self.path(&format!("{name}.conf")));
+        let daemon = sshd.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        until("sshd listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        daemon
     }
 
     fn host(&self, name: &str, port: u16, key: &str) {
@@ -238,12 +240,40 @@ impl Target {
 
     /// Processes whose program lies in the target's home.
     fn processes(&self) -> Vec<u32> {
-        let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
-        let all = fs::read_dir("/proc").unwrap().filter_map(Result::ok).filter_map(pid);
-        all.filter(|pid| {
+        let ours = |pid: &u32| {
             fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(self.home.path()))
-        })
-        .collect()
+        };
+        all_processes().into_iter().filter(ours).collect()
+    }
+
+    /// Kills the ssh clients that lead here.
+    pub(crate) fn cut(&self) {
+        let config = self.path("config").display().to_string();
+        for pid in all_processes() {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command);
+            if command.contains(&config)
+                && fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("ssh"))
+            {
+                signal(pid);
+            }
+        }
+    }
+
+    /// Kills the sshd and all its connections, and starts it again.
+    pub(crate) fn restart_sshd(&mut self) {
+        let mut daemon = self.daemons.remove(0);
+        for pid in all_processes() {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
+            if parent == Some(daemon.id()) {
+                signal(pid);
+            }
+        }
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        let again = self.listen("sshd", self.port);
+        self.daemons.insert(0, again);
     }
 
     /// Whether a virtual machine of the release lives.
@@ -265,6 +295,11 @@ impl Drop for Target {
             let _ = daemon.wait();
         }
     }
+}
+
+fn all_processes() -> Vec<u32> {
+    let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
+    fs::read_dir("/proc").unwrap().filter_map(Result::ok).filter_map(pid).collect()
 }
 
 pub(crate) fn signal(pid: u32) {

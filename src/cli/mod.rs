@@ -50,6 +50,7 @@ enum Command {
     /// Put this project's release on the target of an environment
     Deploy(deploy::DeployArgs),
     Rollback(rollback::RollbackArgs),
+    /// The environments of this project, and what runs on their targets
     Env(env::EnvArgs),
     /// What this project's release is, and what runs of it
     Release(release::ReleaseArgs),

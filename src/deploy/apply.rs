@@ -1,14 +1,14 @@
 //! What both ways of putting a release on a target share: upload, leftovers, starting.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::release::decide::Candidate;
 use crate::release::installed::{Evidence, Installed, Snapshot};
 
 use super::error::Error;
-use super::file::{DeployFile, Environment, Health};
+use super::file::{Environment, Health};
 use super::settings::Settings;
 use super::steps::Steps;
 use super::target::{Survey, Target};
@@ -46,10 +46,9 @@ impl Care {
     /// What the environment asks for.
     ///
     /// # Errors
-    /// `.ci/deploy.yml` can't be read.
+    /// None any more: the settings have read the file.
     pub fn of(settings: &Settings) -> Result<Self, Error> {
-        let file = DeployFile::load(Path::new("."))?.unwrap_or_default();
-        Ok(file.environments.get(&settings.environment).map(Self::from).unwrap_or_default())
+        Ok(Self::from(&settings.rules))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::address::Address;
 use super::error::Error;
 use super::packages;
 use super::settings::Settings;
@@ -23,6 +24,10 @@ pub struct Place {
 /// The project can't be read.
 pub fn all(settings: &Settings) -> Result<Vec<Place>, Error> {
     let (name, _) = packages::identity(Path::new("."), &settings.profile)?;
-    let directory = settings.target_directory(&name);
-    Ok(vec![Place { destination: settings.destination.clone(), directory, name }])
+    let place = |address: &Address| Place {
+        destination: address.destination.clone(),
+        directory: settings.directory_of(address, &name),
+        name: name.clone(),
+    };
+    Ok(settings.targets.iter().map(place).collect())
 }

@@ -97,6 +97,8 @@ fn snapshot(answer: &str) -> Option<Snapshot> {
             "erts" => snapshot.erts = value.to_owned(),
             "creation" => snapshot.boot.creation = value.to_owned(),
             "supervisor" => snapshot.boot.supervisor = value.to_owned(),
+            "uptime" => snapshot.uptime = value.parse().ok()?,
+            "memory" => snapshot.memory = value.parse().ok()?,
             "release" => {
                 let mut fields = value.split('\t').map(str::to_owned);
                 let (version, status) = (fields.next()?, fields.next()?);

@@ -23,15 +23,32 @@ pub async fn back(
     to: Option<&str>,
     care: &Care,
 ) -> Result<Survey, Error> {
+    back_because(target, steps, to, care, "by hand").await
+}
+
+/// The same; `why` ends the sentence that marks what is left behind.
+pub(crate) async fn back_because(
+    target: &mut Target,
+    steps: &mut Steps,
+    to: Option<&str>,
+    care: &Care,
+    why: &str,
+) -> Result<Survey, Error> {
     lock::take(target, to.unwrap_or("the version before")).await?;
-    let result = go(target, steps, to, care).await;
+    let result = go(target, steps, to, care, why).await;
     if let Err(error) = lock::release(target).await {
         steps.note(&format!("warning: {error}"));
     }
     result
 }
 
-async fn go(target: &mut Target, steps: &mut Steps, to: Option<&str>, care: &Care) -> Result<Survey, Error> {
+async fn go(
+    target: &mut Target,
+    steps: &mut Steps,
+    to: Option<&str>,
+    care: &Care,
+    why: &str,
+) -> Result<Survey, Error> {
     let survey = steps.take("query, under the lock", target.survey(PATIENCE)).await?;
     let before = target.recover(&survey).await?;
     steps.note(&format!("found: {}", before.installed));
@@ -59,7 +76,7 @@ async fn go(target: &mut Target, steps: &mut Steps, to: Option<&str>, care: &Car
         Some(survey) => survey,
         None => restart(target, steps, &to).await?,
     };
-    let why = Error::rolled_back(format!("taken back to `{to}` by hand"));
+    let why = Error::rolled_back(format!("taken back to `{to}` {why}"));
     bad::mark(target, steps, &now, &why).await;
     let boot = after.evidence.snapshot.as_ref().map(|node| &node.boot);
     health::watch(target, steps, care, boot)

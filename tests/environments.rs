@@ -74,7 +74,11 @@ fn every_target_has_its_own_plan_and_the_plan_is_what_is_done() {
     fleet.project.checkout("0.2.0");
     let said = fleet.ci(&["deploy", "sit", "--plan"]).ended(0).says(&["batch 1", "batch 3", "--expect"]);
     assert!(said.stdout.contains("hot upgrade\n      because: `0.1.0` runs there"), "{}", said.stdout);
-    assert!(said.stdout.contains("fresh install\n      because: `0.1.0` is installed and no"), "{}", said.stdout);
+    assert!(
+        said.stdout.contains("fresh install\n      because: `0.1.0` is installed and no"),
+        "{}",
+        said.stdout
+    );
     assert!(!fleet.targets[0].path("urf/releases/0.2.0").exists());
     let plan = fleet.ci(&["deploy", "sit", "--plan", "--format", "json"]).ended(0).json();
     let digest = plan["digest"].as_str().unwrap();
@@ -82,18 +86,28 @@ fn every_target_has_its_own_plan_and_the_plan_is_what_is_done() {
         plan["targets"].as_array().unwrap().iter().map(|target| target["batch"].as_u64().unwrap()).collect();
     assert_eq!(batches, [1, 2, 3]);
 
-    fleet.ci(&["deploy", "sit", "--expect", "0123456789ab"]).ended(3).says(&["not the one that was agreed to"]);
+    fleet
+        .ci(&["deploy", "sit", "--expect", "0123456789ab"])
+        .ended(3)
+        .says(&["not the one that was agreed to"]);
     // the world changes: what was agreed to is not done
     assert!(fleet.targets[1].script(&["stop"]).status.success());
     fleet.ci(&["deploy", "sit", "--expect", digest]).ended(3).says(&["changed"]);
     assert!(fleet.targets[1].script(&["daemon"]).status.success());
     let done = fleet.ci(&["deploy", "sit", "--expect", &digest[..16], "--format", "json"]).ended(0).json();
     assert_eq!(done["digest"], plan["digest"]);
-    let pids: Vec<bool> =
-        done["targets"].as_array().unwrap().iter().map(|target| target["pid"] == target["pid_before"]).collect();
+    let pids: Vec<bool> = done["targets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|target| target["pid"] == target["pid_before"])
+        .collect();
     assert_eq!(pids, [true, true, false]);
     let states = fleet.versions();
-    assert!(states[0].starts_with("{v2, {state, 1, ") && states[2].starts_with("{v2, {state, 0, "), "{states:?}");
+    assert!(
+        states[0].starts_with("{v2, {state, 1, ") && states[2].starts_with("{v2, {state, 0, "),
+        "{states:?}"
+    );
 
     // somebody loads other code into one node
     let source = fleet.project.path().join("urf_util.erl");
@@ -125,7 +139,11 @@ fn when_a_target_fails_what_was_changed_is_taken_back() {
     let said = fleet.ci(&["deploy", "sit", "--format", "json"]).ended(4);
     let report = said.json();
     let outcome = |index: usize| report["targets"][index]["outcome"].as_str();
-    assert_eq!([outcome(0), outcome(1), outcome(2)], [Some("rolled_back"), Some("restarted"), None], "{report}");
+    assert_eq!(
+        [outcome(0), outcome(1), outcome(2)],
+        [Some("rolled_back"), Some("restarted"), None],
+        "{report}"
+    );
     said.says(&["`sit0` back to `0.1.0`", "sit2 keep what they have"]);
     assert_eq!(fleet.hook("hook-failed"), "rolled_back\n");
     until("the node that failed answers again", || fleet.targets[1].script(&["ping"]).status.success());
@@ -170,7 +188,8 @@ fn the_policy_decides_between_restart_and_refusal() {
 
 #[test]
 fn what_cannot_be_told_stops_everything_before_it_begins() {
-    let fleet = Fleet::of(1, "    hooks: {before: ['exit 3']}\n  prod: {delivery: bundle, tier: production}\n");
+    let fleet =
+        Fleet::of(1, "    hooks: {before: ['exit 3']}\n  prod: {delivery: bundle, tier: production}\n");
     let with = |text: &str| fleet.settings(&format!("environments:\n  sit:\n    {text}\n"));
     fleet.ci(&["env", "list"]).ended(0).says(&["sit", "prod", "production", "bundle"]);
     fleet.ci(&["deploy", "prod"]).ended(3).says(&["delivered as bundles", "ci bundle prod"]);
@@ -181,7 +200,11 @@ fn what_cannot_be_told_stops_everything_before_it_begins() {
     with(&format!("targets: [{there}, 'nobody-there:/data/urf']"));
     fleet.ci(&["deploy", "sit"]).ended(1).says(&["cannot connect to `nobody-there`"]);
     assert!(!fleet.targets[0].release().exists(), "something was sent");
-    fleet.ci(&["env", "status"]).ended(1).says(&["absent", "no connection", "sit nobody-there: cannot connect"]);
+    fleet.ci(&["env", "status"]).ended(1).says(&[
+        "absent",
+        "no connection",
+        "sit nobody-there: cannot connect",
+    ]);
     with("targets: [a, -x]");
     fleet.ci(&["env", "status", "sit"]).ended(3).says(&[".ci/deploy.yml:3:18: the target is `-x`"]);
     with("target: [a]");
@@ -191,9 +214,12 @@ fn what_cannot_be_told_stops_everything_before_it_begins() {
 #[test]
 fn the_projects_own_commands_build_the_package() {
     let fleet = Fleet::of(1, "");
-    let targets = format!("environments: {{sit: {{targets: ['sit0:{}']}}}}\n", fleet.targets[0].release().display());
+    let targets =
+        format!("environments: {{sit: {{targets: ['sit0:{}']}}}}\n", fleet.targets[0].release().display());
     let package = "_build/default/rel/{name}/{name}-{version}.tar.gz";
-    fleet.settings(&format!("release: {{build: ['rebar3 tar'], package: '{package}', version: {{file: VERSION}}}}\n{targets}"));
+    fleet.settings(&format!(
+        "release: {{build: ['rebar3 tar'], package: '{package}', version: {{file: VERSION}}}}\n{targets}"
+    ));
     fs::write(fleet.project.path().join("VERSION"), "0.1.0\n").unwrap();
     fleet.ci(&["deploy", "sit"]).ended(0).says(&["installed and running"]);
     fleet.ci(&["release", "version"]).ended(0).says(&["0.1.0"]);

@@ -57,7 +57,11 @@ const FAILURES: &[Failure] = &[
     },
     Failure {
         name: "an apply after the point of no return fails",
-        change: ("ebin/urf.appup", UPDATE, "{update, urf_store, {advanced, []}, [urf_util]}, {apply, {erlang, error, [hook_failed]}}]}],\n ["),
+        change: (
+            "ebin/urf.appup",
+            UPDATE,
+            "{update, urf_store, {advanced, []}, [urf_util]}, {apply, {erlang, error, [hook_failed]}}]}],\n [",
+        ),
         codes: &[4],
         says: &["hook_failed", "`0.1.0` serves again"],
         node: Node::Restarted,
@@ -71,7 +75,11 @@ const FAILURES: &[Failure] = &[
     },
     Failure {
         name: "a changed module is forgotten",
-        change: ("ebin/urf.appup", "{add_module, urf_util},\n    {update, urf_store, {advanced, []}, [urf_util]}]}],", "{add_module, urf_util}]}],"),
+        change: (
+            "ebin/urf.appup",
+            "{add_module, urf_util},\n    {update, urf_store, {advanced, []}, [urf_util]}]}],",
+            "{add_module, urf_util}]}],",
+        ),
         codes: &[3],
         says: &["urf_store"],
         node: Node::Untouched,
@@ -138,7 +146,10 @@ fn a_state_of_the_wrong_shape_is_seen_by_a_check_and_taken_back() {
     let boot = target.boot();
     project.checkout("0.2.0");
     project.replace("src/urf_store.erl", CONVERT, "    {ok, Count};");
-    target.ci(project.path(), &["deploy", "dev"], &[]).ended(4).says(&["did not become true", "`0.1.0` serves again"]);
+    target
+        .ci(project.path(), &["deploy", "dev"], &[])
+        .ended(4)
+        .says(&["did not become true", "`0.1.0` serves again"]);
     assert_eq!(target.boot(), boot, "the node restarted");
     assert!(target.eval(STATE).starts_with("{v1, "));
 }
@@ -154,7 +165,8 @@ fn a_child_that_nobody_starts_is_seen_and_taken_back() {
     let text = std::fs::read_to_string(&appup).unwrap();
     let start = "{apply, {supervisor, restart_child, [urf_sup, urf_clock]}}";
     assert!(text.contains(start), "{text}");
-    std::fs::write(&appup, text.replace(&format!(",\n    {start}"), "").replace(&format!("{start},\n"), "")).unwrap();
+    std::fs::write(&appup, text.replace(&format!(",\n    {start}"), "").replace(&format!("{start},\n"), ""))
+        .unwrap();
     let said = target.ci(project.path(), &["deploy", "dev"], &[]);
     assert!(matches!(said.code, 3 | 4), "{said:?}");
     said.says(&["urf_clock"]);

@@ -251,32 +251,14 @@ fn a_process_that_the_upgrade_would_forget_is_a_refusal() {
 }
 
 #[test]
-fn an_upload_that_broke_off_goes_on_where_it_was() {
-    let (target, project) = running("strategy: {prefer: restart}");
+fn an_upload_whose_connection_breaks_goes_on_where_it_was() {
+    let (mut target, project) = running("");
+    let boot = target.boot();
+    target.with_a_breaking_line();
     project.checkout("0.2.0");
-    let mut ci = target.begin(project.path(), &["deploy", "dev"]);
-    ci.until("unpack beside");
-    // the package as it is sent, from the step before it is thrown away
-    let package = target.path("urf/releases/urf-0.2.0.tar.gz");
-    let bytes = std::fs::read(&package).unwrap_or_default();
-    ci.end().ended(0);
-    target.ci(project.path(), &["rollback", "dev"], &[]).ended(0);
-    assert!(target.script(&["uninstall", "0.2.0"]).status.success());
-    target.ci(project.path(), &["env", "clear", "dev", "0.2.0", "--reason", "test"], &[]).ended(0);
-    if bytes.is_empty() {
-        return;
-    }
-    let half = &bytes[..bytes.len() / 2];
-    let part = target.path("urf/releases/urf-0.2.0.tar.gz.part");
-    std::fs::write(&part, half).unwrap();
-    std::fs::write(part.with_extension("part.sha256"), format!("{}\n", sha256(&package, &bytes))).unwrap();
-    deploys(&target, &project, "0.2.0", &["had arrived before and were not sent again"]);
-}
-
-fn sha256(beside: &std::path::Path, bytes: &[u8]) -> String {
-    let path = beside.with_extension("copy");
-    std::fs::write(&path, bytes).unwrap();
-    let said = support::target::run(std::process::Command::new("sha256sum").arg(&path));
-    std::fs::remove_file(path).unwrap();
-    said.split_whitespace().next().unwrap().to_owned()
+    let said = target.ci(project.path(), &["deploy", "dev"], &[("DEV_SSH_USER_HOST", "breaking-line")]);
+    said.ended(0).says(&["had arrived before and were not sent again"]);
+    assert!(target.path("broken").exists());
+    assert_eq!(target.boot(), boot, "the node restarted");
+    assert!(!target.path("urf/.ci-lock").exists(), "the lock was left");
 }

@@ -24,7 +24,8 @@ pub(super) fn check(file: &DeployFile, text: &str) -> Result<(), Error> {
     }
     let mut sources = SourceMap::new();
     let id = sources.add(DeployFile::PATH, text, None);
-    let tree = yaml::parse(text, id, &mut Vec::new()).ok().and_then(|mut documents| documents.drain(..).next());
+    let tree =
+        yaml::parse(text, id, &mut Vec::new()).ok().and_then(|mut documents| documents.drain(..).next());
     let lines = mistakes.iter().map(|mistake| {
         let place = tree.as_ref().map(|tree| sources.position(reach(tree, &mistake.path).span));
         let place = place.map_or(String::new(), |place| format!(":{}:{}", place.line, place.column));
@@ -39,9 +40,10 @@ fn reach<'a>(tree: &'a Node, path: &[String]) -> &'a Node {
     for key in path {
         let next = match &node.value {
             // what YAML 1.1 reads as a boolean is a key all the same
-            Value::Mapping(mapping) if key == "on" => {
-                mapping.iter().find(|(key, _)| matches!(key.as_str(), Some("on" | "true"))).map(|(_, entry)| &entry.node)
-            }
+            Value::Mapping(mapping) if key == "on" => mapping
+                .iter()
+                .find(|(key, _)| matches!(key.as_str(), Some("on" | "true")))
+                .map(|(_, entry)| &entry.node),
             Value::Mapping(mapping) => mapping.get(key),
             Value::Sequence(items) => key.parse::<usize>().ok().and_then(|index| items.get(index)),
             _ => None,
@@ -72,7 +74,8 @@ fn mistakes(file: &DeployFile) -> Vec<Mistake> {
     for (index, notifier) in file.notify.iter().enumerate() {
         for (path, message) in of_notifier(file, notifier) {
             let index = index.to_string();
-            let path: Vec<&str> = ["notify", &index].into_iter().chain(path.iter().map(String::as_str)).collect();
+            let path: Vec<&str> =
+                ["notify", &index].into_iter().chain(path.iter().map(String::as_str)).collect();
             add(&path, message);
         }
     }
@@ -92,12 +95,17 @@ fn of_environment(file: &DeployFile, environment: &Environment) -> Vec<At> {
             found.push((at(&["targets", &index.to_string()]), format!("`{target}` is there twice")));
         }
     }
-    if let Some(Err(error)) = environment.directory.as_ref().map(|path| check_directory(path, "the environment")) {
+    if let Some(Err(error)) =
+        environment.directory.as_ref().map(|path| check_directory(path, "the environment"))
+    {
         found.push((at(&["directory"]), error.message));
     }
     let strategy = &environment.strategy;
     if strategy.allow.is_empty() {
-        found.push((at(&["strategy", "allow"]), "nothing is allowed: name `hot`, `restart`, `fresh`".to_owned()));
+        found.push((
+            at(&["strategy", "allow"]),
+            "nothing is allowed: name `hot`, `restart`, `fresh`".to_owned(),
+        ));
     } else if strategy.prefer == Way::Fresh {
         let message = "`prefer` is `hot` or `restart`: where nothing runs, the way is always `fresh`";
         found.push((at(&["strategy", "prefer"]), message.to_owned()));
@@ -106,8 +114,13 @@ fn of_environment(file: &DeployFile, environment: &Environment) -> Vec<At> {
         found.push((at(&["strategy"]), message.to_owned()));
     }
     let approvals = &environment.approvals;
-    for (index, name) in approvals.from.iter().enumerate().filter(|(_, name)| !file.people.contains_key(*name)) {
-        found.push((at(&["approvals", "from", &index.to_string()]), format!("`{name}` is not among `people`")));
+    for (index, name) in
+        approvals.from.iter().enumerate().filter(|(_, name)| !file.people.contains_key(*name))
+    {
+        found.push((
+            at(&["approvals", "from", &index.to_string()]),
+            format!("`{name}` is not among `people`"),
+        ));
     }
     let able = if approvals.from.is_empty() { file.people.len() } else { approvals.from.len() };
     if approvals.count as usize > able {
@@ -136,7 +149,9 @@ fn of_notifier(file: &DeployFile, notifier: &Notifier) -> Vec<At> {
     if !KINDS.contains(&notifier.kind.as_str()) {
         found.push((vec!["kind".to_owned()], format!("`{}` is none of {}", notifier.kind, KINDS.join(", "))));
     }
-    for (index, event) in notifier.on.iter().enumerate().filter(|(_, event)| !EVENTS.contains(&event.as_str())) {
+    for (index, event) in
+        notifier.on.iter().enumerate().filter(|(_, event)| !EVENTS.contains(&event.as_str()))
+    {
         let message = format!("`{event}` is none of {}", EVENTS.join(", "));
         found.push((vec!["on".to_owned(), index.to_string()], message));
     }

@@ -119,6 +119,22 @@ impl Target {
         self.host("damaging-line", port, "user");
     }
 
+    /// Another way in, whose connection breaks once while a package is sent.
+    pub(crate) fn with_a_breaking_line(&mut self) {
+        let broken = self.path("broken");
+        self.program(
+            "shim/cat",
+            &format!(
+                "#!/bin/sh\ncase $(readlink /proc/$$/fd/1) in *.part) ;; *) exec /bin/cat \"$@\" ;; esac\n\
+                 [ -e {0} ] && exec /bin/cat\nhead -c 20000\ntouch {0}\nkill -9 $PPID\n",
+                broken.display()
+            ),
+        );
+        let port = self
+            .sshd("breaking", &format!("PATH={}:/usr/local/bin:/usr/bin:/bin", self.path("shim").display()));
+        self.host("breaking-line", port, "user");
+    }
+
     fn sshd(&mut self, name: &str, environment: &str) -> u16 {
         let path = self.path("");
         let dir = path.display();
@@ -135,7 +151,9 @@ impl Target {
         fs::write(path.join(format!("{name}.conf")), config).unwrap();
         let daemon = self.listen(name, port);
         self.daemons.push(daemon);
-        self.port = port;
+        if self.port == 0 {
+            self.port = port;
+        }
         port
     }
 

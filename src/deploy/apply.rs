@@ -190,6 +190,13 @@ impl Apply<'_> {
         result
     }
 
+    /// Whether a deployment that died has brought the candidate to run, unverified. Its last step may have ended
+    /// only while we waited for the lock.
+    pub(crate) fn there(&self, before: &Survey) -> bool {
+        let open = before.evidence.unfinished || matches!(before.installed, Installed::Current { .. });
+        open && before.installed.running() == Some(&self.candidate.version)
+    }
+
     /// Ends what a deployment that died has left half-way.
     pub(crate) async fn recover(&mut self, before: &Survey) -> Result<Survey, Error> {
         if !before.evidence.unfinished {

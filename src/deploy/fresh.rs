@@ -14,6 +14,9 @@ impl Apply<'_> {
     /// Something runs there after all; the package does not arrive or unpack; the release does not start or is not
     /// healthy: then what was there before is there again.
     pub async fn fresh(mut self, before: &Survey, care: &Care) -> Result<Survey, Error> {
+        if self.there(before) {
+            return self.commit(before, care).await;
+        }
         let before = self.recover(before).await?;
         if matches!(before.installed, Installed::Absent | Installed::Stopped { .. }) {
             return self.replace(&before, care).await;

@@ -34,6 +34,9 @@ impl Apply<'_> {
     /// # Errors
     /// Each says what serves now: the old version untouched, the old version again, or something else.
     pub async fn hot(mut self, from: &str, before: &Survey, care: &Care) -> Result<Survey, Error> {
+        if self.there(before) {
+            return self.commit(before, care).await;
+        }
         let before = self.recover(before).await?;
         bad::refuse(&before, &self.candidate.version)?;
         let node = match &before.evidence.snapshot {
@@ -77,8 +80,16 @@ impl Apply<'_> {
                 self.make_permanent(&upgrade, before).await
             }
             Installed::Running { version } if *version == self.candidate.version => {
-                health::watch(self.target, self.steps, care, Some(&node.boot)).await?;
-                self.recover(before).await
+                let watched = health::watch(self.target, self.steps, care, Some(&node.boot)).await;
+                match (watched, node.version("old")) {
+                    (Err(error), Some(old)) if before.evidence.unfinished => {
+                        Err(self.put_back(old, true, error).await)
+                    }
+                    (watched, _) => {
+                        watched?;
+                        self.recover(before).await
+                    }
+                }
             }
             _ => Err(changed()),
         }

@@ -40,6 +40,7 @@ pub(crate) fn read(stdout: &str, directory: &str) -> Option<Evidence> {
             }
             "bad" => evidence.bad.extend(pair(value)),
             "unfinished" => evidence.unfinished = true,
+            "busy" => evidence.busy = true,
             "entry" => _ = evidence.entries.insert(value.to_owned()),
             "proc" => evidence.sees_all = true,
             "process" => evidence.processes.extend(process(value)),

@@ -172,6 +172,9 @@ impl Apply<'_> {
     /// The candidate does not start, is not what the package holds, or is not healthy: then the old version
     /// was started again, unless the message says otherwise.
     pub async fn restart(mut self, before: &Survey, care: &Care) -> Result<Survey, Error> {
+        if self.there(before) {
+            return self.commit(before, care).await;
+        }
         let before = self.recover(before).await?;
         match &before.installed {
             Installed::Running { .. } | Installed::Stopped { .. } => self.replace(&before, care).await,
@@ -276,7 +279,8 @@ impl Apply<'_> {
         Ok(survey)
     }
 
-    async fn put_back(&mut self, old: &str, ran: bool, error: Error) -> Error {
+    /// Undoes the exchange. The error says what serves now.
+    pub(crate) async fn put_back(&mut self, old: &str, ran: bool, error: Error) -> Error {
         let Self { target, steps, candidate, .. } = self;
         let version = candidate.version.clone();
         let log = format!("see `{}/log/` on the target for what `{version}` said", target.directory());
@@ -421,5 +425,77 @@ mod tests {
         let seen: Vec<_> = read.iter().map(|entry| (&*entry.rel.version, entry.status)).collect();
         assert_eq!(seen, [("0.2.0", Status::Permanent), ("0.1.0", Status::Old)]);
         assert_eq!(read[1].rel.apps, [("kernel".to_owned(), "8".to_owned())]);
+    }
+
+    /// Runs shell text with the functions over a directory of files.
+    fn shell(directory: &std::path::Path, limit: &str, text: &str) -> String {
+        let values = format!("T={0} N=urf D={0}/.ci/switch LIMIT={limit}\n", directory.display());
+        let mut sh = std::process::Command::new("sh");
+        let output = sh.arg("-c").arg(format!("{values}{FUNCTIONS}\n{text}")).output().unwrap();
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn program(path: &std::path::Path, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn what_was_moved_comes_back_also_from_half_way() {
+        for cut in ["", "mv() { case $1 in */tree/*urf-2) return 1 ;; esac; command mv \"$@\"; }"] {
+            let dir = tempfile::tempdir().unwrap();
+            let write = |file: &str, text: &str| program(&dir.path().join(file), text);
+            write("bin/urf", "one");
+            write("lib/urf-1/a", "one");
+            write("lib/same-1/a", "old same");
+            write("releases/start_erl.data", "1");
+            write(".ci/switch/tree/bin/urf", "two");
+            write(".ci/switch/tree/lib/same-1/a", "new same");
+            write(".ci/switch/tree/lib/urf-2/a", "two");
+            write(".ci/switch/tree/releases/start_erl.data", "2");
+            let state = "cd $T; cat bin/urf releases/start_erl.data lib/same-1/a; echo; ls lib";
+            let said =
+                shell(dir.path(), "1", &format!("{cut}\nswap && echo moved; ({state}); restore && {state}"));
+            let (forth, back) = said.split_at(said.rfind("one1").unwrap());
+            assert_eq!(back, "one1old same\nsame-1\nurf-1\n");
+            assert_eq!(forth.contains("two2new same\nsame-1\nurf-1\nurf-2\n"), cut.is_empty(), "{forth}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_does_not_stop_when_asked_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        program(&dir.path().join("bin/urf"), "#!/bin/sh\nexec sleep 1000\n");
+        let said = shell(
+            dir.path(),
+            "0",
+            "sh -c 'trap \"\" TERM; while :; do sleep 0.1; done' >/dev/null & pid=$!\nsleep 0.3; nap() { sleep 0.01; }\nhalt $pid && ! some $pid && echo gone",
+        );
+        assert_eq!(said, "it did not stop at TERM: KILL\ngone\n");
+    }
+
+    #[test]
+    fn a_configuration_that_was_edited_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| program(&dir.path().join(file), text);
+        write("1/sys.config", "shipped");
+        write("1/vm.args", "shipped");
+        write("0/none", "");
+        let keep = |old: &str, new: &str| {
+            shell(dir.path(), "1", &format!("{KEEP}\nOLD=$T/{old} NEW=$T/{new}; keep"))
+        };
+        assert_eq!(keep("0", "1"), "");
+        write("1/vm.args", "edited");
+        write("2/sys.config", "newer");
+        write("2/vm.args", "newer");
+        assert_eq!(keep("1", "2"), "kept vm.args\n");
+        let read = |file: &str| std::fs::read_to_string(dir.path().join(file)).unwrap();
+        assert_eq!(
+            (read("2/sys.config"), read("2/vm.args"), read("2/vm.args.shipped")),
+            ("newer".into(), "edited".into(), "newer".into())
+        );
     }
 }

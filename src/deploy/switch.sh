@@ -59,9 +59,21 @@ launch() {
         fi
         nap
     done
-    wait "$starter" && return 0
+    if wait "$starter"; then booted && return 0; fi
     why
     return 1
+}
+
+# a node answers before its applications have started, and ends when they can't
+booted() {
+    gone=0
+    while :; do
+        case $("$T/bin/$N" eval 'element(1,init:get_status()).' 2>/dev/null) in *started*) return 0 ;; esac
+        if [ -n "$(beams)" ]; then gone=0; else gone=$((gone + 1)); fi
+        tries=$((tries + 1))
+        if [ "$gone" -ge 3 ] || [ "$tries" -ge $((LIMIT * 5)) ]; then return 1; fi
+        nap
+    done
 }
 
 why() {

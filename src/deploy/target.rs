@@ -14,6 +14,8 @@ use super::ssh::{Hold, Output, Session};
 const QUERY_LIMIT: Duration = Duration::from_secs(90);
 /// How long a node that does not answer is watched before that is believed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a step that runs there is waited for.
+const BUSY_PATIENCE: Duration = Duration::from_secs(120);
 const BETWEEN_QUERIES: Duration = Duration::from_secs(1);
 
 /// The target.
@@ -146,7 +148,12 @@ impl Target {
         loop {
             let survey = self.query().await?;
             let passing = matches!(survey.installed, Installed::Restarting | Installed::Unreachable { .. });
-            if !passing || began.elapsed() >= patience {
+            // what a deployment that died has begun ends by itself, and only then is there an answer
+            let waits = match survey.evidence.busy {
+                true => patience.max(BUSY_PATIENCE),
+                false => patience,
+            };
+            if !(passing || survey.evidence.busy) || began.elapsed() >= waits {
                 return Ok(survey);
             }
             tokio::time::sleep(BETWEEN_QUERIES).await;

@@ -195,6 +195,9 @@ fn note(notes: &mut String, environment: &str, target: &TargetStatus) {
         | None => {}
         Some(installed) => say(installed.to_string()),
     }
+    if target.busy {
+        say("a deployment is at work there".to_owned());
+    }
     target.drift.iter().for_each(|drift| say(drift.clone()));
     for (version, reason) in &target.bad {
         say(format!("`{version}` failed there and is refused: {reason}"));

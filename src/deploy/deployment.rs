@@ -13,7 +13,7 @@ use super::file::Delivery;
 use super::hooks::{self, Facts};
 use super::packages;
 use super::plan::{Aim, Plan, Planner};
-use super::query;
+use super::query::{self, Wait};
 use super::rollout::{Member, Rollout};
 use super::settings::Settings;
 use super::steps::{Step, Steps};
@@ -140,7 +140,7 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
     report.version = source.version().to_owned();
     let asked = match settings.old_version {
         Some(_) => Vec::new(),
-        None => query::all(settings, source.name(), steps).await,
+        None => query::all(settings, source.name(), Wait::ForPlan, steps).await,
     };
     let mut planner = Planner::new(settings, &source, steps);
     let planned = match &settings.old_version {

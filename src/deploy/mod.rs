@@ -1,9 +1,10 @@
 //! Putting a release on a target over ssh: query, decide, check, apply, verify.
 //!
-//! * [`Settings`]: the environment's variables.
+//! * [`DeployFile`], [`Settings`]: `.ci/deploy.yml` and the variables, resolved to one environment.
 //! * [`Target`], [`Survey`]: one connection, one query, one verdict ([`crate::release::installed`]).
 //! * [`Apply`]: the fresh install and the hot upgrade; [`Steps`] records what was done.
-//! * [`deploy`], [`status`]: the whole way, as `ci deploy` and `ci release status` show it.
+//! * [`Plan`]: what is done to each target and why, made of what all of them answer at the same time.
+//! * [`deploy`], [`status`]: the whole way, as `ci deploy` and `ci env status` show it.
 //!
 //! Scripts travel to the target on standard input, values in them are quoted, and what must not stop half-way
 //! runs detached there. Nothing is changed on a target without its lock (`TARGET_DIR/.ci-lock`).

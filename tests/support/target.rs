@@ -20,7 +20,6 @@ pub(crate) struct Target {
     daemons: Vec<Child>,
 }
 
-
 /// A `ci` that runs.
 pub(crate) struct Begun {
     pub(crate) child: Child,

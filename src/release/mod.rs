@@ -24,6 +24,7 @@
 //! - `appup`, `derive`: application upgrade files, written or derived from modules
 //! - `relup`, `check`: the release upgrade file, and the rules for an upgrade
 //! - `installed`, `decide`: the verdict over a target, and the choice of strategy
+//! - `hops`: the way over several upgrades
 //! - `finding`, `error`: what is wrong, with its way out
 //! - `rebar`: the project as its files say
 //! - `build`: rebar3 and systools
@@ -38,6 +39,7 @@ pub mod derive;
 pub mod erlang;
 mod error;
 mod finding;
+pub mod hops;
 pub mod installed;
 pub mod package;
 pub mod rebar;

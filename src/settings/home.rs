@@ -7,6 +7,7 @@
 //!     runs/<number>/     journal.jsonl, plan.json, jobs/<job>/<attempt>/job.log, artifacts
 //!     snapshots/         sources by commit
 //!     cache/             `cache:` archives
+//!     releases/          packages that were shipped, by digest
 //!     resource_groups/   locks, one for each group
 //!     builds/            working directories of the shell executor
 //! ```
@@ -74,6 +75,11 @@ impl State {
     /// Locks of resource groups.
     pub fn resource_groups(&self) -> PathBuf {
         self.dir.join("resource_groups")
+    }
+
+    /// Release packages that were shipped.
+    pub fn releases(&self) -> PathBuf {
+        self.dir.join("releases")
     }
 
     /// `cache:` archives.

@@ -184,20 +184,28 @@ impl Stage<'_> {
         let began = Instant::now();
         let said = self.copy.script(&["install", "--no-permanent", version], self.request.limit).await?;
         if said.code != Some(0) {
-            // a node that restarts is away for a while; it is the failure that counts
-            let gist = said.text.lines().find(|line| line.contains("ERROR") || line.contains("failed"));
-            let gist = gist.or(said.text.lines().last()).unwrap_or_default().trim();
-            let after = match self.value(BOOT).await {
-                Ok(now) if now == boot => "; the node went on, untouched",
-                _ => "; the node restarted and its state is lost",
+            let after = match self.stays(boot).await {
+                true => "the node went on, untouched",
+                false => "the node restarted and its state is lost",
             };
-            return Err(Stop::Unfit(format!("{step} failed ({}): {gist}{after}", said.ending())));
+            return Err(Stop::Unfit(format!("{step} failed ({}): {}; {after}", said.ending(), said.gist())));
         }
         if self.value(BOOT).await? != boot {
             return Err(Stop::Unfit(format!("{step}: the node restarted, and its state is lost")));
         }
         self.done(step, began);
         Ok(())
+    }
+
+    /// Whether the node is still the one that it was. One that has decided to restart may answer once or twice more.
+    async fn stays(&self, boot: &str) -> bool {
+        for _ in 0..6 {
+            match self.value(BOOT).await {
+                Ok(now) if now == boot => tokio::time::sleep(Duration::from_millis(500)).await,
+                _ => return false,
+            }
+        }
+        true
     }
 
     async fn check(&mut self, step: &str) -> Result<(), Stop> {
@@ -273,6 +281,13 @@ struct Said {
 }
 
 impl Said {
+    /// The error in one line, cut where it becomes a dump.
+    fn gist(&self) -> String {
+        let from = self.text.find("ERROR").unwrap_or(0);
+        let words: Vec<&str> = self.text[from..].split_whitespace().collect();
+        words.join(" ").chars().take(300).collect()
+    }
+
     fn ending(&self) -> String {
         match (self.late, self.code) {
             (true, _) => "it took too long".to_owned(),

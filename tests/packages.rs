@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole file is tests")]
 
+mod support;
+
 use std::{
     fs::{self, File},
     io::Read,
@@ -28,7 +30,15 @@ fn example(path: &str) -> PathBuf {
 fn packages() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
-        let files = run(Path::new("/"), &["sh", "-c", "cd \"$0\" && find . -type f -print0 | sort -z | xargs -0 cat", example("").to_str().unwrap()]);
+        let files = run(
+            Path::new("/"),
+            &[
+                "sh",
+                "-c",
+                "cd \"$0\" && find . -type f -print0 | sort -z | xargs -0 cat",
+                example("").to_str().unwrap(),
+            ],
+        );
         let digest = slipway::digest::sha256_hex(files.as_bytes());
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("urf-packages-{}", &digest[..8]));
         if !dir.join("urf-0.3.0.tar.gz").is_file() {
@@ -52,7 +62,8 @@ fn make(dir: &Path) {
         fs::copy(&built.release.path, &to).unwrap();
     }
     for version in ["0.2.0", "0.3.0"] {
-        fs::rename(dir.join(format!("urf-{version}.tar.gz.made")), dir.join(format!("urf-{version}.tar.gz"))).unwrap();
+        fs::rename(dir.join(format!("urf-{version}.tar.gz.made")), dir.join(format!("urf-{version}.tar.gz")))
+            .unwrap();
     }
 }
 
@@ -92,7 +103,12 @@ impl Said {
     #[track_caller]
     fn says(self, texts: &[&str]) -> Said {
         for text in texts {
-            assert!(self.stdout.contains(text) || self.stderr.contains(text), "`{text}` is not in\n{}\n{}", self.stdout, self.stderr);
+            assert!(
+                self.stdout.contains(text) || self.stderr.contains(text),
+                "`{text}` is not in\n{}\n{}",
+                self.stdout,
+                self.stderr
+            );
         }
         self
     }
@@ -211,7 +227,9 @@ fn a_sound_upgrade_is_fit_and_says_what_it_will_kill() {
     said.says(&["warning[R016]", "urf 0.1.0 -> 0.2.0: fit for a hot upgrade (0 errors, 1 warning)"]);
     anywhere(&["check", &old]).ended(0).says(&["urf 0.1.0: sound (0 errors, 0 warnings)"]);
     anywhere(&["check", &old, "--from", &new]).ended(1).says(&["error[R009]", "not fit for a hot upgrade"]);
-    anywhere(&["check", "--explain", "r013"]).ended(0).says(&["R013: A process's module is replaced", "What to do: "]);
+    anywhere(&["check", "--explain", "r013"])
+        .ended(0)
+        .says(&["R013: A process's module is replaced", "What to do: "]);
     anywhere(&["check", "--explain"]).ended(0).says(&["R001  ", "R027  ", "A006  "]);
     anywhere(&["check", "--explain", "R999"]).ended(2);
     anywhere(&["check", "/nowhere/urf-1.tar.gz"]).ended(2);
@@ -224,18 +242,46 @@ fn faulty_packages_are_found_before_they_are_sent() {
     type Fault = fn(&mut Files);
     let cases: &[(&str, Fault, &[&str])] = &[
         ("relup missing", |f| remove(f, RELUP), &["R009"]),
-        ("relup for another version", |f| replace(f, RELUP, "[{\"0.1.0\"", "[{\"0.0.9\""), &["R009", "R009w"]),
+        (
+            "relup for another version",
+            |f| replace(f, RELUP, "[{\"0.1.0\"", "[{\"0.0.9\""),
+            &["R009", "R009w"],
+        ),
         ("relup syntax", |f| replace(f, RELUP, "point_of_no_return,", "point_of_no_return"), &["R009"]),
         ("unknown instruction", |f| replace(f, RELUP, "point_of_no_return", "point_of_return"), &["R009"]),
         ("beam missing", |f| remove(f, "lib/urf-0.2.0/ebin/urf_util.beam"), &["R012"]),
-        ("corrupt beam", |f| f.iter_mut().find(|e| e.0.ends_with("urf_util.beam")).unwrap().2.truncate(100), &["R001"]),
-        (".rel of another version", |f| replace(f, REL, "{\"urf\",\"0.2.0\"}", "{\"urf\",\"0.2.1\"}"), &["R001", "R001", "R003", "R009"]),
+        (
+            "corrupt beam",
+            |f| f.iter_mut().find(|e| e.0.ends_with("urf_util.beam")).unwrap().2.truncate(100),
+            &["R001"],
+        ),
+        (
+            ".rel of another version",
+            |f| replace(f, REL, "{\"urf\",\"0.2.0\"}", "{\"urf\",\"0.2.1\"}"),
+            &["R001", "R001", "R003", "R009"],
+        ),
         (".rel missing", |f| remove(f, REL), &["R001"]),
         ("no sasl", |f| replace(f, REL, "{sasl,", "{runtime_tools,"), &["R002", "R007"]),
-        ("start.boot cut", |f| f.iter_mut().find(|e| e.0 == "releases/0.2.0/start.boot").unwrap().2.truncate(4096), &["R004"]),
-        ("emulator restart", |f| replace(f, RELUP, "point_of_no_return", "restart_new_emulator,point_of_no_return"), &["R010"]),
-        ("changed module forgotten", |f| replace(f, RELUP, "{load,{urf_store,", "{load,{urf_stork,"), &["R011"]),
-        ("no code_change", |f| replace(f, RELUP, "{code_change,up,[{urf_store,[]}]}", "{purge,[]}"), &["R013"]),
+        (
+            "start.boot cut",
+            |f| f.iter_mut().find(|e| e.0 == "releases/0.2.0/start.boot").unwrap().2.truncate(4096),
+            &["R004"],
+        ),
+        (
+            "emulator restart",
+            |f| replace(f, RELUP, "point_of_no_return", "restart_new_emulator,point_of_no_return"),
+            &["R010"],
+        ),
+        (
+            "changed module forgotten",
+            |f| replace(f, RELUP, "{load,{urf_store,", "{load,{urf_stork,"),
+            &["R011"],
+        ),
+        (
+            "no code_change",
+            |f| replace(f, RELUP, "{code_change,up,[{urf_store,[]}]}", "{purge,[]}"),
+            &["R013"],
+        ),
         ("broken sys.config", |f| replace(f, "releases/0.2.0/sys.config", "}", ""), &["R005"]),
         ("another node name", |f| replace(f, "releases/0.2.0/vm.args", "urf@", "other@"), &["R006"]),
         ("start script missing", |f| remove(f, "bin/urf-0.2.0"), &["R003"]),
@@ -247,13 +293,28 @@ fn faulty_packages_are_found_before_they_are_sent() {
             },
             &["R008"],
         ),
-        ("a call after the point of no return", |f| replace(f, RELUP, "{resume,[urf_store]}", "{resume,[urf_store]},{apply,{erlang,error,[boom]}}"), &["R014w"]),
+        (
+            "a call after the point of no return",
+            |f| {
+                replace(
+                    f,
+                    RELUP,
+                    "{resume,[urf_store]}",
+                    "{resume,[urf_store]},{apply,{erlang,error,[boom]}}",
+                )
+            },
+            &["R014w"],
+        ),
     ];
     for (name, fault, expected) in cases {
         let said = Faulty::new(*fault).check();
         let found = codes(&said);
         for code in *expected {
-            assert!(found.contains(&(*code).to_owned()), "{name}: {code} is not in {found:?}\n{}", said.stdout);
+            assert!(
+                found.contains(&(*code).to_owned()),
+                "{name}: {code} is not in {found:?}\n{}",
+                said.stdout
+            );
         }
         let errors = expected.iter().any(|code| !code.ends_with('w'));
         assert_eq!(said.code, i32::from(errors), "{name}: {found:?}");
@@ -264,7 +325,11 @@ fn faulty_packages_are_found_before_they_are_sent() {
 fn archives_that_are_no_packages_are_refused_and_nothing_happens() {
     let whole = fs::read(thin("0.2.0")).unwrap();
     let faulty = Faulty::new(|_| {});
-    for (name, bytes) in [("garbage", b"not an archive".to_vec()), ("truncated", whole[..whole.len() / 2].to_vec()), ("empty", Vec::new())] {
+    for (name, bytes) in [
+        ("garbage", b"not an archive".to_vec()),
+        ("truncated", whole[..whole.len() / 2].to_vec()),
+        ("empty", Vec::new()),
+    ] {
         fs::write(faulty.path(), bytes).unwrap();
         assert_eq!(codes(&faulty.check().ended(1)), ["R001"], "{name}");
         anywhere(&["inspect", faulty.path().to_str().unwrap()]).ended(1).says(&["is not usable"]);
@@ -279,9 +344,18 @@ fn archives_that_are_no_packages_are_refused_and_nothing_happens() {
         ("climbs inside", Box::new(|f| f.push(file("lib/../../marker")))),
         ("twice", Box::new(|f| f.push(file("bin/urf")))),
         ("name that is a command", Box::new(|f| replace(f, REL, "\"urf\"", &format!("\"{touch}\"")))),
-        ("version that is a command", Box::new(|f| replace(f, REL, "{\"urf\",\"0.2.0\"}", "{\"urf\",\"1;touch marker\"}"))),
-        ("version that is a path", Box::new(|f| replace(f, REL, "{\"urf\",\"0.2.0\"}", "{\"urf\",\"../1\"}"))),
-        ("version that is an option", Box::new(|f| replace(f, REL, "{\"urf\",\"0.2.0\"}", "{\"urf\",\"--help\"}"))),
+        (
+            "version that is a command",
+            Box::new(|f| replace(f, REL, "{\"urf\",\"0.2.0\"}", "{\"urf\",\"1;touch marker\"}")),
+        ),
+        (
+            "version that is a path",
+            Box::new(|f| replace(f, REL, "{\"urf\",\"0.2.0\"}", "{\"urf\",\"../1\"}")),
+        ),
+        (
+            "version that is an option",
+            Box::new(|f| replace(f, REL, "{\"urf\",\"0.2.0\"}", "{\"urf\",\"--help\"}")),
+        ),
         ("application that is a command", Box::new(|f| replace(f, REL, "{sasl,", "{'`id`',"))),
     ];
     for (name, fault) in hostile {
@@ -291,7 +365,13 @@ fn archives_that_are_no_packages_are_refused_and_nothing_happens() {
         assert_eq!(codes(&faulty.check().ended(1)), ["R001"], "{name}");
         let (path, old) = (faulty.path(), thin("0.1.0"));
         let path = path.to_str().unwrap();
-        for args in [vec!["inspect", path], vec!["diff", &old, path], vec!["keep", path], vec!["appup", &old, path], vec!["rehearse", path, "--from", &old]] {
+        for args in [
+            vec!["inspect", path],
+            vec!["diff", &old, path],
+            vec!["keep", path],
+            vec!["appup", &old, path],
+            vec!["rehearse", path, "--from", &old],
+        ] {
             let said = anywhere(&args);
             assert!(said.code == 1 || said.code == 2, "{name} {args:?}: {}", said.stdout);
         }
@@ -302,7 +382,14 @@ fn archives_that_are_no_packages_are_refused_and_nothing_happens() {
 #[test]
 fn a_package_is_shown_without_the_values_of_its_settings() {
     let said = anywhere(&["inspect", &package("0.3.0")]).ended(0);
-    let said = said.says(&["urf 0.3.0\n", "from 0.1.0, 0.2.0; back to", "supervisors urf_sup", "processes urf_clock, urf_store", "urf: greeting", "-setcookie"]);
+    let said = said.says(&[
+        "urf 0.3.0\n",
+        "from 0.1.0, 0.2.0; back to",
+        "supervisors urf_sup",
+        "processes urf_clock, urf_store",
+        "urf: greeting",
+        "-setcookie",
+    ]);
     assert!(!said.stdout.contains("hello"), "{}", said.stdout);
     let document = anywhere(&["inspect", &package("0.3.0"), "--format", "json"]).ended(0).json();
     assert_eq!(document["format"], 1);
@@ -319,9 +406,15 @@ fn two_packages_differ_in_what_really_changed() {
     assert!(!said.stdout.contains("urf_sup") && !said.stdout.contains("kernel"), "{}", said.stdout);
     let same = anywhere(&["diff", &package("0.2.0"), &package("0.2.0")]).ended(0);
     same.says(&["no differences"]);
-    let document = anywhere(&["diff", &package("0.2.0"), &package("0.3.0"), "--format", "json"]).ended(0).json();
+    let document =
+        anywhere(&["diff", &package("0.2.0"), &package("0.3.0"), "--format", "json"]).ended(0).json();
     let urf = &document["applications"][0];
-    let modules: Vec<_> = urf["modules"].as_array().unwrap().iter().map(|m| (m["module"].as_str().unwrap(), m["from"].is_null())).collect();
+    let modules: Vec<_> = urf["modules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| (m["module"].as_str().unwrap(), m["from"].is_null()))
+        .collect();
     assert_eq!(modules, [("urf_clock", true), ("urf_store", false), ("urf_sup", false)]);
     assert_eq!(document["settings"]["changed"], serde_json::json!(["urf.greeting"]));
 }
@@ -357,7 +450,8 @@ fn kept_packages_are_found_by_version() {
         ci(&project, &home, &["keep", &package(version), "--commit", "abc"]).ended(0).says(&["kept urf "]);
     }
     let listed = ci(&project, &home, &["list", "--format", "json"]).ended(0).json();
-    let versions: Vec<_> = listed["packages"].as_array().unwrap().iter().map(|p| p["version"].as_str().unwrap()).collect();
+    let versions: Vec<_> =
+        listed["packages"].as_array().unwrap().iter().map(|p| p["version"].as_str().unwrap()).collect();
     assert_eq!(versions, ["0.2.0", "0.1.0"]);
     ci(&project, &home, &["list"]).ended(0).says(&["VERSION  RELEASE", "0.2.0    urf"]);
     ci(&project, &home, &["check", "0.2.0", "--from", "0.1.0"]).ended(0).says(&["fit for a hot upgrade"]);
@@ -369,7 +463,12 @@ fn an_upgrade_is_rehearsed_up_and_down_with_its_state() {
     let (old, new) = (package("0.1.0"), package("0.2.0"));
     let count = "element(2, element(2, urf_store:info())) =:= 1";
     let said = anywhere(&["rehearse", &new, "--from", &old, "--setup", "urf_store:incr()", "--check", count]);
-    said.ended(0).says(&["start 0.1.0", "upgrade to 0.2.0", "back to 0.1.0", "urf 0.1.0 -> 0.2.0: fit, and back"]);
+    said.ended(0).says(&[
+        "start 0.1.0",
+        "upgrade to 0.2.0",
+        "back to 0.1.0",
+        "urf 0.1.0 -> 0.2.0: fit, and back",
+    ]);
     assert_eq!(copies(), [] as [String; 0], "every process of a copy has ended");
 }
 
@@ -379,7 +478,8 @@ fn copies() -> Vec<String> {
     loop {
         let all = fs::read_dir("/proc").unwrap().flatten();
         let exe = all.filter_map(|entry| fs::read_link(entry.path().join("exe")).ok());
-        let ours: Vec<String> = exe.map(|exe| exe.display().to_string()).filter(|exe| exe.contains("/ci-r")).collect();
+        let ours: Vec<String> =
+            exe.map(|exe| exe.display().to_string()).filter(|exe| exe.contains("/ci-r")).collect();
         if ours.is_empty() || std::time::Instant::now() > deadline {
             return ours;
         }
@@ -406,13 +506,34 @@ fn faults_that_only_show_when_it_runs_are_found_by_a_rehearsal() {
     ];
     for (name, beam, expected) in cases {
         let faulty = Faulty::new(|files| match beam {
-            Some(beam) => files.iter_mut().find(|e| e.0.ends_with("urf-0.2.0/ebin/urf_store.beam")).unwrap().2.clone_from(beam),
-            None => replace(files, RELUP, "{resume,[urf_store]}", "{resume,[urf_store]},{apply,{erlang,error,[boom]}}"),
+            Some(beam) => files
+                .iter_mut()
+                .find(|e| e.0.ends_with("urf-0.2.0/ebin/urf_store.beam"))
+                .unwrap()
+                .2
+                .clone_from(beam),
+            None => replace(
+                files,
+                RELUP,
+                "{resume,[urf_store]}",
+                "{resume,[urf_store]},{apply,{erlang,error,[boom]}}",
+            ),
         });
         assert_eq!(faulty.check().code, 0, "{name}: no static check sees it");
         let old = package("0.1.0");
         let path = faulty.path();
-        let args = ["rehearse", path.to_str().unwrap(), "--from", &old, "--setup", "urf_store:incr()", "--check", "is_tuple(urf_store:info()) andalso urf_store:incr() > 0", "--format", "json"];
+        let args = [
+            "rehearse",
+            path.to_str().unwrap(),
+            "--from",
+            &old,
+            "--setup",
+            "urf_store:incr()",
+            "--check",
+            "is_tuple(urf_store:info()) andalso urf_store:incr() > 0",
+            "--format",
+            "json",
+        ];
         let said = anywhere(&args).ended(1);
         let document = said.json();
         assert_eq!(document["fit"], false, "{name}");
@@ -428,7 +549,9 @@ fn a_version_is_bumped_tagged_and_noted() {
     run(dir.path(), &["sh", example("make-repository.sh").to_str().unwrap(), project.to_str().unwrap()]);
     run(&project, &["git", "checkout", "-q", "v0.3.0"]);
     ci(&project, &home, &["tag"]).ended(1).says(&["version `0.3.0` is tagged already"]);
-    ci(&project, &home, &["bump", "--dry-run"]).ended(0).says(&["rebar.config: release 0.3.0 -> 0.3.1", "src/urf.app.src: urf 0.3.0 -> 0.3.1"]);
+    ci(&project, &home, &["bump", "--dry-run"])
+        .ended(0)
+        .says(&["rebar.config: release 0.3.0 -> 0.3.1", "src/urf.app.src: urf 0.3.0 -> 0.3.1"]);
     assert_eq!(run(&project, &["git", "status", "--porcelain"]), "");
     ci(&project, &home, &["bump", "minor"]).ended(0).says(&["release 0.3.0 -> 0.4.0"]);
     let diff = run(&project, &["git", "diff", "--numstat"]);
@@ -441,7 +564,33 @@ fn a_version_is_bumped_tagged_and_noted() {
     ci(&project, &home, &["tag"]).ended(0).says(&["tagged v0.4.0", "git push origin v0.4.0"]);
     assert_eq!(run(&project, &["git", "cat-file", "-t", "v0.4.0"]), "tag\n");
     let notes = ci(&project, &home, &["notes", "0.2.0", "0.4.0"]).ended(0);
-    notes.says(&["## 0.4.0\n\n### Breaking changes\n\n- wind it up (", "### Features\n\n- **clock**: tick (", "### Other changes\n\n- release 0.3.0 ("]);
+    notes.says(&[
+        "## 0.4.0\n\n### Breaking changes\n\n- wind it up (",
+        "### Features\n\n- **clock**: tick (",
+        "### Other changes\n\n- release 0.3.0 (",
+    ]);
     ci(&project, &home, &["notes", "9.9.9"]).ended(2).says(&["git fetch --tags"]);
     ci(&project, &home, &["bump", "0.3.9"]).ended(2).says(&["`0.3.9` is not newer than `0.4.0`"]);
+}
+
+#[test]
+fn an_upgrade_is_checked_against_what_runs_on_the_target() {
+    let target = support::target::Target::start();
+    fs::create_dir_all(target.release()).unwrap();
+    run(&target.release(), &["tar", "-xzf", &package("0.1.0")]);
+    assert!(target.script(&["daemon"]).status.success());
+    let home = target.path("home").display().to_string();
+    let new = package("0.2.0");
+    let check =
+        || target.ci(packages(), &["release", "check", &new, "--env", "dev"], &[("SLIPWAY_HOME", &home)]);
+    check().ended(0).says(&["warning[R016]", "urf 0.1.0 -> 0.2.0: fit for a hot upgrade"]);
+    // somebody loads other code by hand, and leaves files of an earlier attempt
+    fs::create_dir_all(target.release().join("lib/urf-0.2.0/ebin")).unwrap();
+    let compile = "{ok,M,B}=compile:forms([{attribute,1,module,urf_app}]),code:load_binary(M,[],B).";
+    if target.eval("code:which(compile).").contains("non_existing") {
+        target.eval("code:load_file(urf_store),code:delete(urf_app).");
+    } else {
+        target.eval(compile);
+    }
+    check().says(&["warning[R022]: on `dev`: `lib/urf-0.2.0`"]);
 }

@@ -121,7 +121,8 @@ fn app_edit(project: &Project, app: &ProjectApp, release: &Edit, to: &Target) ->
     let next = |from: &str| if lockstep { Some(release.to.clone()) } else { version::increase(from, level) };
     let src = app.dir.join("src");
     let entries = fs::read_dir(&src).map_err(Error::io("reading", &src))?;
-    let app_src = entries.flatten().map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(".app.src"));
+    let app_src =
+        entries.flatten().map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(".app.src"));
     let path = app_src.unwrap_or_else(|| src.join(format!("{}.app.src", app.name)));
     let text = fs::read_to_string(&path).map_err(Error::io("reading", &path))?;
     Ok(Some(Edit::of(path, &app.name, bump_app(&text, &next)?)))
@@ -168,7 +169,12 @@ mod tests {
             write(root, &format!("apps/{app}/src/{app}.app.src"), &text);
         }
         let level = |level| bump(root, "default", &Target::Level(level)).unwrap();
-        let all = [("release", "1.0.0", "1.1.0"), ("a", "1.0.0", "1.1.0"), ("b", "0.4.1", "0.5.0"), ("c", "0.7.0", "0.8.0")];
+        let all = [
+            ("release", "1.0.0", "1.1.0"),
+            ("a", "1.0.0", "1.1.0"),
+            ("b", "0.4.1", "0.5.0"),
+            ("c", "0.7.0", "0.8.0"),
+        ];
         assert_eq!(seen(&level(Level::Minor)), all, "without git nobody knows what changed");
         let repository = git2::Repository::init(root).unwrap();
         commit(&repository, Some("v1.0.0"));
@@ -189,7 +195,8 @@ mod tests {
     fn what_is_no_newer_version_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), "mix.exs", "  version: \"0.2.0\",\n");
-        let bump = |to: &str| bump(dir.path(), "default", &Target::Exactly(to.into())).map_err(|e| e.to_string());
+        let bump =
+            |to: &str| bump(dir.path(), "default", &Target::Exactly(to.into())).map_err(|e| e.to_string());
         assert_eq!(seen(&bump("0.3.0").unwrap()), [("release", "0.2.0", "0.3.0")]);
         assert!(bump("0.2.0").unwrap_err().contains("is not newer than"));
         assert!(bump("0.3.0;id").unwrap_err().contains("is no version"));

@@ -93,7 +93,8 @@ impl AppChange<'_> {
         let mut findings = self.doubts(states);
         findings.retain(|finding| {
             // A003 says that the children are not known
-            let known = |name: &String| finding.text.starts_with(&format!("`init/1` of the supervisor `{name}` of "));
+            let known =
+                |name: &String| finding.text.starts_with(&format!("`init/1` of the supervisor `{name}` of "));
             finding.code != "A003" || !children.keys().any(known)
         });
         let (added, deleted, changed) = (self.added(), self.deleted(), self.changed());

@@ -131,7 +131,9 @@ impl PackageDiff {
 impl AppDiff {
     fn write(&self, out: &mut String) {
         let _ = match (&self.from, &self.to) {
-            (Some(from), Some(to)) if from == to => writeln!(out, "  {} {from} (the same version)", self.name),
+            (Some(from), Some(to)) if from == to => {
+                writeln!(out, "  {} {from} (the same version)", self.name)
+            }
             (Some(from), Some(to)) => writeln!(out, "  {} {from} -> {to}", self.name),
             (None, Some(to)) => writeln!(out, "  {} {to} is new", self.name),
             (from, _) => writeln!(out, "  {} {} is gone", self.name, from.as_deref().unwrap_or_default()),
@@ -140,7 +142,8 @@ impl AppDiff {
             out.push_str("    its code is not in both packages\n");
         }
         for module in &self.modules {
-            let short = |md5: &Option<String>| md5.as_deref().map_or_else(String::new, |md5| md5[..8].to_owned());
+            let short =
+                |md5: &Option<String>| md5.as_deref().map_or_else(String::new, |md5| md5[..8].to_owned());
             let (from, to) = (short(&module.from), short(&module.to));
             let _ = match (&module.from, &module.to) {
                 (None, _) => writeln!(out, "    + {} ({}) {to}", module.module, module.kind),
@@ -190,7 +193,14 @@ fn app_diff(old: &Package, new: &Package, app: &str) -> Option<AppDiff> {
     };
     let same = from == to && modules.is_empty() && private.is_empty();
     let owned = |version: Option<&str>| version.map(str::to_owned);
-    (!same).then(|| AppDiff { name: app.to_owned(), from: owned(from), to: owned(to), compared, modules, private })
+    (!same).then(|| AppDiff {
+        name: app.to_owned(),
+        from: owned(from),
+        to: owned(to),
+        compared,
+        modules,
+        private,
+    })
 }
 
 fn module_diffs(old: &BTreeMap<String, Beam>, new: &BTreeMap<String, Beam>) -> Vec<ModuleDiff> {

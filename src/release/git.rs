@@ -17,7 +17,8 @@ fn open(dir: &Path) -> Result<Repository, Error> {
 
 /// The commit of a version's tag, `vVSN` or `VSN`.
 fn tagged(repository: &Repository, version: &str) -> Option<Oid> {
-    let commit = |name: String| repository.find_reference(&format!("refs/tags/{name}")).ok()?.peel_to_commit().ok();
+    let commit =
+        |name: String| repository.find_reference(&format!("refs/tags/{name}")).ok()?.peel_to_commit().ok();
     commit(format!("v{version}")).or_else(|| commit(version.to_owned())).map(|commit| commit.id())
 }
 
@@ -76,9 +77,12 @@ pub fn tag(dir: &Path, release: &str, version: &str) -> Result<String, Error> {
         ));
     }
     let names = repository.tag_names(None).map_err(|e| failed("reading the tags", dir)(e))?;
-    let begins = |wanted: fn(&str) -> bool| (0..names.len()).filter_map(|i| names.get(i).ok().flatten()).any(wanted);
+    let begins =
+        |wanted: fn(&str) -> bool| (0..names.len()).filter_map(|i| names.get(i).ok().flatten()).any(wanted);
     let plain = begins(|name| name.starts_with(|c: char| c.is_ascii_digit()))
-        && !begins(|name| name.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())));
+        && !begins(|name| {
+            name.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        });
     let name = if plain { version.to_owned() } else { format!("v{version}") };
     if let Some(commit) = tagged(&repository, version) {
         return Err(Error::Project(format!(

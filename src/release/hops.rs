@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn the_shortest_way_is_taken_and_of_equal_ones_the_newer() {
-        let edges = [edge("1", "2"), edge("2", "4"), edge("1", "3"), edge("3", "4"), edge("4", "5"), edge("2", "1")];
+        let edges =
+            [edge("1", "2"), edge("2", "4"), edge("1", "3"), edge("3", "4"), edge("4", "5"), edge("2", "1")];
         let cases: &[(&str, &str, Option<&[&str]>)] = &[
             ("1", "1", Some(&[])),
             ("1", "2", Some(&["2"])),

@@ -121,9 +121,11 @@ impl Inspection {
                 out.push_str("  not in the package");
             }
             if !app.otp {
-                for (what, names) in
-                    [("processes", &app.processes), ("supervisors", &app.supervisors), ("native", &app.native)]
-                {
+                for (what, names) in [
+                    ("processes", &app.processes),
+                    ("supervisors", &app.supervisors),
+                    ("native", &app.native),
+                ] {
                     if !names.is_empty() {
                         let _ = write!(out, "; {what} {}", names.join(", "));
                     }

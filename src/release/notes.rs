@@ -52,7 +52,14 @@ impl Change {
             Some((kind, scope, _, summary)) => (Some(kind.to_lowercase()), scope.map(str::to_owned), summary),
             None => (None, None, subject),
         };
-        Change { commit: commit.to_owned(), author: author.to_owned(), kind, scope, summary: summary.to_owned(), breaking }
+        Change {
+            commit: commit.to_owned(),
+            author: author.to_owned(),
+            kind,
+            scope,
+            summary: summary.to_owned(),
+            breaking,
+        }
     }
 }
 
@@ -153,7 +160,12 @@ mod tests {
         ];
         for (message, kind, scope, summary, breaking) in cases {
             let change = Change::parse("0123456789", "ann", message);
-            let seen = (change.kind.as_deref(), change.scope.as_deref(), &*change.summary, change.breaking.as_deref());
+            let seen = (
+                change.kind.as_deref(),
+                change.scope.as_deref(),
+                &*change.summary,
+                change.breaking.as_deref(),
+            );
             assert_eq!(seen, (*kind, *scope, *summary, *breaking), "{message}");
         }
     }

@@ -202,7 +202,10 @@ fn plain_names(file: &str, rel: &Rel) -> Result<(), Error> {
         None => Ok(()),
         Some(name) => Err(Error::document(
             file,
-            format!("`{}` is no name or version of a release: letters, digits and `._+~-` only", name.escape_debug()),
+            format!(
+                "`{}` is no name or version of a release: letters, digits and `._+~-` only",
+                name.escape_debug()
+            ),
         )),
     }
 }
@@ -210,7 +213,9 @@ fn plain_names(file: &str, rel: &Rel) -> Result<(), Error> {
 /// Letters, digits and `._+~-`, not beginning with a sign that a path or an option begins with.
 pub(super) fn is_plain_name(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._+~-".contains(c);
-    text.len() <= 128 && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') && text.chars().all(plain)
+    text.len() <= 128
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && text.chars().all(plain)
 }
 
 fn utf8(path: &str, kept: &BTreeMap<String, Vec<u8>>) -> Result<String, Error> {

@@ -16,7 +16,8 @@ pub struct Reasoned {
 /// Explains an instruction of the appup of `change`.
 #[must_use]
 pub(super) fn explain(term: &Term, change: &AppChange<'_>) -> Reasoned {
-    let reason = reason(term, change).unwrap_or_else(|| "an instruction that only its author can explain".to_owned());
+    let reason =
+        reason(term, change).unwrap_or_else(|| "an instruction that only its author can explain".to_owned());
     Reasoned { instruction: term.to_string(), reason }
 }
 
@@ -67,9 +68,15 @@ fn update(module: &str, items: &[Term], change: &AppChange<'_>) -> Option<String
         );
     }
     let advanced = kind.and_then(Term::as_tuple).and_then(|pair| pair.first()?.as_atom()) == Some("advanced");
-    let behaviours: Vec<&str> = change.new.1.get(module).into_iter().flat_map(|beam| beam.behaviours()).collect();
-    let what = if behaviours.is_empty() { "a process".to_owned() } else { format!("a `{}`", behaviours.join("`, `")) };
-    let dependencies = items.iter().skip(2).rev().find(|item| item.as_list().is_some_and(|list| !list.is_empty()));
+    let behaviours: Vec<&str> =
+        change.new.1.get(module).into_iter().flat_map(|beam| beam.behaviours()).collect();
+    let what = if behaviours.is_empty() {
+        "a process".to_owned()
+    } else {
+        format!("a `{}`", behaviours.join("`, `"))
+    };
+    let dependencies =
+        items.iter().skip(2).rev().find(|item| item.as_list().is_some_and(|list| !list.is_empty()));
     let steps = match advanced {
         true => "suspended, its code loaded, its state converted by `code_change`, resumed",
         false => "suspended, its code loaded, resumed; its state stays as it is",
@@ -97,11 +104,16 @@ fn call(call: &Term) -> Option<String> {
         ("supervisor", "restart_child", [supervisor, child]) => {
             format!("starts the new {}; the specification alone would not", of(child, supervisor))
         }
-        ("supervisor", "terminate_child", [supervisor, child]) => format!("ends the {}, which is gone", of(child, supervisor)),
+        ("supervisor", "terminate_child", [supervisor, child]) => {
+            format!("ends the {}, which is gone", of(child, supervisor))
+        }
         ("supervisor", "delete_child", [supervisor, child]) => {
             format!("forgets the specification of the {}", of(child, supervisor))
         }
-        _ => format!("calls `{module}:{function}/{}`; if that fails, the node restarts into the old version (R014)", args.len()),
+        _ => format!(
+            "calls `{module}:{function}/{}`; if that fails, the node restarts into the old version (R014)",
+            args.len()
+        ),
     })
 }
 

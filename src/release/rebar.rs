@@ -232,7 +232,13 @@ pub fn bump_release(config: &str, next: Next<'_>) -> Result<Bumped, Error> {
 /// # Errors
 /// There is no written-out `vsn`, or no next version.
 pub fn bump_app(app_src: &str, next: Next<'_>) -> Result<Bumped, Error> {
-    bump_match(app_src, &without_comments(app_src, '%'), r#"\{\s*vsn\s*,\s*"([^"]*)""#, "the `.app.src` file", next)
+    bump_match(
+        app_src,
+        &without_comments(app_src, '%'),
+        r#"\{\s*vsn\s*,\s*"([^"]*)""#,
+        "the `.app.src` file",
+        next,
+    )
 }
 
 /// Replaces the project's version in the text of a `mix.exs`: `@version "VSN"`, else the one `version: "VSN"`.
@@ -252,7 +258,8 @@ pub fn bump_mix(mix: &str, next: Next<'_>) -> Result<Bumped, Error> {
 
 /// The text with comments blanked out, every other byte where it was.
 fn without_comments(text: &str, mark: char) -> String {
-    let (mut out, mut quoted, mut comment, mut escaped) = (String::with_capacity(text.len()), false, false, false);
+    let (mut out, mut quoted, mut comment, mut escaped) =
+        (String::with_capacity(text.len()), false, false, false);
     for c in text.chars() {
         comment = c != '\n' && (comment || !quoted && c == mark);
         if c == '"' && !comment && !escaped {
@@ -351,7 +358,8 @@ mod tests {
         assert!(bump_release("{relx, [{release, {urf, git}, []}]}.", &last).is_err());
         assert_eq!(bump_app("{application, a, [{vsn, \"0.1.0\"}]}.", &last).unwrap().to, "0.1.1");
         assert!(bump_app("{application, a, [{vsn, git}]}.", &last).is_err());
-        let mix = "defmodule A do\n  def project, do: [app: :a, # version: \"9\"\n    version: \"0.1.0\"]\nend\n";
+        let mix =
+            "defmodule A do\n  def project, do: [app: :a, # version: \"9\"\n    version: \"0.1.0\"]\nend\n";
         assert_eq!(bump_mix(mix, &last).unwrap().text, mix.replace("0.1.0", "0.1.1"));
         let attribute = "  @version \"1.0.0\"\n  version: @version, x: [version: \"2\"]\n";
         assert_eq!(bump_mix(attribute, &last).unwrap().text, attribute.replace("1.0.0", "1.0.1"));

@@ -246,7 +246,8 @@ impl Stage<'_> {
     async fn value(&self, expression: &str) -> Result<String, Stop> {
         let expression = expression.trim();
         let dot = if expression.ends_with('.') { "" } else { "." };
-        let said = self.copy.script(&["eval", &format!("{expression}{dot}")], Duration::from_secs(90)).await?;
+        let said =
+            self.copy.script(&["eval", &format!("{expression}{dot}")], Duration::from_secs(90)).await?;
         let value = said.text.trim().to_owned();
         if said.code != Some(0) || value.starts_with("{error, \"***") || value.starts_with("{error,\"***") {
             return Err(Stop::Unfit(format!("`{expression}` fails ({}): {value}", said.ending())));
@@ -315,9 +316,12 @@ impl Copy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr());
         let port = listener.map_err(Error::io("finding a free port for", &root))?.port();
         let releases = root.join("releases").join(&old.rel.version);
-        let args = ["vm.args", "vm.args.src"].into_iter().find_map(|file| fs::read_to_string(releases.join(file)).ok());
+        let args = ["vm.args", "vm.args.src"]
+            .into_iter()
+            .find_map(|file| fs::read_to_string(releases.join(file)).ok());
         let to = dir.path().join("vm.args");
-        fs::write(&to, own_arguments(&args.unwrap_or_default(), dir.path())).map_err(Error::io("writing", &to))?;
+        fs::write(&to, own_arguments(&args.unwrap_or_default(), dir.path()))
+            .map_err(Error::io("writing", &to))?;
         Ok(Copy { dir, root, name: old.rel.name.clone(), port })
     }
 
@@ -328,7 +332,15 @@ impl Copy {
         let both = file.try_clone().map_err(Error::io("creating", &out))?;
         let mut command = Command::new(&path);
         command.args(args).current_dir(&self.root).envs(self.environment());
-        for unwanted in ["RELX_CONFIG_PATH", "RELX_COOKIE", "ERL_FLAGS", "ERL_AFLAGS", "ERL_ZFLAGS", "ERL_DIST_PORT", "ERL_LIBS"] {
+        for unwanted in [
+            "RELX_CONFIG_PATH",
+            "RELX_COOKIE",
+            "ERL_FLAGS",
+            "ERL_AFLAGS",
+            "ERL_ZFLAGS",
+            "ERL_DIST_PORT",
+            "ERL_LIBS",
+        ] {
             command.env_remove(unwanted);
         }
         command.stdin(Stdio::null()).stdout(file).stderr(both).kill_on_drop(true);
@@ -337,7 +349,9 @@ impl Copy {
         let text = fs::read(&out).map_err(Error::io("reading", &out))?;
         let text = String::from_utf8_lossy(&text).into_owned();
         Ok(match ended {
-            Ok(status) => Said { code: status.map_err(Error::io("running", &path))?.code(), late: false, text },
+            Ok(status) => {
+                Said { code: status.map_err(Error::io("running", &path))?.code(), late: false, text }
+            }
             Err(_late) => Said { code: None, late: true, text },
         })
     }
@@ -356,7 +370,8 @@ impl Copy {
 
     fn last_log_lines(&self) -> String {
         let logs = fs::read_dir(self.root.join("log")).into_iter().flatten().flatten();
-        let latest = logs.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains("erlang.log"));
+        let latest =
+            logs.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains("erlang.log"));
         let text = latest.max().and_then(|path| fs::read(path).ok()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -368,7 +383,8 @@ impl Copy {
         let dir = self.dir.path().canonicalize().unwrap_or_else(|_| self.dir.path().to_owned());
         let all = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
-        let ours = |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(&dir));
+        let ours =
+            |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(&dir));
         all.filter_map(pid).filter(ours).filter_map(Pid::from_raw).collect()
     }
 }
@@ -392,9 +408,9 @@ impl Drop for Copy {
 /// The release's arguments with a name and a cookie of our own, on loopback, and without `heart`.
 fn own_arguments(arguments: &str, dir: &Path) -> String {
     let own = ["-name", "-sname", "-setcookie", "-heart"];
-    let kept = arguments.lines().filter(|line| {
-        line.split_whitespace().next().is_none_or(|flag| !own.contains(&flag))
-    });
+    let kept = arguments
+        .lines()
+        .filter(|line| line.split_whitespace().next().is_none_or(|flag| !own.contains(&flag)));
     // the directory's name is random
     let word: String = dir.to_string_lossy().chars().filter(char::is_ascii_alphanumeric).collect();
     let mut text = format!(
@@ -414,7 +430,10 @@ mod tests {
 
     #[test]
     fn the_copy_gets_a_name_and_a_cookie_of_its_own() {
-        let text = own_arguments("-name urf@host\n-setcookie secret\n+S 2\n-heart\n## -name\n", Path::new("/tmp/ci-rAb1"));
+        let text = own_arguments(
+            "-name urf@host\n-setcookie secret\n+S 2\n-heart\n## -name\n",
+            Path::new("/tmp/ci-rAb1"),
+        );
         assert!(!text.contains("urf@host") && !text.contains("secret") && !text.contains("-heart"), "{text}");
         assert!(text.contains("-setcookie tmpcirAb1\n") && text.ends_with("+S 2\n## -name\n"), "{text}");
     }

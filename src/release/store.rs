@@ -61,11 +61,46 @@ impl Store {
         Store { dir: dir.into() }
     }
 
+    /// The store of the project in `dir`; none outside of a git repository, or without a place for state.
+    #[must_use]
+    pub fn of_project(dir: &Path) -> Option<Store> {
+        let project = crate::project::Project::discover(dir).ok()?;
+        let state = crate::settings::State::of(&project.state_name()).ok()?;
+        Some(Store::at(state.releases()))
+    }
+
+    /// Keeps a package that was deployed, unless one of the same commit is there that can do as much: two builds of one
+    /// commit differ in nothing but times.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn ship(
+        &self,
+        package: &Package,
+        appups: &[(String, Appup)],
+        commit: Option<&str>,
+    ) -> Result<Stored, Error> {
+        let new = stored(package, commit);
+        let can_as_much = |old: &Stored| {
+            let ways = new.upgrades_from.iter().all(|from| old.upgrades_from.contains(from));
+            commit.is_some() && old.commit == new.commit && old.fat >= new.fat && ways && old.erts == new.erts
+        };
+        match self.find(&new.name, &new.version).into_iter().find(can_as_much) {
+            Some(old) => Ok(old),
+            None => self.keep(package, appups, commit),
+        }
+    }
+
     /// Keeps a package with the appups that its relup was made of; a package that is there already stays as it is.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn keep(&self, package: &Package, appups: &[(String, Appup)], commit: Option<&str>) -> Result<Stored, Error> {
+    pub fn keep(
+        &self,
+        package: &Package,
+        appups: &[(String, Appup)],
+        commit: Option<&str>,
+    ) -> Result<Stored, Error> {
         if let Ok(stored) = self.record(&package.sha256) {
             return Ok(stored);
         }
@@ -149,9 +184,13 @@ impl Store {
         let stored: Stored = serde_json::from_str(&text)
             .map_err(|e| Error::document(path.display().to_string(), e.to_string()))?;
         // the names become paths
-        let plain = [&stored.name, &stored.version].into_iter().all(|name| super::package::is_plain_name(name));
+        let plain =
+            [&stored.name, &stored.version].into_iter().all(|name| super::package::is_plain_name(name));
         if stored.sha256 != sha256 || !plain || !Path::new(&self.path(&stored)).is_file() {
-            return Err(Error::document(path.display().to_string(), "it is not the record of this directory"));
+            return Err(Error::document(
+                path.display().to_string(),
+                "it is not the record of this directory",
+            ));
         }
         Ok(stored)
     }
@@ -190,7 +229,10 @@ mod tests {
         let path = dir.join(format!("urf-{version}.tar.gz"));
         let rel = format!("{{release,{{\"urf\",\"{version}\"}},{{erts,\"13\"}},[{{sasl,\"4\"}}]}}.");
         let (at, relup_at) = (format!("releases/{version}/urf.rel"), format!("releases/{version}/relup"));
-        write_archive(&path, &[(&at, rel.as_bytes()), (&relup_at, relup.as_bytes()), ("erts-13/bin/erl", b"x")]);
+        write_archive(
+            &path,
+            &[(&at, rel.as_bytes()), (&relup_at, relup.as_bytes()), ("erts-13/bin/erl", b"x")],
+        );
         Package::read(&path).unwrap()
     }
 

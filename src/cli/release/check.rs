@@ -1,12 +1,13 @@
 //! `ci release check`: is this package sound, and a sound upgrade?
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use super::super::deploy::{cli_error, runtime, settings};
 use super::super::{Format, print_json, print_raw};
 use super::locate::{Found, find};
-use crate::deploy::{self, Survey, Target};
+use crate::deploy::{self, Survey};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::release::{self, Finding, Package, check};
 
@@ -20,7 +21,7 @@ pub(super) struct CheckArgs {
     /// As a hot upgrade from this package (a file, or a version that is kept or built here)
     #[arg(long, value_name = "PACKAGE", conflicts_with = "env")]
     from: Option<String>,
-    /// As a hot upgrade of what runs at this environment's target, which is asked
+    /// As a hot upgrade of what runs at this environment's targets, which are asked
     #[arg(long, value_name = "ENV")]
     env: Option<String>,
     /// Print what a finding means and what to do; without CODE: which there are
@@ -63,13 +64,13 @@ pub(super) fn run(args: &CheckArgs) -> CliResult {
             check::upgrade(&old, &package)
         }
         (None, Some(environment)) => {
-            let found = on_target(environment, &package)?;
+            let found = on_targets(environment, &package)?;
             (from, unchecked) = (found.from, found.unchecked);
             found.findings
         }
         (None, None) => check::alone(&package),
     };
-    findings.sort_by_key(|finding| (!finding.is_error(), finding.code));
+    findings.sort_by_key(|finding| (!finding.is_error(), finding.code, finding.text.clone()));
     findings.dedup();
     let identity = (package.rel.name.clone(), package.rel.version.clone(), package.sha256.clone());
     finish(args, &Checked { format: 1, package: Some(identity), from, findings, unchecked })
@@ -77,7 +78,10 @@ pub(super) fn run(args: &CheckArgs) -> CliResult {
 
 fn unreadable(args: &CheckArgs, error: CliError) -> CliResult {
     let finding = Finding::error("R001", error.message, "build the package again from a clean directory");
-    finish(args, &Checked { format: 1, package: None, from: None, findings: vec![finding], unchecked: Vec::new() })
+    finish(
+        args,
+        &Checked { format: 1, package: None, from: None, findings: vec![finding], unchecked: Vec::new() },
+    )
 }
 
 fn finish(args: &CheckArgs, checked: &Checked) -> CliResult {
@@ -131,7 +135,8 @@ fn explain(code: &str) -> CliResult {
     if code.is_empty() {
         let mut out = String::new();
         for (code, text) in release::pages() {
-            let _ = writeln!(out, "{code}  {}", text.lines().next().unwrap_or_default().trim_end_matches('.'));
+            let _ =
+                writeln!(out, "{code}  {}", text.lines().next().unwrap_or_default().trim_end_matches('.'));
         }
         return print_raw(out.as_bytes());
     }
@@ -142,50 +147,59 @@ fn explain(code: &str) -> CliResult {
     }
 }
 
-struct OnTarget {
+struct OnTargets {
     findings: Vec<Finding>,
     from: Option<String>,
     unchecked: Vec<String>,
 }
 
-/// Asks the target, and checks the upgrade of what runs there.
-fn on_target(environment: &str, new: &Package) -> CliResult<OnTarget> {
+/// Asks every target, and checks the upgrade of what runs there.
+fn on_targets(environment: &str, new: &Package) -> CliResult<OnTargets> {
     let settings = settings(environment)?;
-    let directory = settings.target_directory(&new.rel.name);
-    let runtime = runtime()?;
-    let survey: Result<Survey, deploy::Error> = runtime.block_on(async {
-        let target = Target::connect(&settings.destination, &directory, &new.rel.name).await?;
-        let survey = target.survey(std::time::Duration::from_secs(10)).await;
-        target.close().await;
-        survey
-    });
-    let survey = survey.map_err(cli_error)?;
+    let touched = check::touched(new, None);
+    let answers = runtime()?.block_on(deploy::ask(&settings, &new.rel.name, &touched));
+    let (mut found, mut versions) = (check::alone(new), BTreeSet::new());
+    let mut unchecked = Vec::new();
+    for (target, answer) in answers {
+        let (survey, processes) = answer.map_err(cli_error)?;
+        let (findings, from, missing) = on_target(new, &survey, &processes);
+        let of_target = |finding: Finding| match finding.code {
+            // the others are about packages, and the same for every target
+            "R020" | "R022" | "R024" | "R025" | "R026" | "R027" => {
+                Finding { text: format!("on `{target}`: {}", finding.text), ..finding }
+            }
+            _ => finding,
+        };
+        found.extend(findings.into_iter().map(of_target));
+        versions.extend(from);
+        unchecked.extend(missing.map(|why| format!("`{target}`: {why}")));
+    }
+    let versions: Vec<String> = versions.into_iter().collect();
+    let from = (!versions.is_empty()).then(|| versions.join(", "));
+    Ok(OnTargets { findings: found, from, unchecked })
+}
+
+type Findings = (Vec<Finding>, Option<String>, Option<String>);
+
+fn on_target(new: &Package, survey: &Survey, processes: &check::Processes) -> Findings {
+    let evidence = &survey.evidence;
     let Some(running) = survey.installed.running().map(str::to_owned) else {
-        let unchecked = vec![format!("an upgrade: at `{environment}`, {}", survey.installed)];
-        let mut findings = check::alone(new);
-        findings.extend(check::target(new, None, &survey.evidence));
-        return Ok(OnTarget { findings, from: None, unchecked });
+        let why = format!("no upgrade to check, {}", survey.installed);
+        return (check::target(new, None, evidence), None, Some(why));
     };
     if running == new.rel.version {
-        let old = Some(new);
-        return Ok(OnTarget { findings: check::target(new, old, &survey.evidence), from: Some(running), unchecked: Vec::new() });
+        return (check::target(new, Some(new), evidence), Some(running), None);
     }
-    let (mut findings, mut unchecked) = (Vec::new(), Vec::new());
-    let old = match find(&running, Some(&new.rel.name)) {
-        Ok(Found { package, .. }) => {
-            findings.extend(check::upgrade(&package, new));
-            Some(package)
-        }
-        Err(_) => {
-            unchecked.push(format!(
-                "the upgrade itself: `{running}` runs there, and no package of it is kept here (`ci release keep FILE`)"
-            ));
-            findings.extend(check::alone(new));
-            None
-        }
+    let mut findings = check::processes(new, &running, processes);
+    let Ok(Found { package: old, .. }) = find(&running, Some(&new.rel.name)) else {
+        findings.extend(check::target(new, None, evidence));
+        let why =
+            format!("`{running}` runs there, and no package of it is kept here (`ci release keep FILE`)");
+        return (findings, Some(running), Some(why));
     };
-    findings.extend(check::target(new, old.as_ref(), &survey.evidence));
-    Ok(OnTarget { findings, from: Some(running), unchecked })
+    findings.extend(check::upgrade(&old, new));
+    findings.extend(check::target(new, Some(&old), evidence));
+    (findings, Some(running), None)
 }
 
 /// The rebar3 profile of this environment's builds.

@@ -3,14 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{CliError, CliResult};
-use crate::project::Project;
 use crate::release::{self, Appup, Package, Store};
-use crate::settings::State;
 
-/// The store of the project here; none outside of a git repository, or without a place for state.
+/// The store of the project here.
 pub(super) fn store() -> Option<Store> {
-    let project = Project::discover(Path::new(".")).ok()?;
-    Some(Store::at(State::of(&project.state_name()).ok()?.releases()))
+    Store::of_project(Path::new("."))
 }
 
 /// A package that was found, with the appups that were kept beside it.
@@ -35,7 +32,8 @@ pub(super) fn find(what: &str, name: Option<&str>) -> CliResult<Found> {
         }
     }
     let fits = |package: &Package| package.rel.version == what && right(&package.rel.name);
-    let built = built().into_iter().filter(|path| path.to_string_lossy().ends_with(&format!("-{what}.tar.gz")));
+    let built =
+        built().into_iter().filter(|path| path.to_string_lossy().ends_with(&format!("-{what}.tar.gz")));
     let package = built.filter_map(|path| Package::read(&path).ok()).find(fits);
     package.map(|package| Found { package, appups: Vec::new() }).ok_or_else(|| {
         CliError::usage(format!("there is no package of version `{what}`, and no file of that name"))
@@ -55,7 +53,8 @@ fn built() -> Vec<PathBuf> {
 /// Packages lie at most this deep; what lies deeper, or in libraries, is not ours to read.
 fn collect(dir: &Path, depth: usize, archives: &mut Vec<PathBuf>) {
     let skipped = ["lib", "source", "relup", "new", "build", "slipway", "plugins"];
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
     entries.sort();
     for path in entries {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -71,6 +70,7 @@ fn collect(dir: &Path, depth: usize, archives: &mut Vec<PathBuf>) {
 pub(super) fn unusable(error: release::Error) -> CliError {
     match error {
         release::Error::Io { .. } => CliError::usage(error.to_string()),
-        _ => CliError::failed(error.to_string()).hint("`ci release check --explain R001` says what a package must be"),
+        _ => CliError::failed(error.to_string())
+            .hint("`ci release check --explain R001` says what a package must be"),
     }
 }

@@ -71,14 +71,24 @@ pub(super) fn list(args: &ListArgs) -> CliResult {
     if stored.is_empty() {
         return print_raw(b"no packages are kept for this project; `ci release keep FILE` keeps one\n");
     }
-    let mut rows = vec![["VERSION", "RELEASE", "SIZE", "ERTS", "UPGRADES FROM", "KEPT", "SHA-256"].map(str::to_owned)];
+    let mut rows =
+        vec![["VERSION", "RELEASE", "SIZE", "ERTS", "UPGRADES FROM", "KEPT", "SHA-256"].map(str::to_owned)];
     for stored in &stored {
-        let from = if stored.upgrades_from.is_empty() { "-".to_owned() } else { stored.upgrades_from.join(",") };
+        let from =
+            if stored.upgrades_from.is_empty() { "-".to_owned() } else { stored.upgrades_from.join(",") };
         let erts = if stored.fat { stored.erts.clone() } else { format!("({})", stored.erts) };
         let at = i64::try_from(stored.at).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
         let at = at.map_or_else(String::new, |at| at.strftime("%Y-%m-%d %H:%M").to_string());
         let size = release::bytes(stored.size);
-        rows.push([stored.version.clone(), stored.name.clone(), size, erts, from, at, stored.sha256[..12].to_owned()]);
+        rows.push([
+            stored.version.clone(),
+            stored.name.clone(),
+            size,
+            erts,
+            from,
+            at,
+            stored.sha256[..12].to_owned(),
+        ]);
     }
     print_raw(table(&rows).as_bytes())
 }
@@ -109,16 +119,21 @@ pub(super) struct KeepArgs {
 
 pub(super) fn keep(args: &KeepArgs) -> CliResult {
     let store = locate::store().ok_or_else(|| {
-        CliError::usage("packages are kept by project, and here is no git repository").hint("run this in the project")
+        CliError::usage("packages are kept by project, and here is no git repository")
+            .hint("run this in the project")
     })?;
     let package = Package::read(&args.package).map_err(unusable)?;
     let appups = written_beside(&package);
-    let stored = store.keep(&package, &appups, args.commit.as_deref()).map_err(|e| CliError::failed(e.to_string()))?;
-    print_raw(format!("kept {} {} as {}\n", stored.name, stored.version, store.path(&stored).display()).as_bytes())
+    let stored =
+        store.keep(&package, &appups, args.commit.as_deref()).map_err(|e| CliError::failed(e.to_string()))?;
+    print_raw(
+        format!("kept {} {} as {}\n", stored.name, stored.version, store.path(&stored).display()).as_bytes(),
+    )
 }
 
 /// The appups that are in the package itself.
 fn written_beside(package: &Package) -> Vec<(String, release::Appup)> {
-    let parsed = package.appups.iter().map(|(app, text)| (app, release::Appup::parse(&format!("{app}.appup"), text)));
+    let parsed =
+        package.appups.iter().map(|(app, text)| (app, release::Appup::parse(&format!("{app}.appup"), text)));
     parsed.filter_map(|(app, appup)| Some((app.clone(), appup.ok()?))).collect()
 }

@@ -47,8 +47,9 @@ pub(super) fn run(args: &RehearseArgs) -> CliResult {
         limit: Duration::from_secs(args.timeout),
     };
     let told = |step: &str, seconds: f64| eprintln!("ok   {seconds:>6.1} s  {step}");
-    let rehearsal =
-        runtime()?.block_on(rehearse::rehearse(request, &told)).map_err(|e| CliError::failed(e.to_string()))?;
+    let rehearsal = runtime()?
+        .block_on(rehearse::rehearse(request, &told))
+        .map_err(|e| CliError::failed(e.to_string()))?;
     match args.format {
         Format::Json => print_json(&rehearsal)?,
         Format::Text => print_raw(text(&rehearsal).as_bytes())?,

@@ -39,7 +39,9 @@ pub(super) fn bump(args: &BumpArgs) -> CliResult {
         edits.iter().try_for_each(bump::Edit::write).map_err(failed)?;
     }
     let here = Path::new(".").canonicalize().unwrap_or_default();
-    let shown = |path: &Path| path.strip_prefix(&here).unwrap_or(path).display().to_string().trim_start_matches("./").to_owned();
+    let shown = |path: &Path| {
+        path.strip_prefix(&here).unwrap_or(path).display().to_string().trim_start_matches("./").to_owned()
+    };
     if args.format == Format::Json {
         let files: Vec<_> = edits
             .iter()
@@ -64,11 +66,16 @@ pub(super) struct TagArgs {
 }
 
 pub(super) fn tag(args: &TagArgs) -> CliResult {
-    let (name, version) = deploy::identity(Path::new("."), &profile()).map_err(super::super::deploy::cli_error)?;
+    let (name, version) =
+        deploy::identity(Path::new("."), &profile()).map_err(super::super::deploy::cli_error)?;
     let tag = git::tag(Path::new("."), &name, &version).map_err(|e| CliError::failed(e.to_string()))?;
     match args.format {
-        Format::Json => print_json(&serde_json::json!({ "format": 1, "name": name, "version": version, "tag": tag })),
-        Format::Text => print_raw(format!("tagged {tag}; publish it with `git push origin {tag}`\n").as_bytes()),
+        Format::Json => {
+            print_json(&serde_json::json!({ "format": 1, "name": name, "version": version, "tag": tag }))
+        }
+        Format::Text => {
+            print_raw(format!("tagged {tag}; publish it with `git push origin {tag}`\n").as_bytes())
+        }
     }
 }
 
@@ -87,7 +94,8 @@ pub(super) struct NotesArgs {
 }
 
 pub(super) fn notes(args: &NotesArgs) -> CliResult {
-    let notes = git::notes(Path::new("."), &args.from, &args.to).map_err(|e| CliError::usage(e.to_string()))?;
+    let notes =
+        git::notes(Path::new("."), &args.from, &args.to).map_err(|e| CliError::usage(e.to_string()))?;
     match args.format {
         Format::Json => print_json(&notes),
         Format::Text => print_raw(notes.markdown().as_bytes()),

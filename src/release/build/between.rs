@@ -82,7 +82,9 @@ pub async fn between(request: Request<'_>, log: Log<'_>) -> Result<Between, Erro
     let mut applications = Vec::new();
     for (app, version) in new.rel.apps.iter().filter(|(app, _)| !is_otp_app(app)) {
         let Some(before) = old.app_version(app) else { continue };
-        let (Some(old_modules), Some(new_modules)) = (old.modules.get(app), new.modules.get(app)) else { continue };
+        let (Some(old_modules), Some(new_modules)) = (old.modules.get(app), new.modules.get(app)) else {
+            continue;
+        };
         let change = AppChange { app, old: (before, old_modules), new: (version, new_modules) };
         if before != version || !change.is_empty() {
             applications.push(desk.app(change).await?);
@@ -127,7 +129,9 @@ impl Desk<'_> {
         };
         let reasons = |entries: &[(Term, Vec<Term>)]| -> Vec<Reasoned> {
             let fitting = entries.iter().find(|(pattern, _)| super::super::appup::matches(pattern, from));
-            fitting.map(|(_, all)| all.iter().map(|term| explain(term, &change)).collect()).unwrap_or_default()
+            fitting
+                .map(|(_, all)| all.iter().map(|term| explain(term, &change)).collect())
+                .unwrap_or_default()
         };
         (found.up, found.down) = (reasons(&appup.up), reasons(&appup.down));
         found.appup = Some(appup.print());
@@ -148,7 +152,8 @@ impl Desk<'_> {
         let Some(project) = project else { return Ok(None) };
         let mut files = vec![project.dir.join(format!("appups/{app}.appup"))];
         if let Some(own) = project.apps.iter().find(|own| own.name == app) {
-            let names = [format!("src/{app}.appup.src"), format!("src/{app}.appup"), format!("ebin/{app}.appup")];
+            let names =
+                [format!("src/{app}.appup.src"), format!("src/{app}.appup"), format!("ebin/{app}.appup")];
             files.extend(names.map(|name| own.dir.join(name)));
         }
         for path in files.into_iter().filter(|path| path.is_file()) {
@@ -168,7 +173,8 @@ impl Desk<'_> {
         }
         let dir = self.unpacked().await?;
         let here = std::env::current_dir().map_err(Error::io("finding", Path::new(".")))?;
-        let ebin = |side: &str, version: &str| dir.join(side).join(format!("lib/{}-{version}/ebin", change.app));
+        let ebin =
+            |side: &str, version: &str| dir.join(side).join(format!("lib/{}-{version}/ebin", change.app));
         let (old, new) = (ebin("old", change.old.0), ebin("new", change.new.0));
         let file = |ebin: &Path, module: &str| path_term(&ebin.join(format!("{module}.beam")));
         let pair = |module: &&str| Term::Tuple(vec![file(&old, module), file(&new, module)]);
@@ -200,7 +206,8 @@ impl Desk<'_> {
         if self.unpacked.is_none() {
             let (old, new) = (self.request.old.path.clone(), self.request.new.path.clone());
             let dir = blocking(move || {
-                let dir = tempfile::tempdir().map_err(Error::io("making a directory in", &std::env::temp_dir()))?;
+                let dir =
+                    tempfile::tempdir().map_err(Error::io("making a directory in", &std::env::temp_dir()))?;
                 archive::unpack(&old, &dir.path().join("old"))?;
                 archive::unpack(&new, &dir.path().join("new"))?;
                 Ok(dir)
@@ -228,7 +235,8 @@ impl Desk<'_> {
         let paths = Term::List(package.rel.apps.iter().filter_map(ebin).collect());
         let modules = Term::List(supervisors.iter().map(|name| Term::atom(name)).collect());
         let args = vec![escript(dir, "children.escript", CHILDREN)?];
-        let step = Step { program: "escript", args, dir, env: Vec::new(), input: format!("{paths}.\n{modules}.\n") };
+        let step =
+            Step { program: "escript", args, dir, env: Vec::new(), input: format!("{paths}.\n{modules}.\n") };
         let answer = run(step, self.log).await?;
         // init/1 may print: only whole terms of ours count
         let lines = answer.lines().filter_map(|line| text::parse_one(line).ok());
@@ -248,5 +256,6 @@ fn escript(dir: &Path, name: &str, source: &str) -> Result<String, Error> {
 
 fn misfit(app: &str, from: &str, appup: &Appup) -> Option<Finding> {
     let text = format!("the appup of `{app}` has no entry to upgrade from `{from}`");
-    (!appup.has_up(from)).then(|| Finding::error("A006", text, "add one, or remove the file to have it derived"))
+    (!appup.has_up(from))
+        .then(|| Finding::error("A006", text, "add one, or remove the file to have it derived"))
 }

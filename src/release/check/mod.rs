@@ -42,7 +42,7 @@ mod tests;
 
 use super::{Finding, package::Package};
 
-pub use target::{Processes, processes, target};
+pub use target::{Processes, processes, target, touched};
 
 /// Every finding about the hot upgrade of a target that runs `old` to `new`, errors first.
 #[must_use]

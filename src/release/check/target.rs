@@ -50,7 +50,9 @@ fn leftovers(new: &Package, evidence: &Evidence, findings: &mut Vec<Finding>) {
         if release.status == "unpacked" {
             findings.push(Finding::warning(
                 "R022",
-                format!("`{version}` is unpacked there by an earlier attempt: its files would be used, not these"),
+                format!(
+                    "`{version}` is unpacked there by an earlier attempt: its files would be used, not these"
+                ),
                 "`ci deploy` removes it first; by hand: `bin/NAME uninstall VERSION`",
             ));
         }
@@ -71,7 +73,10 @@ fn leftovers(new: &Package, evidence: &Evidence, findings: &mut Vec<Finding>) {
     if !left.is_empty() {
         findings.push(Finding::warning(
             "R022",
-            format!("{} on the target belong to no release: unpacking would keep the files in there", quoted(&left)),
+            format!(
+                "{} on the target belong to no release: unpacking would keep the files in there",
+                quoted(&left)
+            ),
             "`ci deploy` removes them first; by hand: remove these directories",
         ));
     }
@@ -119,8 +124,19 @@ pub struct Processes {
     pub missed: BTreeSet<String>,
     /// Modules with processes that still run the code before the loaded one: loading kills them.
     pub lingering: BTreeSet<String>,
-    /// The longest message queue among the processes.
-    pub longest_queue: u64,
+}
+
+/// The modules that the upgrade of `new` from `from` loads or removes.
+#[must_use]
+pub fn touched(new: &Package, from: Option<&str>) -> BTreeSet<String> {
+    let relup = new.relup().ok().flatten();
+    let scripts = relup.map(|relup| relup.up).unwrap_or_default();
+    let wanted = scripts.into_iter().filter(|script| from.is_none_or(|from| script.version == from));
+    let module = |instruction: Instruction| match instruction {
+        Instruction::Load { module, .. } | Instruction::Remove { module, .. } => Some(module),
+        _ => None,
+    };
+    wanted.flat_map(|script| script.instructions).filter_map(module).collect()
 }
 
 /// The findings about the live processes of the modules that the upgrade of `new` from `from` touches.
@@ -129,22 +145,21 @@ pub fn processes(new: &Package, from: &str, live: &Processes) -> Vec<Finding> {
     let relup = new.relup().ok().flatten();
     let Some(script) = relup.as_ref().and_then(|relup| relup.up_from(from)) else { return Vec::new() };
     let mut converted = BTreeSet::new();
-    let mut touched = BTreeSet::new();
     for instruction in &script.instructions {
-        match instruction {
-            Instruction::CodeChange(modules) => converted.extend(modules.iter().cloned()),
-            Instruction::Load { module, .. } | Instruction::Remove { module, .. } => {
-                touched.insert(module.clone());
-            }
-            _ => {}
+        if let Instruction::CodeChange(modules) = instruction {
+            converted.extend(modules.iter().cloned());
         }
     }
+    let touched = touched(new, Some(from));
     let mut findings = Vec::new();
     let missed: Vec<&String> = live.missed.intersection(&converted).collect();
     if !missed.is_empty() {
         findings.push(Finding::error(
             "R025",
-            format!("processes of {} are under no supervisor that names them: their state would not be converted", quoted(&missed)),
+            format!(
+                "processes of {} are under no supervisor that names them: their state would not be converted",
+                quoted(&missed)
+            ),
             "correct `modules` in their child specifications and restart for this version",
         ));
     }

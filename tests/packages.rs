@@ -586,11 +586,16 @@ fn an_upgrade_is_checked_against_what_runs_on_the_target() {
     check().ended(0).says(&["warning[R016]", "urf 0.1.0 -> 0.2.0: fit for a hot upgrade"]);
     // somebody loads other code by hand, and leaves files of an earlier attempt
     fs::create_dir_all(target.release().join("lib/urf-0.2.0/ebin")).unwrap();
-    let compile = "{ok,M,B}=compile:forms([{attribute,1,module,urf_app}]),code:load_binary(M,[],B).";
-    if target.eval("code:which(compile).").contains("non_existing") {
-        target.eval("code:load_file(urf_store),code:delete(urf_app).");
-    } else {
-        target.eval(compile);
-    }
-    check().says(&["warning[R022]: on `dev`: `lib/urf-0.2.0`"]);
+    let other = target.path("other");
+    fs::create_dir_all(&other).unwrap();
+    fs::write(other.join("urf_sup.erl"), "-module(urf_sup).\n-export([other/0]).\nother() -> other.\n")
+        .unwrap();
+    run(&other, &["erlc", "urf_sup.erl"]);
+    target.eval(&format!("code:load_abs(\"{}\").", other.join("urf_sup").display()));
+    let said = check();
+    assert_eq!(said.code, 1, "{}", said.stdout);
+    said.says(&[
+        "error[R024]: on `dev`: the loaded code of `urf_sup` is not that",
+        "warning[R022]: on `dev`: `lib/urf-0.2.0`",
+    ]);
 }

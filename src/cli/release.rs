@@ -1,5 +1,12 @@
 //! `ci release`: what this project's release is, and what runs of it.
 
+mod appup;
+mod check;
+mod locate;
+mod packages;
+mod rehearse;
+mod versions;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -17,6 +24,26 @@ pub(super) struct ReleaseArgs {
 
 #[derive(clap::Subcommand)]
 enum ReleaseCommand {
+    /// Show what is in a release package
+    Inspect(packages::InspectArgs),
+    /// Show what differs between two packages: applications, modules, settings
+    Diff(packages::DiffArgs),
+    /// Check a package: by itself, as a hot upgrade from another, or against what runs on a target
+    Check(check::CheckArgs),
+    /// Show the appups between two packages, each instruction with its reason
+    Appup(appup::AppupArgs),
+    /// Make an upgrade on a throw-away copy on this machine, and go back
+    Rehearse(rehearse::RehearseArgs),
+    /// List the packages that were shipped or kept
+    List(packages::ListArgs),
+    /// Keep a package, to upgrade from it or to go back to it later
+    Keep(packages::KeepArgs),
+    /// Give the project a new version
+    Bump(versions::BumpArgs),
+    /// Tag what is checked out with the release's version
+    Tag(versions::TagArgs),
+    /// Write what changed between two versions, out of the commit messages
+    Notes(versions::NotesArgs),
     /// Print the version of the release that this project builds
     Version {
         /// How it is printed
@@ -37,6 +64,16 @@ enum ReleaseCommand {
 
 pub(super) fn run(args: &ReleaseArgs) -> CliResult {
     match &args.command {
+        ReleaseCommand::Inspect(args) => packages::inspect(args),
+        ReleaseCommand::Diff(args) => packages::diff(args),
+        ReleaseCommand::List(args) => packages::list(args),
+        ReleaseCommand::Keep(args) => packages::keep(args),
+        ReleaseCommand::Check(args) => check::run(args),
+        ReleaseCommand::Appup(args) => appup::run(args),
+        ReleaseCommand::Rehearse(args) => rehearse::run(args),
+        ReleaseCommand::Bump(args) => versions::bump(args),
+        ReleaseCommand::Tag(args) => versions::tag(args),
+        ReleaseCommand::Notes(args) => versions::notes(args),
         ReleaseCommand::Version { format } => version(*format),
         ReleaseCommand::Status { environment, format } => status(environment, *format),
     }

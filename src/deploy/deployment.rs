@@ -168,6 +168,10 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
         };
         let (after, result) = rollout.run(std::mem::take(&mut members), steps).await;
         members = after;
+        let shipped = members.iter().filter_map(Member::shipped);
+        if let Err(error) = packages::keep_shipped(&request.project, shipped) {
+            report.warnings.push(format!("the package could not be kept for later upgrades: {error}"));
+        }
         let (commands, when, facts) = match &result {
             Ok(()) => (&hooks.after, "after", facts.with("OUTCOME", "done")),
             Err(error) => {

@@ -61,6 +61,17 @@ fn read(text: &str) -> Live {
 }
 
 impl Live {
+    /// The modules of these processes, for the checks of a package.
+    pub(crate) fn processes(&self) -> crate::release::check::Processes {
+        let modules = |processes: &[String]| {
+            processes.iter().filter_map(|shown| shown.split('`').nth(1).map(str::to_owned)).collect()
+        };
+        crate::release::check::Processes {
+            missed: modules(&self.missed),
+            lingering: modules(&self.lingering),
+        }
+    }
+
     /// Reasons against a hot upgrade.
     pub(crate) fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();

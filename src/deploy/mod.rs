@@ -27,6 +27,7 @@ mod packages;
 pub mod place;
 mod plan;
 mod probe;
+mod processes;
 mod query;
 mod restart;
 mod rollback;
@@ -50,6 +51,7 @@ pub use file::{
 pub use lock::unlock;
 pub use packages::identity;
 pub use plan::{Plan, TargetPlan};
+pub use processes::{Answer, ask};
 pub use rollback::back;
 pub use settings::Settings;
 pub use status::{EnvironmentStatus, TargetStatus, status};

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::release::Finding;
 use crate::release::build;
 use crate::release::decide::Candidate;
 use crate::release::installed::{InstalledRelease, Snapshot};
@@ -12,6 +11,7 @@ use crate::release::package;
 use crate::release::rebar::Project;
 use crate::release::relup::Instruction;
 use crate::release::thin::{self, TargetLibraries};
+use crate::release::{Appup, Finding, Store, git};
 
 use super::apply::Package;
 use super::error::Error;
@@ -23,6 +23,8 @@ pub(crate) struct Built {
     pub(crate) candidate: Candidate,
     pub(crate) package: Package,
     pub(crate) warnings: Vec<String>,
+    /// The whole package that it was made of, and the appups of its relup: what is kept when it was deployed.
+    pub(crate) whole: Option<(PathBuf, Vec<(String, Appup)>)>,
     /// Keeps the thin package while it is needed.
     pub(crate) _directory: Option<tempfile::TempDir>,
 }
@@ -129,6 +131,7 @@ impl Source {
             candidate: candidate(&read, ""),
             package: whole(&read),
             warnings: Vec::new(),
+            whole: Some((read.path.clone(), Vec::new())),
             _directory: None,
         })
     }
@@ -152,7 +155,9 @@ impl Source {
                     .warnings
                     .iter()
                     .map(|finding| format!("{} ({}); {}", finding.text, finding.code, finding.remedy));
-                self.thin(&new, from, &target, warnings.collect())
+                let appups = built.appups.iter().map(|made| (made.app.clone(), made.appup.clone())).collect();
+                let thin = self.thin(&new, from, &target, warnings.collect())?;
+                Ok(Built { whole: Some((new.path, appups)), ..thin })
             }
             By::Commands { directory, commands, package } => {
                 let new = self.by_commands(directory, commands, package).await.map_err(NoUpgrade::Failed)?;
@@ -186,7 +191,8 @@ impl Source {
         let left_out = thin.left_out.iter().filter_map(|part| part.strip_prefix("lib/"));
         candidate.left_out = left_out.map(str::to_owned).collect();
         let package = Package { path, sha256: thin.sha256, size: thin.size };
-        Ok(Built { candidate, package, warnings, _directory: Some(directory) })
+        let whole = Some((new.path.clone(), Vec::new()));
+        Ok(Built { candidate, package, warnings, whole, _directory: Some(directory) })
     }
 
     /// Runs the project's own commands, and reads the package that they leave.
@@ -234,6 +240,20 @@ impl Source {
         }
         Ok(read)
     }
+}
+
+/// Keeps packages that were deployed in the project's store. Outside of a git repository there is none.
+pub(crate) fn keep_shipped<'a>(
+    project: &Path,
+    shipped: impl Iterator<Item = &'a (PathBuf, Vec<(String, Appup)>)>,
+) -> Result<(), crate::release::Error> {
+    let Some(store) = Store::of_project(project) else { return Ok(()) };
+    let commit = git::clean_commit(project);
+    let mut done = BTreeSet::new();
+    for (path, appups) in shipped.filter(|(path, _)| done.insert(path.clone())) {
+        store.ship(&package::Package::read(path)?, appups, commit.as_deref())?;
+    }
+    Ok(())
 }
 
 fn nothing() -> TargetLibraries {

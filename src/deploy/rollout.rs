@@ -46,6 +46,13 @@ impl Member {
         Self { aim, report }
     }
 
+    /// The whole package that was put there, see [`Built`].
+    pub(crate) fn shipped(&self) -> Option<&(std::path::PathBuf, Vec<(String, crate::release::Appup)>)> {
+        let changed =
+            self.aim.decision.strategy != Strategy::Nothing && self.report.outcome == Some(Outcome::Done);
+        self.aim.built.as_ref().filter(|_| changed).and_then(|built| built.whole.as_ref())
+    }
+
     /// Ends the connection; what was done is in the report.
     pub(crate) async fn close(self) -> TargetReport {
         let Self { aim, mut report } = self;
@@ -334,7 +341,7 @@ fn committed(rollout: &Rollout) -> Built {
         ..decide::Candidate::default()
     };
     let package = Package { path: std::path::PathBuf::new(), sha256: String::new(), size: 0 };
-    Built { candidate, package, warnings: Vec::new(), _directory: None }
+    Built { candidate, package, warnings: Vec::new(), whole: None, _directory: None }
 }
 
 /// Ctrl-C, or the end of the job that runs us: the lock has to be given back.

@@ -72,7 +72,7 @@ impl Appup {
 }
 
 /// A string stands for itself; a binary is a regular expression that must match all of the version.
-fn matches(pattern: &Term, version: &str) -> bool {
+pub(super) fn matches(pattern: &Term, version: &str) -> bool {
     match pattern {
         Term::Binary(source) => std::str::from_utf8(source)
             .ok()

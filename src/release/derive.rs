@@ -19,6 +19,15 @@ pub struct StateChange {
     pub start: bool,
 }
 
+/// What running both `init/1` of a supervisor says of its children, by their ids.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Children {
+    /// Only the new one has these.
+    pub added: Vec<Term>,
+    /// Only the old one has these.
+    pub removed: Vec<Term>,
+}
+
 /// Two versions of one application.
 #[derive(Debug, Clone, Copy)]
 pub struct AppChange<'a> {
@@ -46,6 +55,12 @@ impl AppChange<'_> {
         self.changed().into_iter().filter(runs).collect()
     }
 
+    /// True when no module differs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.added().is_empty() && self.deleted().is_empty() && self.changed().is_empty()
+    }
+
     fn added(&self) -> Vec<&str> {
         self.new.1.keys().filter(|name| !self.old.1.contains_key(*name)).map(String::as_str).collect()
     }
@@ -62,7 +77,26 @@ impl AppChange<'_> {
     /// # Errors
     /// All that can't be derived, each with what to write.
     pub fn derive(&self, states: &BTreeMap<String, StateChange>) -> Result<Appup, Vec<Finding>> {
+        self.derive_with(states, &BTreeMap::new())
+    }
+
+    /// The same, knowing the children of changed supervisors: new ones are started when everything is loaded, removed
+    /// ones ended before anything is.
+    ///
+    /// # Errors
+    /// As [`AppChange::derive`].
+    pub fn derive_with(
+        &self,
+        states: &BTreeMap<String, StateChange>,
+        children: &BTreeMap<String, Children>,
+    ) -> Result<Appup, Vec<Finding>> {
         let mut findings = self.doubts(states);
+        findings.retain(|finding| {
+            // A003 says that the children are not known
+            let known =
+                |name: &String| finding.text.starts_with(&format!("`init/1` of the supervisor `{name}` of "));
+            finding.code != "A003" || !children.keys().any(known)
+        });
         let (added, deleted, changed) = (self.added(), self.deleted(), self.changed());
         let touched: BTreeSet<&str> = added.iter().chain(&changed).copied().collect();
         if self.old.0 == self.new.0 && !(touched.is_empty() && deleted.is_empty()) {
@@ -75,8 +109,8 @@ impl AppChange<'_> {
         let delete = |name: &str| instruction("delete_module", name, Vec::new(), &[]);
         let add =
             |name: &str, dependencies: &[&str]| instruction("add_module", name, Vec::new(), dependencies);
-        let mut up = Vec::new();
-        let mut down: Vec<Term> = deleted.iter().map(|name| add(name, &[])).collect();
+        let (mut up, mut down) = (ended(children, false), ended(children, true));
+        down.extend(deleted.iter().map(|name| add(name, &[])));
         for name in &order {
             let dependencies = self.dependencies(name, &touched);
             up.push(match added.contains(name) {
@@ -91,6 +125,8 @@ impl AppChange<'_> {
             });
         }
         up.extend(deleted.iter().map(|name| delete(name)));
+        up.extend(started(children, false));
+        down.extend(started(children, true));
         let entry = |instructions| vec![(Term::string(self.old.0), instructions)];
         Ok(Appup { version: self.new.0.to_owned(), up: entry(up), down: entry(down) })
     }
@@ -182,6 +218,33 @@ impl AppChange<'_> {
     }
 }
 
+/// Ends the children that only one side has: the old one, or with `down` the new one.
+fn ended(children: &BTreeMap<String, Children>, down: bool) -> Vec<Term> {
+    let each = children.iter().flat_map(|(supervisor, children)| {
+        let gone = if down { &children.added } else { &children.removed };
+        let both = |child| {
+            ["terminate_child", "delete_child"].map(|function| supervisor_call(function, supervisor, child))
+        };
+        gone.iter().flat_map(both)
+    });
+    each.collect()
+}
+
+/// Starts the children that only the new side has, or with `down` the old one.
+fn started(children: &BTreeMap<String, Children>, down: bool) -> Vec<Term> {
+    let each = children.iter().flat_map(|(supervisor, children)| {
+        let come = if down { &children.removed } else { &children.added };
+        come.iter().map(move |child| supervisor_call("restart_child", supervisor, child))
+    });
+    each.collect()
+}
+
+fn supervisor_call(function: &str, supervisor: &str, child: &Term) -> Term {
+    let args = Term::List(vec![Term::atom(supervisor), child.clone()]);
+    let call = Term::Tuple(vec![Term::atom("supervisor"), Term::atom(function), args]);
+    Term::Tuple(vec![Term::atom("apply"), call])
+}
+
 /// `{Name, Module}`, `{Name, Module, Change...}`, with the modules it depends on at the end if there are any.
 fn instruction(name: &str, module: &str, change: Vec<Term>, dependencies: &[&str]) -> Term {
     let mut items = vec![Term::atom(name), Term::atom(module)];
@@ -255,6 +318,30 @@ mod tests {
             printed(&appup.down),
             "{add_module,gone} {load_module,user,[server]} {update,sup,supervisor} \
              {update,server,{advanced,[]},[util]} {delete_module,util}"
+        );
+    }
+
+    #[test]
+    fn known_children_are_ended_first_and_started_last() {
+        let all = |md5| modules(&[("a", md5, Kind::Plain, &[]), ("sup", md5, Kind::Supervisor, &[])]);
+        let (old, new) = (all(0), all(1));
+        let change = AppChange { app: "x", old: ("1", &old), new: ("2", &new) };
+        let states = BTreeMap::from([(
+            "sup".to_owned(),
+            StateChange { state: true, code_change: false, start: true },
+        )]);
+        assert_eq!(change.derive(&states).unwrap_err()[0].code, "A003");
+        let children = Children { added: vec![Term::atom("in")], removed: vec![Term::atom("out")] };
+        let appup = change.derive_with(&states, &BTreeMap::from([("sup".to_owned(), children)])).unwrap();
+        assert_eq!(
+            printed(&appup.up),
+            "{apply,{supervisor,terminate_child,[sup,out]}} {apply,{supervisor,delete_child,[sup,out]}} \
+             {load_module,a} {update,sup,supervisor} {apply,{supervisor,restart_child,[sup,in]}}"
+        );
+        assert_eq!(
+            printed(&appup.down),
+            "{apply,{supervisor,terminate_child,[sup,in]}} {apply,{supervisor,delete_child,[sup,in]}} \
+             {update,sup,supervisor} {load_module,a} {apply,{supervisor,restart_child,[sup,out]}}"
         );
     }
 

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// How much a finding weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing; the upgrade may go on.
     Warning,
@@ -12,7 +15,7 @@ pub enum Severity {
 }
 
 /// One thing found wrong, with its way out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// `R001` and on for packages and relups, `A001` and on for appups.
     pub code: &'static str,
@@ -25,11 +28,11 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn error(code: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    pub(crate) fn error(code: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
         Finding { code, severity: Severity::Error, text: text.into(), remedy: remedy.into() }
     }
 
-    pub(super) fn warning(code: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    pub(crate) fn warning(code: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
         Finding { severity: Severity::Warning, ..Finding::error(code, text, remedy) }
     }
 

@@ -1,6 +1,6 @@
 //! Releases: immutable packages of an Erlang system, and the hot upgrade from one to the next.
 //!
-//! Everything but [`build`] is pure: files in, values and findings out, no Erlang needed.
+//! Everything but [`build`], [`bump`], [`git`] and [`rehearse`] is pure: files in, values and findings out, no Erlang needed.
 //!
 //! ```text
 //! Project::open(dir, profile)                   name, version, applications of the sources
@@ -10,8 +10,8 @@
 //! thin::write(&package, &target, to)            -> ThinPackage       without what the target has
 //! check::upgrade(&old, &new)                    -> [Finding]         errors forbid the hot upgrade
 //! check::packages(&old, &new)                   -> [Finding]         the same, before there is a relup
-//! version::compare(a, b), version::bump(v)      the order of versions, and the next one
-//! rebar::bump_release(text), bump_app(text)     the edits for a new version
+//! version::{compare, increase}                  the order of versions, and the next one
+//! bump::bump(dir, &to), git::{tag, notes}       a new version
 //! rel::parse_releases, erlang::{text, external} what a target answers
 //! ```
 //!
@@ -22,33 +22,57 @@
 //! - `package`: an archive, read into what decisions need
 //! - `thin`: the package for a target that already has the same Erlang
 //! - `appup`, `derive`: application upgrade files, written or derived from modules
+//! - `reasons`: why an appup has each of its instructions
 //! - `relup`, `check`: the release upgrade file, and the rules for an upgrade
 //! - `installed`, `decide`: the verdict over a target, and the choice of strategy
+//! - `inspect`, `diff`: what is in a package, and between two
+//! - `store`: the packages that were shipped
+//! - `pages`: what each finding means
+//! - `notes`: what changed, out of commit messages
+//! - `hops`: the way over several upgrades
 //! - `finding`, `error`: what is wrong, with its way out
 //! - `rebar`: the project as its files say
 //! - `build`: rebar3 and systools
+//! - `bump`, `git`: new versions: edits, tags, what changed
+//! - `rehearse`: an upgrade on a throw-away copy
 //! - `escripts/`: our Erlang programs, for what only OTP can tell
 
 pub mod appup;
 mod archive;
 pub mod build;
+pub mod bump;
 pub mod check;
 pub mod decide;
 pub mod derive;
+mod diff;
 pub mod erlang;
 mod error;
 mod finding;
+pub mod git;
+pub mod hops;
+mod inspect;
 pub mod installed;
+mod notes;
 pub mod package;
+mod pages;
+mod reasons;
 pub mod rebar;
+pub mod rehearse;
 pub mod rel;
 pub mod relup;
+mod store;
 pub mod thin;
 pub mod version;
 
 pub use appup::Appup;
+pub use diff::PackageDiff;
 pub use error::Error;
 pub use finding::{Finding, Severity};
+pub use inspect::{Inspection, bytes};
+pub use notes::{Change, Notes};
 pub use package::Package;
+pub use pages::{page, pages};
+pub use reasons::Reasoned;
 pub use rebar::Project;
 pub use relup::Relup;
+pub use store::{Store, Stored};

@@ -75,6 +75,7 @@ impl Package {
         })?;
         let rel_path = single_rel(path, &files)?;
         let rel = Rel::parse(&rel_path, &utf8(&rel_path, &kept)?)?;
+        plain_names(&rel_path, &rel)?;
         let directory = rel_path.split('/').nth(1).unwrap_or_default().to_owned();
         let modules = read_modules(&rel, &kept)?;
         let releases = match kept.contains_key("releases/RELEASES") {
@@ -191,6 +192,30 @@ fn single_rel(archive: &Path, files: &BTreeMap<String, PackagedFile>) -> Result<
             reason: format!("it should hold one `releases/VSN/NAME.rel`, it has {}", found.len()),
         }),
     }
+}
+
+/// Names and versions become file names, arguments and text of scripts: none may mean anything to a shell.
+fn plain_names(file: &str, rel: &Rel) -> Result<(), Error> {
+    let own = [&rel.name, &rel.version, &rel.erts];
+    let apps = rel.apps.iter().flat_map(|(app, version)| [app, version]);
+    match own.into_iter().chain(apps).find(|name| !is_plain_name(name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::document(
+            file,
+            format!(
+                "`{}` is no name or version of a release: letters, digits and `._+~-` only",
+                name.escape_debug()
+            ),
+        )),
+    }
+}
+
+/// Letters, digits and `._+~-`, not beginning with a sign that a path or an option begins with.
+pub(super) fn is_plain_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+~-".contains(c);
+    text.len() <= 128
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && text.chars().all(plain)
 }
 
 fn utf8(path: &str, kept: &BTreeMap<String, Vec<u8>>) -> Result<String, Error> {

@@ -13,7 +13,6 @@ use regex::Regex;
 use super::{
     Error,
     erlang::{Term, text},
-    version,
 };
 
 /// A release project that rebar3 builds.
@@ -202,50 +201,87 @@ pub struct Bumped {
     pub text: String,
     /// The version before.
     pub from: String,
-    /// The version after: its last number is one higher.
+    /// The version after.
     pub to: String,
 }
 
-/// Increases the release version in the text of a `rebar.config`: on the line marked `%% release_vsn`, else in
+/// The version after a version; none when there is none.
+pub type Next<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Replaces the release version in the text of a `rebar.config`: on the line marked `%% release_vsn`, else in
 /// the one tuple `{release, {NAME, "VSN"}`. Everything else stays as it is.
 ///
 /// # Errors
-/// There is no such place, or more than one, or no number in it.
-pub fn bump_release(config: &str) -> Result<Bumped, Error> {
+/// There is no such place, or more than one, or no next version.
+pub fn bump_release(config: &str, next: Next<'_>) -> Result<Bumped, Error> {
     let marked: Vec<&str> = config.lines().filter(|line| line.contains("%% release_vsn")).collect();
     if marked.is_empty() {
-        return bump_match(
-            config,
-            config,
-            r#"\{\s*release\s*,\s*\{\s*[\w']+\s*,\s*"([^"]*)""#,
-            "rebar.config",
-        );
+        let pattern = r#"\{\s*release\s*,\s*\{\s*[\w']+\s*,\s*"([^"]*)""#;
+        return bump_match(config, &without_comments(config, '%'), pattern, "`rebar.config`", next);
     }
     let [line] = marked[..] else {
         return Err(Error::Project("several lines of `rebar.config` are marked `%% release_vsn`".to_owned()));
     };
-    bump_match(config, line, r#""([^"]*)"[^"]*%% release_vsn"#, "rebar.config")
+    let others = |other: &str| if other == line { other.to_owned() } else { " ".repeat(other.len()) };
+    let only: Vec<String> = config.split('\n').map(|other| others(other.trim_end_matches('\r'))).collect();
+    bump_match(config, &only.join("\n"), r#""([^"]*)"[^"]*%% release_vsn"#, "`rebar.config`", next)
 }
 
-/// Increases `vsn` in the text of an `.app.src` file. Everything else stays as it is.
+/// Replaces `vsn` in the text of an `.app.src` file. Everything else stays as it is.
 ///
 /// # Errors
-/// There is no written-out `vsn`, or no number in it.
-pub fn bump_app(app_src: &str) -> Result<Bumped, Error> {
-    bump_match(app_src, app_src, r#"\{\s*vsn\s*,\s*"([^"]*)""#, "the .app.src file")
+/// There is no written-out `vsn`, or no next version.
+pub fn bump_app(app_src: &str, next: Next<'_>) -> Result<Bumped, Error> {
+    bump_match(
+        app_src,
+        &without_comments(app_src, '%'),
+        r#"\{\s*vsn\s*,\s*"([^"]*)""#,
+        "the `.app.src` file",
+        next,
+    )
 }
 
-/// `part` must be a slice of `text`.
-fn bump_match(text: &str, part: &str, pattern: &str, file: &str) -> Result<Bumped, Error> {
-    let offset = part.as_ptr() as usize - text.as_ptr() as usize;
+/// Replaces the project's version in the text of a `mix.exs`: `@version "VSN"`, else the one `version: "VSN"`.
+///
+/// # Errors
+/// There is no such place, or more than one, or no next version.
+pub fn bump_mix(mix: &str, next: Next<'_>) -> Result<Bumped, Error> {
+    let attribute = r#"(?m)^\s*@version\s+"([^"]*)""#;
+    let plain = without_comments(mix, '#');
+    match bump_match(mix, &plain, attribute, "`mix.exs`", next) {
+        Err(_) if !mix.contains("@version \"") => {
+            bump_match(mix, &plain, r#"\bversion:\s*"([^"]*)""#, "`mix.exs`", next)
+        }
+        result => result,
+    }
+}
+
+/// The text with comments blanked out, every other byte where it was.
+fn without_comments(text: &str, mark: char) -> String {
+    let (mut out, mut quoted, mut comment, mut escaped) =
+        (String::with_capacity(text.len()), false, false, false);
+    for c in text.chars() {
+        comment = c != '\n' && (comment || !quoted && c == mark);
+        if c == '"' && !comment && !escaped {
+            quoted = !quoted;
+        }
+        escaped = c == '\\' && !escaped;
+        if comment { out.extend(std::iter::repeat_n(' ', c.len_utf8())) } else { out.push(c) }
+    }
+    out
+}
+
+/// Finds the version in `part`, which is `text` with everything blanked out that does not count.
+fn bump_match(text: &str, part: &str, pattern: &str, file: &str, next: Next<'_>) -> Result<Bumped, Error> {
     let regex = Regex::new(pattern).map_err(|e| Error::Project(e.to_string()))?;
     let mut found = regex.captures_iter(part).filter_map(|captures| captures.get(1));
     let (Some(old), None) = (found.next(), found.next()) else {
-        return Err(Error::Project(format!("{file} has no single written-out version to increase")));
+        return Err(Error::Project(format!("{file} has no single written-out version to change")));
     };
-    let to = version::bump(old.as_str())
-        .ok_or_else(|| Error::Project(format!("the version `{}` has no number to increase", old.as_str())))?;
-    let (before, after) = (&text[..offset + old.start()], &text[offset + old.end()..]);
+    let to = next(old.as_str()).ok_or_else(|| {
+        Error::Project(format!("the version `{}` in {file} has no such number to increase", old.as_str()))
+    })?;
+    let (before, after) = (&text[..old.start()], &text[old.end()..]);
     Ok(Bumped { text: format!("{before}{to}{after}"), from: old.as_str().to_owned(), to })
 }
 
@@ -311,12 +347,22 @@ mod tests {
     fn bumping_changes_the_version_and_nothing_else() {
         let marked =
             "{deps, [{x, \"1.0\"}]}.\n{relx, [{release, {urf,\n  \"0.1.9\" %% release_vsn\n  }, [urf]}]}.\n";
-        let bumped = bump_release(marked).unwrap();
+        let last = |version: &str| super::super::version::bump(version);
+        let bumped = bump_release(marked, &last).unwrap();
         assert_eq!((&*bumped.from, &*bumped.to), ("0.1.9", "0.1.10"));
         assert_eq!(bumped.text, marked.replace("0.1.9", "0.1.10"));
-        assert_eq!(bump_release("{relx, [{release, {urf, \"1\"}, []}]}.").unwrap().to, "2");
-        assert!(bump_release("{relx, [{release, {urf, git}, []}]}.").is_err());
-        assert_eq!(bump_app("{application, a, [{vsn, \"0.1.0\"}]}.").unwrap().to, "0.1.1");
-        assert!(bump_app("{application, a, [{vsn, git}]}.").is_err());
+        let two = "{relx, [{release, {a, \"1\"}, []}, {release, {b, \"1\"}, []}]}.";
+        assert!(bump_release(two, &last).is_err());
+        let commented = "%% {release, {old, \"7\"}\n{relx, [{release, {urf, \"1\"}, []}]}.";
+        assert_eq!(bump_release(commented, &last).unwrap().to, "2");
+        assert!(bump_release("{relx, [{release, {urf, git}, []}]}.", &last).is_err());
+        assert_eq!(bump_app("{application, a, [{vsn, \"0.1.0\"}]}.", &last).unwrap().to, "0.1.1");
+        assert!(bump_app("{application, a, [{vsn, git}]}.", &last).is_err());
+        let mix =
+            "defmodule A do\n  def project, do: [app: :a, # version: \"9\"\n    version: \"0.1.0\"]\nend\n";
+        assert_eq!(bump_mix(mix, &last).unwrap().text, mix.replace("0.1.0", "0.1.1"));
+        let attribute = "  @version \"1.0.0\"\n  version: @version, x: [version: \"2\"]\n";
+        assert_eq!(bump_mix(attribute, &last).unwrap().text, attribute.replace("1.0.0", "1.0.1"));
+        assert!(bump_mix("version: \"1\"\nversion: \"2\"", &last).is_err());
     }
 }

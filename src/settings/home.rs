@@ -9,6 +9,7 @@
 //!     runs/<number>/     journal.jsonl, kept.json, jobs/<job>/<attempt>/job.log, artifacts
 //!     snapshots/         sources by commit
 //!     cache/             `cache:` archives
+//!     releases/          packages that were shipped, by digest
 //!     resource_groups/   locks, one for each group
 //!     builds/            working directories of the shell executor
 //!     engine/            files of jobs in containers of Docker or Podman
@@ -117,6 +118,11 @@ impl State {
     /// Locks of resource groups.
     pub fn resource_groups(&self) -> PathBuf {
         self.dir.join("resource_groups")
+    }
+
+    /// Release packages that were shipped.
+    pub fn releases(&self) -> PathBuf {
+        self.dir.join("releases")
     }
 
     /// `cache:` archives.

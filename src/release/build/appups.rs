@@ -17,7 +17,7 @@ use super::{
     staging::{Staging, profile_dir},
 };
 
-const STATE: &str = include_str!("../escripts/state.escript");
+pub(super) const STATE: &str = include_str!("../escripts/state.escript");
 
 /// Where an appup came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,15 +164,24 @@ impl Sources<'_> {
         let file =
             |release: &Unpacked, module: &str| path_term(&release.ebin(app).join(format!("{module}.beam")));
         let pair = |module: &&str| Term::Tuple(vec![file(old, module), file(self.new, module)]);
-        let input = format!("{}.\n", Term::List(modules.iter().map(pair).collect()));
+        let pairs = Term::List(modules.iter().map(pair).collect());
         let script = self.staging.escript("state.escript", STATE)?;
-        // in the project's directory, where `.erlang.crypt` may lie
-        let step =
-            Step { program: "escript", args: vec![script], dir: &self.project.dir, env: Vec::new(), input };
-        let answer = run(step, log).await?;
-        let terms = text::parse(&answer).map_err(|e| Error::text("the output of state.escript", &e))?;
-        Ok(terms.iter().filter_map(state_change).collect())
+        ask_states(&script, &pairs, &self.project.dir, log).await
     }
+}
+
+/// Runs `state.escript` over pairs of beam files, in the project's directory, where `.erlang.crypt` may lie.
+pub(super) async fn ask_states(
+    script: &str,
+    pairs: &Term,
+    dir: &Path,
+    log: Log<'_>,
+) -> Result<BTreeMap<String, StateChange>, Error> {
+    let input = format!("{pairs}.\n");
+    let step = Step { program: "escript", args: vec![script.to_owned()], dir, env: Vec::new(), input };
+    let answer = run(step, log).await?;
+    let terms = text::parse(&answer).map_err(|e| Error::text("the output of state.escript", &e))?;
+    Ok(terms.iter().filter_map(state_change).collect())
 }
 
 pub(super) fn path_term(path: &Path) -> Term {

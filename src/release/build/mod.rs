@@ -16,9 +16,11 @@
 //! - `tar`: `rebar3 tar`, and what its package must hold
 //! - `tag`: the sources of an old version, from git
 //! - `appups`: hand-written ones first, the others derived
+//! - `between`: the appups between two packages
 //! - `upgrade`, `fresh`: the two ways to build
 
 mod appups;
+mod between;
 mod command;
 mod fresh;
 mod staging;
@@ -27,6 +29,7 @@ mod tar;
 mod upgrade;
 
 pub use appups::{BuiltAppup, Origin};
+pub use between::{AppAppup, Between, Request as AppupRequest, between};
 pub use command::Log;
 pub use fresh::{BuiltRelease, fresh};
 pub use upgrade::{BuiltUpgrade, upgrade, upgrade_from_each};

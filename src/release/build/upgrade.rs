@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     super::{
-        Error, Finding, Package, Project, Relup,
+        Error, Finding, Package, Project, Relup, Store,
         archive::{self, NewFile},
         check,
         erlang::Term,
@@ -183,7 +183,12 @@ impl Build<'_> {
         let (name, profile) = (&self.project.name, profile_dir(&self.project.profile));
         let file = format!("{name}-{version}.tar.gz");
         let user = self.project.dir.join("_build").join(profile).join("rel").join(name).join(&file);
-        let places = [self.staging.at("fresh").join(&file), self.staging.at("upgrade").join(&file), user];
+        let built = [self.staging.at("fresh").join(&file), self.staging.at("upgrade").join(&file), user];
+        let shipped = Store::of_project(&self.project.dir).map(|store| {
+            let all = store.find(name, version);
+            all.iter().map(|stored| store.path(stored)).collect::<Vec<_>>()
+        });
+        let places: Vec<PathBuf> = shipped.into_iter().flatten().chain(built).collect();
         let (name, version) = (name.clone(), version.to_owned());
         let found = blocking(move || {
             let read = places.iter().filter_map(|path| Package::read(path).ok());

@@ -21,16 +21,28 @@
 //! | `R017` | Erlang/OTP's own applications stay |
 //! | `R018` | native code in `priv` stays |
 //! | `R019` | changed supervisors come with the calls for their children |
+//! | `R020` | the target has twice the space that the package unpacks to |
+//! | `R021` | the archive is the one whose digest lies beside it |
+//! | `R022` | nothing of the version is left on the target by an earlier attempt |
+//! | `R023` | an appup is for the version of its application |
+//! | `R024` | the running code is that of the package it should be |
+//! | `R025` | `release_handler` will find every process of the modules that it replaces |
+//! | `R026` | processes that still run old code are known |
+//! | `R027` | the running version is permanent |
 //!
 //! - `package`: the rules about the two packages
 //! - `script`: the rules about the relup's upgrade script
+//! - `target`: the rules about what lies and runs on a target
 
 mod package;
 mod script;
+mod target;
 #[cfg(test)]
 mod tests;
 
 use super::{Finding, package::Package};
+
+pub use target::{Processes, processes, target, touched};
 
 /// Every finding about the hot upgrade of a target that runs `old` to `new`, errors first.
 #[must_use]
@@ -45,6 +57,15 @@ pub fn upgrade(old: &Package, new: &Package) -> Vec<Finding> {
 #[must_use]
 pub fn packages(old: &Package, new: &Package) -> Vec<Finding> {
     let mut findings = package::check(old, new);
+    findings.sort_by_key(|finding| (!finding.is_error(), finding.code));
+    findings
+}
+
+/// The findings about a package without another to upgrade from. Errors first.
+#[must_use]
+pub fn alone(package: &Package) -> Vec<Finding> {
+    let mut findings = package::check_alone(package);
+    findings.extend(script::check_alone(package));
     findings.sort_by_key(|finding| (!finding.is_error(), finding.code));
     findings
 }

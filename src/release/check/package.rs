@@ -1,9 +1,10 @@
-//! The rules about the two packages: `R001` to `R008`, `R010` (the runtime system), `R017` and `R018`.
+//! The rules about the packages: `R001` to `R008`, `R010` (the runtime system), `R017`, `R018`, `R021` and `R023`.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::super::{
-    Finding,
+    Appup, Finding,
     erlang::{external, text},
     package::Package,
     thin::is_otp_app,
@@ -12,19 +13,46 @@ use super::super::{
 pub(super) fn check(old: &Package, new: &Package) -> Vec<Finding> {
     let mut findings = Vec::new();
     names(old, new, &mut findings);
-    files(new, &mut findings);
+    one(new, &mut findings);
+    sasl(old, &mut findings);
     vm_args(old, new, &mut findings);
     applications(old, new, &mut findings);
     native_code(old, new, &mut findings);
     findings
 }
 
+/// What can be said of a package without another.
+pub(super) fn check_alone(new: &Package) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    one(new, &mut findings);
+    for app in new.rel.apps.iter().filter(|app| new.has_erts() && !new.has_app(app)) {
+        findings.push(Finding::error(
+            "R007",
+            format!("`{}-{}` is not in the package, which has the runtime system", app.0, app.1),
+            "build the package with `{system_libs, true}`",
+        ));
+    }
+    findings
+}
+
+fn one(new: &Package, findings: &mut Vec<Finding>) {
+    own_names(new, findings);
+    sasl(new, findings);
+    files(new, findings);
+    sidecar(new, findings);
+    appups(new, findings);
+}
+
 fn names(old: &Package, new: &Package, findings: &mut Vec<Finding>) {
+    if new.rel.name != old.rel.name {
+        let text = format!("the release is `{}`, `{}` runs", new.rel.name, old.rel.name);
+        findings.push(Finding::error("R001", text, "deploy it as another release"));
+    }
+}
+
+fn own_names(new: &Package, findings: &mut Vec<Finding>) {
     let (name, version) = (&new.rel.name, &new.rel.version);
     let mut error = |text: String, remedy: &str| findings.push(Finding::error("R001", text, remedy));
-    if *name != old.rel.name {
-        error(format!("the release is `{name}`, `{}` runs", old.rel.name), "deploy it as another release");
-    }
     if *version != new.directory {
         let text = format!("the .rel file says `{version}` but lies in `releases/{}`", new.directory);
         error(text, "build the package again from a clean directory");
@@ -34,14 +62,47 @@ fn names(old: &Package, new: &Package, findings: &mut Vec<Finding>) {
         let text = format!("the archive `{}` holds `{name}` `{version}`", new.path.display());
         error(text, &format!("name it `{expected}`, where release_handler looks for it"));
     }
-    for package in [old, new] {
-        if package.app_version("sasl").is_none() {
-            findings.push(Finding::error(
-                "R002",
-                format!("`sasl` is not in `{}`", package.rel.version),
-                "add `sasl` to the applications of the release; release_handler is part of it",
-            ));
-        }
+}
+
+fn sasl(package: &Package, findings: &mut Vec<Finding>) {
+    if package.app_version("sasl").is_none() {
+        findings.push(Finding::error(
+            "R002",
+            format!("`sasl` is not in `{}`", package.rel.version),
+            "add `sasl` to the applications of the release; release_handler is part of it",
+        ));
+    }
+}
+
+/// `NAME-VSN.tar.gz.sha256` beside the archive, as `sha256sum` writes it.
+fn sidecar(package: &Package, findings: &mut Vec<Finding>) {
+    let mut path = package.path.clone().into_os_string();
+    path.push(".sha256");
+    let path = PathBuf::from(path);
+    let Ok(text) = std::fs::read_to_string(&path) else { return };
+    let expected = text.split_whitespace().next().unwrap_or_default();
+    if !expected.eq_ignore_ascii_case(&package.sha256) {
+        findings.push(Finding::error(
+            "R021",
+            format!("the archive's SHA-256 is `{}`, `{}` says another", package.sha256, path.display()),
+            "fetch or build the package again",
+        ));
+    }
+}
+
+fn appups(package: &Package, findings: &mut Vec<Finding>) {
+    for (app, source) in &package.appups {
+        let version = package.app_version(app).unwrap_or_default();
+        let problem = match Appup::parse(&format!("{app}.appup"), source) {
+            Ok(appup) if appup.version == version => continue,
+            Ok(appup) => format!("`{app}.appup` is for `{}`, but `{app}` is `{version}`", appup.version),
+            Err(error) => error.to_string(),
+        };
+        findings.push(Finding::error(
+            "R023",
+            problem,
+            "bring it up to date, or leave it out to have it derived; then build the relup again",
+        ));
     }
 }
 

@@ -37,6 +37,32 @@ pub(super) fn check(old: &Package, new: &Package) -> Vec<Finding> {
     check.findings
 }
 
+/// What can be said of a relup without the version that it starts from; a package may well have none.
+pub(super) fn check_alone(new: &Package) -> Vec<Finding> {
+    let relup = match new.relup() {
+        Ok(Some(relup)) => relup,
+        Ok(None) => return Vec::new(),
+        Err(error) => return vec![Finding::error("R009", error.to_string(), "build the relup again")],
+    };
+    let mut findings = Vec::new();
+    right_version(new, &relup, &mut findings);
+    for script in &relup.up {
+        let mut check = Check { old: new, new, script, effects: Effects::of(script), findings: Vec::new() };
+        check.emulator();
+        check.objects();
+        findings.extend(check.findings);
+    }
+    findings.dedup();
+    findings
+}
+
+fn right_version(new: &Package, relup: &Relup, findings: &mut Vec<Finding>) {
+    if relup.version != new.rel.version {
+        let text = format!("the relup is for `{}`, not for `{}`", relup.version, new.rel.version);
+        findings.push(Finding::error("R009", text, "build the relup again"));
+    }
+}
+
 fn entry<'a>(
     old: &Package,
     new: &Package,
@@ -44,10 +70,7 @@ fn entry<'a>(
     findings: &mut Vec<Finding>,
 ) -> Option<&'a Script> {
     let from = &old.rel.version;
-    if relup.version != new.rel.version {
-        let text = format!("the relup is for `{}`, not for `{}`", relup.version, new.rel.version);
-        findings.push(Finding::error("R009", text, "build the relup again"));
-    }
+    right_version(new, relup, findings);
     if relup.down_to(from).is_none() {
         let text = format!("the relup has no way back to `{from}`");
         findings.push(Finding::warning("R009", text, "going back will need a restart"));

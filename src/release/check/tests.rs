@@ -151,3 +151,125 @@ fn every_fault_of_a_relup_is_found() {
         assert_eq!(found, expected, "{name}");
     }
 }
+
+#[test]
+fn a_package_alone_is_checked_too() {
+    let alone = |fault: Fault, relup: Option<&str>| -> Vec<&'static str> {
+        let mut package = package("2", relup);
+        fault(&mut package);
+        super::alone(&package).iter().map(|finding| finding.code).collect()
+    };
+    let cases: &[(&str, Fault, Option<&str>, &[&str])] = &[
+        ("sound", NONE, Some(RELUP), &[]),
+        ("without a relup", NONE, None, &[]),
+        ("broken relup", NONE, Some("{"), &["R009"]),
+        (
+            "relup of another version",
+            |new| rel(new).version = "3".into(),
+            Some(RELUP),
+            &["R001", "R001", "R003", "R009"],
+        ),
+        ("no sasl", |new| rel(new).apps.retain(|app| app.0 != "sasl"), None, &["R002"]),
+        (
+            "module missing",
+            |new| drop(new.modules.get_mut("urf").unwrap().remove("sup")),
+            Some(RELUP),
+            &["R012"],
+        ),
+        (
+            "appup of another version",
+            |new| drop(new.appups.insert("urf".into(), "{\"1\",[],[]}.".into())),
+            None,
+            &["R023"],
+        ),
+        ("appup broken", |new| drop(new.appups.insert("urf".into(), "{".into())), None, &["R023"]),
+    ];
+    for (name, fault, relup, expected) in cases {
+        assert_eq!(alone(*fault, *relup), *expected, "{name}");
+    }
+}
+
+#[test]
+fn an_archive_must_be_the_one_whose_digest_lies_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("urf-2.tar.gz");
+    let rel: &[u8] = b"{release,{\"urf\",\"2\"},{erts,\"13\"},[{sasl,\"4\"}]}.";
+    write_archive(&path, &[("releases/2/urf.rel", rel)]);
+    let package = Package::read(&path).unwrap();
+    let has = |digest: &str| {
+        std::fs::write(dir.path().join("urf-2.tar.gz.sha256"), format!("{digest}  urf-2.tar.gz\n")).unwrap();
+        super::alone(&package).iter().any(|finding| finding.code == "R021")
+    };
+    assert!(!has(&package.sha256));
+    assert!(has("0000"));
+}
+
+mod on_a_target {
+    use super::*;
+    use crate::release::installed::{Evidence, InstalledRelease, Snapshot};
+
+    fn evidence() -> Evidence {
+        let release = |version: &str, status: &str| InstalledRelease {
+            version: version.into(),
+            status: status.into(),
+            libraries: [format!("urf-{version}")].into(),
+        };
+        let snapshot = Snapshot {
+            releases: vec![release("1", "permanent")],
+            applications: [("urf".to_owned(), "1".to_owned())].into(),
+            modules: [("server".to_owned(), "31".repeat(16)), ("sup".to_owned(), "31".repeat(16))].into(),
+            ..Snapshot::default()
+        };
+        let entries = ["lib/urf-1", "releases/1"].map(str::to_owned).into();
+        Evidence { snapshot: Some(snapshot), free: Some(1 << 20), entries, ..Evidence::default() }
+    }
+
+    type Change = fn(&mut Evidence);
+
+    #[test]
+    fn every_fault_of_a_target_is_found() {
+        let cases: &[(&str, Change, &[&str])] = &[
+            ("sound", |_| {}, &[]),
+            ("no room", |e| e.free = Some(3), &["R020"]),
+            ("a library left", |e| _ = e.entries.insert("lib/urf-2".into()), &["R022"]),
+            ("a release left", |e| _ = e.entries.insert("releases/2".into()), &["R022"]),
+            ("unpacked", |e| status(e, "2", "unpacked"), &["R022"]),
+            ("unpacked another", |e| status(e, "3", "unpacked"), &[]),
+            ("never made permanent", |e| status(e, "1.5", "current"), &["R027"]),
+            (
+                "other code runs",
+                |e| drop(e.snapshot.as_mut().unwrap().modules.insert("sup".into(), "00".repeat(16))),
+                &["R024"],
+            ),
+            ("no node answers", |e| e.snapshot = None, &[]),
+        ];
+        for (name, change, expected) in cases {
+            let mut evidence = evidence();
+            change(&mut evidence);
+            let found = super::super::target(&package("2", None), Some(&package("1", None)), &evidence);
+            let codes: Vec<_> = found.iter().map(|finding| finding.code).collect();
+            assert_eq!(codes, *expected, "{name}: {found:?}");
+        }
+    }
+
+    fn status(evidence: &mut Evidence, version: &str, status: &str) {
+        evidence.snapshot.as_mut().unwrap().releases.push(InstalledRelease {
+            version: version.into(),
+            status: status.into(),
+            ..InstalledRelease::default()
+        });
+    }
+
+    #[test]
+    fn processes_that_would_be_missed_or_killed_are_found() {
+        let new = package("2", Some(RELUP));
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let codes = |missed: &[&str], lingering: &[&str]| -> Vec<&'static str> {
+            let live = super::super::Processes { missed: set(missed), lingering: set(lingering) };
+            super::super::processes(&new, "1", &live).iter().map(|finding| finding.code).collect()
+        };
+        assert_eq!(codes(&[], &[]), [""; 0]);
+        assert_eq!(codes(&["server"], &["sup"]), ["R025", "R026"]);
+        assert_eq!(codes(&["other"], &["other"]), [""; 0]);
+    }
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Format, print_json, print_raw};
 use crate::deploy::{self, Outcome, Progress, Report, Request, Settings, Steps};
 use crate::error::{CliError, CliResult, ErrorKind};
+use crate::notify::{Event, Occasion};
 use crate::release::decide::Strategy;
 
 /// Puts the release of this rebar3 project on the target of an environment: asks what runs there, then does
@@ -48,12 +49,43 @@ pub(super) fn run(args: &DeployArgs) -> CliResult {
             eprintln!("{mark} {:>6}  {}", seconds(Duration::from_secs_f64(step.seconds)), step.name);
         }
     });
+    let channels = super::notify::of_deployment(&request.project, &args.environment);
+    let started = event(Occasion::Started, "", "", &args.environment);
+    let begun = (!args.plan).then(|| channels.tell_meanwhile(started));
     let report = runtime()?.block_on(deploy::deploy(&request, &mut steps));
     match args.format {
         Format::Json => print_json(&report)?,
         Format::Text => print_raw(summary(&report).as_bytes())?,
     }
+    super::notify::warn(&begun.and_then(|begun| begun.join().ok()).unwrap_or_default());
+    if let Some(event) = told(&report) {
+        super::notify::warn(&channels.tell(&event));
+    }
     report.error.map_or(Ok(()), |error| Err(cli_error(error)))
+}
+
+/// What people are told of the deployment: nothing of a plan, or of one that had nothing to do.
+fn told(report: &Report) -> Option<Event> {
+    let nothing = report.decision.as_ref().is_some_and(|d| d.strategy == Strategy::Nothing);
+    if report.plan || nothing && report.error.is_none() {
+        return None;
+    }
+    let occasion = match report.outcome {
+        Outcome::Done => Occasion::Succeeded,
+        Outcome::Failed | Outcome::Refused => Occasion::Failed,
+        Outcome::Restarted => Occasion::RolledBack,
+    };
+    let mut event = event(occasion, &report.release, &report.version, &report.environment);
+    event.strategy = report.decision.as_ref().map(ToString::to_string);
+    event.text = report.error.as_ref().map(|error| match &error.help {
+        Some(help) => format!("{}\n{help}", error.message),
+        None => error.message.clone(),
+    });
+    Some(event)
+}
+
+fn event(occasion: Occasion, release: &str, version: &str, environment: &str) -> Event {
+    Event::deployment(occasion, release, version, environment).placed(|name| std::env::var(name).ok())
 }
 
 /// The settings for an environment, from this process's variables.

@@ -1,6 +1,7 @@
 //! Arguments that say for which pipeline `run`, `plan` and `lint` work, and the way from them to a plan.
 
 use crate::error::{CliError, CliResult};
+use crate::notify::Channels;
 use crate::project::{Base, Facts, Project, ProjectFiles};
 use crate::settings::{Settings, State, VariablesFile, load_gitlab_ci_local, load_variables};
 use crate::sources::Sources;
@@ -129,6 +130,11 @@ impl Prepared {
                     || self.is_foreign(d))
         };
         self.diagnostics.iter().filter(shown).cloned().collect()
+    }
+
+    /// Whom the settings tell of this project's pipelines.
+    pub(super) fn channels(&self) -> Channels {
+        super::notify::with_variables(&self.settings.notify, &self.request.project_variables, None)
     }
 
     fn is_foreign(&self, diagnostic: &Diagnostic) -> bool {

@@ -5,6 +5,7 @@ use super::{Format, print_raw};
 use crate::dispatch::{self, Journal, Options, Overrides, RunEnd};
 use crate::downstream::{self, Pipeline};
 use crate::error::{CliError, CliResult, ErrorKind};
+use crate::notify::{self, Channels, Event, Failure, Finished, Occasion};
 use crate::report::{diagnostic, json, terminal};
 use crate::settings::{RunDirectory, State};
 use anstream::eprintln;
@@ -20,6 +21,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -76,7 +78,10 @@ pub(super) fn run(args: &RunArgs) -> CliResult {
         .enable_all()
         .build()
         .map_err(|e| CliError::usage(format!("starting the runtime: {e}")))?;
-    let end = runtime.block_on(run_plan(args, &prepared, Arc::new(plan)))?;
+    let channels = prepared.channels();
+    let begun = tell_start(&channels, &prepared);
+    let (end, directory) = runtime.block_on(run_plan(args, &prepared, Arc::new(plan)))?;
+    tell_end(&channels, begun, &prepared, end, &directory);
     match end.exit_code() {
         0 => Ok(()),
         code => Err(CliError::silent(ErrorKind::Code(code))),
@@ -105,7 +110,7 @@ fn manual(args: &RunArgs, plan: &Plan) -> Vec<String> {
     args.manual.iter().chain(args.jobs.iter().filter(is_manual)).cloned().collect()
 }
 
-async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliResult<RunEnd> {
+async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliResult<(RunEnd, RunDirectory)> {
     let state = State::of(&prepared.project.state_name())?;
     let executor = executor(args.executor, &state).await?;
     let commit = &prepared.facts.commit;
@@ -153,7 +158,41 @@ async fn run_plan(args: &RunArgs, prepared: &Prepared, plan: Arc<Plan>) -> CliRe
     if format == Format::Text {
         eprintln!("logs and artifacts: {}", directory.dir.display());
     }
-    Ok(end)
+    Ok((end, directory))
+}
+
+/// Tells that the run begins, while it does.
+fn tell_start(channels: &Channels, prepared: &Prepared) -> JoinHandle<Vec<Failure>> {
+    let mut event = Event::pipeline(Occasion::Started, &prepared.request.project);
+    event.reference = Some(prepared.facts.reference.clone());
+    channels.tell_meanwhile(event)
+}
+
+/// Tells how the run ended. Who has no URL here is not warned about: on a developer's machine that is usual.
+fn tell_end(
+    channels: &Channels,
+    begun: JoinHandle<Vec<Failure>>,
+    prepared: &Prepared,
+    end: RunEnd,
+    directory: &RunDirectory,
+) {
+    let mut failures = begun.join().unwrap_or_default();
+    let finished = Finished {
+        runs: directory.dir.parent().unwrap_or(&directory.dir),
+        number: directory.number,
+        project: &prepared.request.project,
+        reference: &prepared.facts.reference,
+        sha: &prepared.facts.commit.sha,
+        status: end.status,
+    };
+    if !channels.is_empty()
+        && !end.interrupted
+        && let Some(event) = notify::finished(&finished)
+    {
+        failures.extend(channels.tell(&event.placed(|name| std::env::var(name).ok())));
+    }
+    failures.retain(|failure| !failure.unset);
+    super::notify::warn(&failures);
 }
 
 /// What all jobs of the run share.

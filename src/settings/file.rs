@@ -7,10 +7,13 @@
 //!   gitlab.com/components/rust: ~/src/rust-components           # a directory; relative ones to this file's
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
+//! notify:
+//!   - {kind: mattermost, url: CHAT_URL, on: [failed, fixed]}    # CHAT_URL: a variable, with the URL as its value
 //! ```
 
 use super::LintSettings;
 use crate::error::{CliError, CliResult};
+use crate::notify::Notifier;
 use crate::sources::SourceTable;
 use serde::Deserialize;
 use std::io::ErrorKind;
@@ -24,6 +27,8 @@ pub struct Settings {
     pub sources: SourceTable,
     /// What a project wants to hear about its configuration.
     pub lint: LintSettings,
+    /// Who is told of pipelines that `ci run` ran.
+    pub notify: Vec<Notifier>,
 }
 
 impl Settings {
@@ -36,7 +41,9 @@ impl Settings {
         let of_user = user_file().map_or(Ok(Settings::default()), |path| read(&path))?;
         let mut lint = own.lint;
         lint.allow.extend(of_user.lint.allow);
-        Ok(Settings { sources: own.sources.over(of_user.sources), lint })
+        let mut notify = own.notify;
+        notify.extend(of_user.notify);
+        Ok(Settings { sources: own.sources.over(of_user.sources), lint, notify })
     }
 }
 
@@ -94,6 +101,8 @@ mod tests {
             ("sources:\n  a/b: https://me:hunter2@x/a.git\n", "password", "line 2"),
             ("lint:\n  allow: [duplicate-keys]\n", "did you mean `duplicate-key`?", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
+            ("notify:\n- {kind: slack, url: 'https://h/hunter2'}\n", "names of variables", "line 2"),
+            ("notify:\n- {kind: slak, url: U}\n", "`slack`", "line 2"),
         ];
         for (text, what, line) in table {
             let message = settings(text).expect_err(text).message;

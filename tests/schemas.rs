@@ -61,12 +61,13 @@ fn has_type(value: &Json, name: &str) -> bool {
 
 /// YAML examples in the documentation of the settings' modules, with the schema of their file.
 fn documented() -> Vec<(String, &'static str)> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/settings");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut examples = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+    let directories = ["settings", "notify"].map(|name| std::fs::read_dir(source.join(name)).unwrap());
+    for entry in directories.into_iter().flatten().flatten() {
         let schema = match entry.file_name().to_str() {
             Some("variables.rs") => "variables.json",
-            Some("file.rs" | "lint.rs") => "settings.json",
+            Some("file.rs" | "lint.rs" | "notifier.rs") => "settings.json",
             _ => continue,
         };
         let text = std::fs::read_to_string(entry.path()).unwrap();
@@ -106,6 +107,10 @@ fn mistakes_are_found() {
         ("settings.json", "lint: {allow: unused-hidden-job}\n"),
         ("settings.json", "lint: {allow: [unused]}\n"),
         ("settings.json", "lint: {alow: []}\n"),
+        ("settings.json", "notify: {kind: slack, url: U}\n"),
+        ("settings.json", "notify: [{kind: slak, url: U}]\n"),
+        ("settings.json", "notify: [{kind: slack}]\n"),
+        ("settings.json", "notify: [{kind: slack, url: U, on: [fail]}]\n"),
     ];
     for (name, text) in table {
         let schema = schema(name);

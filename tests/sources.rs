@@ -296,7 +296,7 @@ fn release_templates_deploy_one_branch_and_bundle_by_hand_where_environments_are
         let plan = |arguments: &[&str]| planned(place.ci(&[&PLAN[..], arguments].concat()));
         assert_eq!(plan(&[]), build);
         assert_eq!(plan(&["--ref", "d_dev"]), deploy);
-        place.ci(&["plan", "--ref", "v1", "--tag"]).ended(1).says(&["no jobs"]);
+        place.ci(&["plan", "--ref", "v1", "--tag"]).ended(1).says(&["prevented any jobs"]);
         repository(&place.path("project"), &[(".ci/deploy.yml", "environments: {}\n")]);
         assert_eq!(plan(&["--ref", "d_dev"]), all);
         let document = place.ci(&[&PLAN[..], &["--ref", "d_dev"]].concat()).ended(0).json();

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How long one attempt may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Before the second and the third attempt.
-const WAITS: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(2)];
+const WAITS: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
 /// A server may ask for more patience, up to this.
 const LONGEST: Duration = Duration::from_secs(5);
 

@@ -10,8 +10,10 @@
 //! | [`project`] | git: facts, files, changes, snapshots |
 //! | [`release`] | Erlang releases: versions, packages, appups, relups, builds |
 //! | [`report`] | what people and machines see |
+//! | [`runs`] | runs that are on disk: which there are, what they tell |
 //! | [`settings`] | settings files, local variables, where state is kept |
-//! | [`sources`] | files of other projects, remote files, templates
+//! | [`sources`] | files of other projects, remote files, templates |
+//! | [`starter`] | a first `.gitlab-ci.yml` for a project |
 //! | [`error`] | how commands end: exit codes |
 
 pub mod cli;
@@ -24,5 +26,8 @@ pub mod notify;
 pub mod project;
 pub mod release;
 pub mod report;
+pub mod runs;
 pub mod settings;
 pub mod sources;
+pub mod starter;
+pub mod storage;

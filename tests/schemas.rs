@@ -67,7 +67,7 @@ fn documented() -> Vec<(String, &'static str)> {
     for entry in directories.into_iter().flatten().flatten() {
         let schema = match entry.file_name().to_str() {
             Some("variables.rs") => "variables.json",
-            Some("file.rs" | "lint.rs" | "notifier.rs") => "settings.json",
+            Some("file.rs" | "lint.rs" | "notifier.rs" | "registries.rs") => "settings.json",
             _ => continue,
         };
         let text = std::fs::read_to_string(entry.path()).unwrap();
@@ -111,6 +111,8 @@ fn mistakes_are_found() {
         ("settings.json", "notify: [{kind: slak, url: U}]\n"),
         ("settings.json", "notify: [{kind: slack}]\n"),
         ("settings.json", "notify: [{kind: slack, url: U, on: [fail]}]\n"),
+        ("settings.json", "registries: {x: {http: often}}\n"),
+        ("settings.json", "registries: {x: {insecure: true}}\n"),
     ];
     for (name, text) in table {
         let schema = schema(name);

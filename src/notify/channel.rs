@@ -71,7 +71,7 @@ impl Channels {
         self
     }
 
-    /// Tells all who want to hear of it, at once. Takes 45 seconds at most. Not to be called inside an async runtime.
+    /// Tells all who want to hear of it, at once. Blocks, for 45 seconds at most.
     pub fn tell(&self, event: &Event) -> Vec<Failure> {
         let wanted: Vec<&Channel> = self.0.iter().filter(|c| c.notifier.wants(event)).collect();
         let started: Vec<_> = wanted

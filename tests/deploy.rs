@@ -51,8 +51,9 @@ fn fresh_then_nothing_then_a_hot_upgrade_in_the_same_process() {
     let said = target.ci(project.path(), &["deploy", "dev", "--format", "json"], &[]).ended(0);
     let report = said.json();
     assert_eq!(report["outcome"], "done", "{report}");
-    assert_eq!(report["decision"]["strategy"]["kind"], "hot");
-    assert_eq!(report["pid"], report["pid_before"]);
+    let only = &report["targets"][0];
+    assert_eq!(only["decision"]["strategy"]["kind"], "hot");
+    assert_eq!(only["pid"], only["pid_before"]);
     assert_eq!(target.boot(), boot, "the node restarted");
     let state = target.eval(STATE);
     assert!(state.starts_with("{v2, {state, 2, "), "{state}");
@@ -147,7 +148,7 @@ fn a_node_that_does_not_answer_is_never_overwritten() {
     std::fs::write(&vm_args, right.replace("urf_cookie", "another_cookie")).unwrap();
     project.checkout("0.2.0");
     let said = target.ci(project.path(), &["deploy", "dev", "--format", "json"], &[]).ended(3);
-    assert_eq!(said.json()["before"]["state"], "unreachable");
+    assert_eq!(said.json()["targets"][0]["before"]["state"], "unreachable");
     said.says(&["lives but its node does not answer", "cookie"]);
     target.ci(project.path(), &["release", "status", "dev"], &[]).ended(1).says(&["does not answer"]);
     std::fs::write(&vm_args, right).unwrap();

@@ -285,7 +285,8 @@ fn templates_are_valid_and_have_jobs() {
 fn release_templates_deploy_one_branch_and_bundle_by_hand_where_environments_are_described() {
     let urf = include_str!("../examples/urf/versions/common/.gitlab-ci.yml");
     assert!(urf.lines().count() <= 10, "the reference pipeline has ten lines");
-    let elixir = "include:\n- {template: Elixir-Release.gitlab-ci.yml, inputs: {branch: d_dev, tags: [dockers]}}\n";
+    let elixir =
+        "include:\n- {template: Elixir-Release.gitlab-ci.yml, inputs: {branch: d_dev, tags: [dockers]}}\n";
     let build = ["build", "test"];
     let deploy = ["build", "test", "deploy_dev", "deploy_sit"];
     let all = ["build", "test", "deploy_dev", "deploy_sit", "bundle_uat", "bundle_prod"];

@@ -2,10 +2,12 @@
 
 mod artifacts;
 mod clean;
+mod clear;
 mod completions;
 mod deploy;
 mod doctor;
 mod engine;
+mod env;
 mod expression;
 mod glob;
 mod images;
@@ -18,8 +20,10 @@ mod notify;
 mod plan;
 mod release;
 mod request;
+mod rollback;
 mod run;
 mod runs;
+mod unlock;
 
 use crate::error::{CliError, CliResult, EXIT_OK};
 use anstream::eprintln;
@@ -62,6 +66,9 @@ enum Command {
     Clean(clean::CleanArgs),
     /// Put this project's release on the target of an environment
     Deploy(deploy::DeployArgs),
+    Rollback(rollback::RollbackArgs),
+    /// The environments of this project, and what runs on their targets
+    Env(env::EnvArgs),
     /// What this project's release is, and what runs of it
     Release(release::ReleaseArgs),
     /// Say what works on this machine, what is missing, and how to get it. Exit code 1: jobs can't run in containers
@@ -116,6 +123,8 @@ fn run(command: Command) -> CliResult {
         Command::Artifacts(args) => artifacts::run(&args),
         Command::Clean(args) => clean::run(&args),
         Command::Deploy(args) => deploy::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
+        Command::Env(args) => env::run(&args),
         Command::Release(args) => release::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Expression(args) => expression::run(&args),

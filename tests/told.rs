@@ -41,8 +41,9 @@ fn a_deployment_is_told_when_it_begins_and_ends_and_not_when_nothing_is_done() {
     let (target, project) = (Target::start(), Project::at("0.1.0"));
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    // no environments: the variables of the target say where they are
-    let settings = "notify: [{kind: webhook, url: HOOK, on: [started, succeeded, failed]}]\n";
+    // the variables of the target say where the environment is
+    let settings =
+        "environments: {dev: {}}\nnotify: [{kind: webhook, url: HOOK, on: [started, succeeded, failed]}]\n";
     std::fs::create_dir_all(project.path().join(".ci")).unwrap();
     std::fs::write(project.path().join(".ci/deploy.yml"), settings).unwrap();
     let deploy = |arguments: &[&str]| {
@@ -61,5 +62,5 @@ fn a_deployment_is_told_when_it_begins_and_ends_and_not_when_nothing_is_done() {
     let event = &got[1];
     assert_eq!((&event["release"], &event["version"]), (&json!("urf"), &json!("0.1.0")));
     assert_eq!(event["title"], "Deployment of urf 0.1.0 to dev succeeded");
-    assert!(event["strategy"].as_str().unwrap().contains("fresh install"), "{event}");
+    assert!(event["strategy"].as_str().unwrap().contains("fresh"), "{event}");
 }

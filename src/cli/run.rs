@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `run/choice` | which jobs: named ones, stages, what failed |
 //! | `run/ending` | what is left for machines: JUnit, annotations |
+//! | `run/telling` | `notify` of the settings |
 //! | `run/watch` | again when files change |
 
 mod choice;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use telling::Telling;
 use tokio::sync::Semaphore;
 
 /// Time that a job's processes have between SIGTERM and SIGKILL.

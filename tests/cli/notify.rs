@@ -266,7 +266,10 @@ fn a_notifier_that_fails_changes_no_exit_code() {
 fn a_deployment_that_fails_is_told_with_its_reason() {
     let (url, server) = servers(vec![("200 OK", "")]);
     let tree = Tree::bare();
-    tree.write(".ci/deploy.yml", "notify: [{kind: webhook, url: HOOK, environments: [dev]}]\n");
+    tree.write(
+        ".ci/deploy.yml",
+        "environments: {dev: {}, sit: {}}\nnotify: [{kind: webhook, url: HOOK, environments: [dev]}]\n",
+    );
     let deploy = |environment: &str| {
         let mut ci = tree.ci(&["deploy", environment]);
         said(ci.env("HOOK", &url).env("SSH_USER_HOST", "127.0.0.1").env("CI_COMMIT_REF_NAME", "main"))

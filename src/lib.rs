@@ -6,6 +6,7 @@
 //! | [`deploy`] | puts a release on a target over ssh |
 //! | [`dispatch`] | runs a plan: slots, timers, interrupts, the journal |
 //! | [`downstream`] | pipelines that jobs create; running any job |
+//! | [`notify`] | tells people of pipelines and deployments |
 //! | [`project`] | git: facts, files, changes, snapshots |
 //! | [`release`] | Erlang releases: versions, packages, appups, relups, builds |
 //! | [`report`] | what people and machines see |
@@ -21,6 +22,7 @@ pub mod digest;
 pub mod dispatch;
 pub mod downstream;
 pub mod error;
+pub mod notify;
 pub mod project;
 pub mod release;
 pub mod report;

@@ -67,12 +67,13 @@ fn has_type(value: &Json, name: &str) -> bool {
 
 /// YAML examples in the documentation of the settings' modules, with the schema of their file.
 fn documented() -> Vec<(String, &'static str)> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/settings");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut examples = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+    let directories = ["settings", "notify"].map(|name| std::fs::read_dir(source.join(name)).unwrap());
+    for entry in directories.into_iter().flatten().flatten() {
         let schema = match entry.file_name().to_str() {
             Some("variables.rs") => "variables.json",
-            Some("file.rs" | "lint.rs" | "registries.rs") => "settings.json",
+            Some("file.rs" | "lint.rs" | "notifier.rs" | "registries.rs") => "settings.json",
             _ => continue,
         };
         let text = std::fs::read_to_string(entry.path()).unwrap();
@@ -133,6 +134,12 @@ fn mistakes_are_found() {
         ("settings.json", "lint: {allow: unused-hidden-job}\n"),
         ("settings.json", "lint: {allow: [unused]}\n"),
         ("settings.json", "lint: {alow: []}\n"),
+        ("settings.json", "notify: {kind: slack, url: U}\n"),
+        ("settings.json", "notify: [{kind: slak, url: U}]\n"),
+        ("settings.json", "notify: [{kind: slack}]\n"),
+        ("settings.json", "notify: [{kind: slack, url: U, on: [fail]}]\n"),
+        ("settings.json", "registries: {x: {http: often}}\n"),
+        ("settings.json", "registries: {x: {insecure: true}}\n"),
         ("deploy.json", "environment: {}\n"),
         ("deploy.json", "environments: {dev: {target: [a]}}\n"),
         ("deploy.json", "environments: {dev: {targets: a}}\n"),
@@ -143,8 +150,6 @@ fn mistakes_are_found() {
         ("deploy.json", "release: {version: svn}\n"),
         ("deploy.json", "release: {version: {file: a, command: b}}\n"),
         ("deploy.json", "notify: [{kind: slack}]\n"),
-        ("settings.json", "registries: {x: {http: often}}\n"),
-        ("settings.json", "registries: {x: {insecure: true}}\n"),
     ];
     for (name, text) in table {
         let schema = schema(name);

@@ -282,6 +282,36 @@ fn templates_are_valid_and_have_jobs() {
 }
 
 #[test]
+fn release_templates_deploy_one_branch_and_bundle_by_hand_where_environments_are_described() {
+    let urf = include_str!("../examples/urf/versions/common/.gitlab-ci.yml");
+    assert!(urf.lines().count() <= 10, "the reference pipeline has ten lines");
+    let elixir =
+        "include:\n- {template: Elixir-Release.gitlab-ci.yml, inputs: {branch: d_dev, tags: [dockers]}}\n";
+    let build = ["build", "test"];
+    let deploy = ["build", "test", "deploy_dev", "deploy_sit"];
+    let all = ["build", "test", "deploy_dev", "deploy_sit", "bundle_uat", "bundle_prod"];
+    for text in [urf, elixir] {
+        let place = Place::new(text);
+        let plan = |arguments: &[&str]| planned(place.ci(&[&PLAN[..], arguments].concat()));
+        assert_eq!(plan(&[]), build);
+        assert_eq!(plan(&["--ref", "d_dev"]), deploy);
+        place.ci(&["plan", "--ref", "v1", "--tag"]).ended(1).says(&["prevented any jobs"]);
+        repository(&place.path("project"), &[(".ci/deploy.yml", "environments: {}\n")]);
+        assert_eq!(plan(&["--ref", "d_dev"]), all);
+        let document = place.ci(&[&PLAN[..], &["--ref", "d_dev"]].concat()).ended(0).json();
+        for job in document["jobs"].as_array().unwrap() {
+            let by_hand = job["name"].as_str().unwrap().starts_with("bundle");
+            assert_eq!(job["when"] == "manual", by_hand, "{job}");
+            assert_eq!(job["tags"], serde_json::json!(["dockers"]), "{job}");
+        }
+        place.ci(&["lint"]).ended(0).says(&["is valid"]);
+    }
+    // without an input it is the default branch
+    let place = Place::new("include: [{template: Erlang-Release.gitlab-ci.yml}]\n");
+    assert_eq!(planned(place.ci(&PLAN)), deploy);
+}
+
+#[test]
 fn a_repository_over_ssh_needs_the_users_key_and_a_known_host() {
     let target = Target::start();
     let place = Place::new("include: {project: g/l, file: a.yml}\n");

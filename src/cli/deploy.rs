@@ -1,5 +1,7 @@
 //! `ci deploy`: puts the project's release on an environment's target.
 
+mod telling;
+
 use anstream::eprintln;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -9,6 +11,7 @@ use super::{Format, print_json, print_raw};
 use crate::deploy::{self, DeployFile, Outcome, Progress, Report, Request, Settings, Steps, TargetReport};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::release::decide::Strategy;
+use telling::Telling;
 
 /// Puts the release of this project on the targets of an environment: asks what runs there, decides for each target
 /// (nothing, a fresh install, an upgrade of the running node, a restart), says why, and carries that plan out: the
@@ -49,10 +52,14 @@ pub(super) fn run(args: &DeployArgs) -> CliResult {
     let expect = args.expect.clone();
     let request = Request { settings, project: PathBuf::from("."), plan: args.plan, expect };
     let mut steps = Steps::new(show);
+    let telling = (!args.plan).then(|| Telling::begin(&request.project, &args.environment));
     let report = runtime()?.block_on(deploy::deploy(&request, &mut steps));
     match args.format {
         Format::Json => print_json(&report)?,
         Format::Text => print_raw(summary(&report).as_bytes())?,
+    }
+    if let Some(telling) = telling {
+        telling.end(&report);
     }
     report.error.map_or(Ok(()), |error| Err(cli_error(error)))
 }

@@ -2,6 +2,7 @@
 
 use crate::downstream::Projects;
 use crate::error::{CliError, CliResult};
+use crate::notify::Channels;
 use crate::project::{Base, Facts, Project, ProjectFiles};
 use crate::settings::{ResourceGroups, Settings, State, VariablesFile, load_gitlab_ci_local, load_variables};
 use crate::sources::Sources;
@@ -133,6 +134,11 @@ impl Prepared {
                     || self.is_foreign(d))
         };
         self.diagnostics.iter().filter(shown).cloned().collect()
+    }
+
+    /// Whom the settings tell of this project's pipelines.
+    pub(super) fn channels(&self) -> Channels {
+        super::notify::with_variables(&self.settings.notify, &self.request.project_variables, None)
     }
 
     /// Who gets a resource next, where the project says it.

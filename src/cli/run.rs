@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `run/choice` | which jobs: named ones, stages, what failed |
 //! | `run/ending` | what is left for machines: JUnit, annotations |
+//! | `run/telling` | `notify` of the settings |
 //! | `run/watch` | again when files change |
 
 mod choice;
 mod ending;
+mod telling;
 mod watch;
 
 use super::request::{Prepared, RequestArgs};
@@ -39,6 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use telling::Telling;
 use tokio::sync::Semaphore;
 
 /// Time that a job's processes have between SIGTERM and SIGKILL.
@@ -215,6 +218,7 @@ async fn run_choice(args: &RunArgs, prepared: &Prepared, state: &State, choice: 
         }
     }
     let journal_path = directory.dir.join("journal.jsonl");
+    let telling = Telling::begin(args, prepared);
     let times = estimates_of(args, state);
     let mut journal = Journal::create(&journal_path).map_err(doing)?;
     let events = journal.subscribe();
@@ -270,6 +274,9 @@ async fn run_choice(args: &RunArgs, prepared: &Prepared, state: &State, choice: 
     }
     if args.format == Format::Text && !args.quiet {
         eprintln!("logs and artifacts: {}", directory.dir.display());
+    }
+    if let Some(telling) = telling {
+        telling.end(prepared, end, &directory);
     }
     ending::write(args, prepared, &journal_path)?;
     Ok(end)

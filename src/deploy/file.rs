@@ -10,6 +10,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::error::Error;
+pub use crate::notify::Notifier;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -327,34 +328,6 @@ pub enum Service {
         /// Errors in percent that abort.
         errors: u32,
     },
-}
-
-/// Where deployments and pipelines are told of. Secrets are names of variables, never values.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Notifier {
-    /// `slack`, `mattermost`, `dingtalk`, `wecom`, `feishu`, `webhook` or `email`.
-    pub kind: String,
-    /// Variable with the URL, or with the SMTP URL (`smtps://user:password@host`).
-    pub url: String,
-    /// Variable with the signing secret, for those that sign.
-    #[serde(default)]
-    pub secret: Option<String>,
-    /// Mail addresses.
-    #[serde(default)]
-    pub to: Vec<String>,
-    /// Sender's address.
-    #[serde(default)]
-    pub from: Option<String>,
-    /// `started`, `succeeded`, `failed`, `rolled_back`, `approval_needed`; empty: all but `started`.
-    #[serde(default)]
-    pub on: Vec<String>,
-    /// Only of these environments; empty: all.
-    #[serde(default)]
-    pub environments: Vec<String>,
-    /// Handlebars template of the text.
-    #[serde(default)]
-    pub template: Option<String>,
 }
 
 impl DeployFile {

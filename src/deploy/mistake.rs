@@ -7,9 +7,6 @@ use super::address::{Address, check_directory};
 use super::error::Error;
 use super::file::{Check, DeployFile, Environment, Notifier, Way};
 
-const KINDS: &[&str] = &["slack", "mattermost", "dingtalk", "wecom", "feishu", "webhook", "email"];
-const EVENTS: &[&str] = &["started", "succeeded", "failed", "rolled_back", "approval_needed"];
-
 /// A mistake and the path of keys and indexes that leads to it.
 struct Mistake {
     path: Vec<String>,
@@ -146,15 +143,6 @@ fn is_host_and_port(address: &str) -> bool {
 
 fn of_notifier(file: &DeployFile, notifier: &Notifier) -> Vec<At> {
     let mut found: Vec<At> = Vec::new();
-    if !KINDS.contains(&notifier.kind.as_str()) {
-        found.push((vec!["kind".to_owned()], format!("`{}` is none of {}", notifier.kind, KINDS.join(", "))));
-    }
-    for (index, event) in
-        notifier.on.iter().enumerate().filter(|(_, event)| !EVENTS.contains(&event.as_str()))
-    {
-        let message = format!("`{event}` is none of {}", EVENTS.join(", "));
-        found.push((vec!["on".to_owned(), index.to_string()], message));
-    }
     let known = |name: &String| file.environments.contains_key(name);
     for (index, name) in notifier.environments.iter().enumerate().filter(|(_, name)| !known(name)) {
         let message = format!("`{name}` is no environment of this file");
@@ -177,7 +165,8 @@ mod tests {
             ("environments:\n  dev:\n    approvals: {count: 1, from: [ann]}\n", &[":3:34: `ann`"]),
             ("environments:\n  dev:\n    approvals: {count: 1}\n", &["1 must approve, but only 0 can"]),
             ("environments:\n  dev:\n    health: [{http: 'h'}, {tcp: '80'}]\n", &[":3:14: ", ":3:27: `80`"]),
-            ("notify:\n  - {kind: slak, url: X, on: [broken]}\n", &[":2:12: `slak`", ":2:31: `broken`"]),
+            ("notify:\n  - {kind: slak, url: X}\n", &[".ci/deploy.yml:2:", "unknown variant `slak`"]),
+            ("notify:\n  - {kind: slack, url: X, environments: [sit]}\n", &["`sit` is no environment"]),
             ("release: {build: [make]}\n", &[":1:10: `build` and `package`"]),
             // what serde finds
             ("environments:\n  dev:\n    target: [a]\n", &[".ci/deploy.yml:3:5: ", "unknown field `target`"]),

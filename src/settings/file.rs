@@ -9,6 +9,8 @@
 //!   docker.io: {mirror: mirror.example.org}
 //! lint:
 //!   allow: [unused-hidden-job]                                  # warnings that are not to be shown
+//! notify:
+//!   - {kind: mattermost, url: CHAT_URL, on: [failed, fixed]}    # CHAT_URL: a variable, with the URL as its value
 //! executor: docker                                              # sandbox, docker, podman or shell
 //! network: isolated                                             # isolated, host or none
 //! limits: {memory: 2g, cpus: 1.5, pids: 1000}                   # of each job's container
@@ -27,6 +29,7 @@ use super::{
     ReleaseSettings, ResourceGroups,
 };
 use crate::error::{CliError, CliResult};
+use crate::notify::Notifier;
 use crate::sources::SourceTable;
 use serde::Deserialize;
 use std::io::ErrorKind;
@@ -40,6 +43,8 @@ pub struct Settings {
     pub sources: SourceTable,
     /// What a project wants to hear about its configuration.
     pub lint: LintSettings,
+    /// Who is told of pipelines that `ci run` ran.
+    pub notify: Vec<Notifier>,
     /// How much of the past stays on this machine.
     pub keep: KeepSettings,
     /// Where caches are kept as well.
@@ -70,11 +75,14 @@ impl Settings {
         let of_user = Settings::of_user()?;
         let mut lint = own.lint;
         lint.allow.extend(of_user.lint.allow);
+        let mut notify = own.notify;
+        notify.extend(of_user.notify);
         let mut resource_groups = of_user.resource_groups;
         resource_groups.extend(own.resource_groups);
         Ok(Settings {
             sources: own.sources.over(of_user.sources),
             lint,
+            notify,
             resource_groups,
             registries: own.registries.over(of_user.registries),
             executor: own.executor.or(of_user.executor),
@@ -164,6 +172,8 @@ mod tests {
             ("registries:\n  x: {insecure: true}\n", "unknown field `insecure`", "line 2"),
             ("resource_groups:\n  prod: oldest\n", "expected one of `unordered`, `oldest_first`", "line 2"),
             ("lint:\n  alow: []\n", "unknown field `alow`", "line 2"),
+            ("notify:\n- {kind: slack, url: 'https://h/hunter2'}\n", "names of variables", "line 2"),
+            ("notify:\n- {kind: slak, url: U}\n", "`slack`", "line 2"),
             ("lint: {}\nexecutor: ship\n", "unknown variant `ship`", "line 2"),
             ("limits:\n  memory: much\n", "such as `512m`", "line 2"),
         ];

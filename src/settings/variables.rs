@@ -181,7 +181,7 @@ fn run_command(command: &str, base: &Path) -> Result<String, String> {
 }
 
 /// GitLab's scopes: a name, or a name with `*` for any run of characters.
-fn scope_matches(scope: &str, name: &str) -> bool {
+pub(crate) fn scope_matches(scope: &str, name: &str) -> bool {
     let pattern = scope.split('*').map(regex::escape).collect::<Vec<_>>().join(".*");
     regex::Regex::new(&format!("(?s)^{pattern}$")).is_ok_and(|r| r.is_match(name))
 }

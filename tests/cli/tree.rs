@@ -73,9 +73,17 @@ impl Tree {
         let mut ci = Command::new(env!("CARGO_BIN_EXE_ci"));
         ci.args(arguments).current_dir(self.dir()).stdin(Stdio::null());
         ci.env("SLIPWAY_HOME", self.home()).env("NO_COLOR", "1").env("XDG_CONFIG_HOME", self.parent.path());
-        for name in
-            ["NOTIFY_URL", "CI_PROJECT_PATH", "CI_COMMIT_REF_NAME", "CI_COMMIT_SHORT_SHA", "CI_JOB_NAME"]
-        {
+        for name in [
+            "NOTIFY_URL",
+            "NOTIFY_KIND",
+            "NOTIFY_SECRET",
+            "HOOK",
+            "HOOK_SECRET",
+            "CI_PROJECT_PATH",
+            "CI_COMMIT_REF_NAME",
+            "CI_COMMIT_SHORT_SHA",
+            "CI_JOB_NAME",
+        ] {
             ci.env_remove(name);
         }
         ci

@@ -5,6 +5,7 @@
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Script {
     values: String,
+    functions: &'static str,
     body: &'static str,
 }
 
@@ -12,7 +13,12 @@ impl Script {
     /// A script with this constant text. The shell reads all of it before it runs any of it, so that no command
     /// in it can eat the rest.
     pub(crate) fn new(body: &'static str) -> Self {
-        Self { values: String::new(), body }
+        Self { values: String::new(), functions: "", body }
+    }
+
+    /// Puts functions that the text uses in front of it.
+    pub(crate) fn with(self, functions: &'static str) -> Self {
+        Self { functions, ..self }
     }
 
     /// Gives the script the shell variable `name`.
@@ -23,7 +29,7 @@ impl Script {
 
     /// The text for the shell's standard input.
     pub(crate) fn text(&self) -> String {
-        format!("{}main() {{\n{}\n}}\nmain </dev/null\n", self.values, self.body)
+        format!("{}main() {{\n{}\n{}\n}}\nmain </dev/null\n", self.values, self.functions, self.body)
     }
 }
 

@@ -22,6 +22,21 @@ pub enum Strategy {
         /// Version that runs.
         from: String,
     },
+    /// Stop the old version, start the new one.
+    Restart {
+        /// Version that is there.
+        from: String,
+    },
+    /// Exchange the running binary by signals.
+    Exchange {
+        /// Version that runs.
+        from: String,
+    },
+    /// Start beside, and move requests by and by.
+    Canary {
+        /// Version that runs.
+        from: String,
+    },
     /// Leave the target alone.
     Refuse,
 }
@@ -55,6 +70,9 @@ impl std::fmt::Display for Decision {
             Strategy::Commit => "make it permanent",
             Strategy::Fresh => "fresh install",
             Strategy::Hot { .. } => "hot upgrade",
+            Strategy::Restart { .. } => "restart",
+            Strategy::Exchange { .. } => "exchange of the binary",
+            Strategy::Canary { .. } => "canary",
             Strategy::Refuse => "refused",
         };
         write!(f, "{strategy}: {}", self.reasons.join("; "))

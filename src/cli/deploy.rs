@@ -70,7 +70,7 @@ pub(super) fn cli_error(error: deploy::Error) -> CliError {
     let kind = match error.outcome {
         Outcome::Done | Outcome::Failed => ErrorKind::Failed,
         Outcome::Refused => ErrorKind::Refused,
-        Outcome::Restarted => ErrorKind::RolledBack,
+        Outcome::Restarted | Outcome::RolledBack => ErrorKind::RolledBack,
     };
     let mut shown = CliError::new(kind, error.message);
     shown.hints.extend(error.help);
@@ -102,6 +102,9 @@ fn summary(report: &Report) -> String {
             format!("{place}: {release} upgraded from {from} to {version} while running{pid}{same}\n")
         }
         Strategy::Commit => format!("{place}: {release} {version} is permanent now{pid}\n"),
+        Strategy::Restart { from } => {
+            format!("{place}: {release} {version} runs in place of {from}{pid}\n")
+        }
         Strategy::Fresh | Strategy::Refuse => {
             format!("{place}: {release} {version} installed and running{pid}\n")
         }

@@ -9,8 +9,9 @@ use crate::release::decide::{self, Candidate, Decision, Strategy};
 use crate::release::installed::{Installed, Snapshot};
 use crate::release::version;
 
-use super::apply::{Apply, Package};
+use super::apply::{Apply, Care, Package};
 use super::error::{Error, Outcome};
+use super::file::DeployFile;
 use super::lock;
 use super::packages::{self, Built, Source};
 use super::settings::Settings;
@@ -191,7 +192,7 @@ impl Deployment<'_> {
                 return Ok(());
             }
             Strategy::Refuse => return Err(refusal(decision)),
-            Strategy::Commit | Strategy::Fresh | Strategy::Hot { .. } => {}
+            Strategy::Commit | Strategy::Fresh | Strategy::Restart { .. } | Strategy::Hot { .. } => {}
         }
         let built = self.build(&strategy, node).await?;
         if self.request.plan {
@@ -225,7 +226,7 @@ impl Deployment<'_> {
                 let step = format!("build {name} {version} and its upgrade from {from}");
                 steps.take(step, source.upgrade(from, node)).await?
             }
-            Strategy::Fresh => steps.take(format!("build {name} {version}"), source.fresh()).await?,
+            Strategy::Fresh | Strategy::Restart { .. } => steps.take(format!("build {name} {version}"), source.fresh()).await?,
             _ => Built::committed(source),
         };
         for warning in &built.warnings {
@@ -249,17 +250,25 @@ impl Deployment<'_> {
         self.report.pid_before = before.evidence.snapshot.as_ref().map(|node| node.pid);
         needs_tools(&before, target, strategy)?;
         let Built { candidate, package, .. } = built;
+        let care = self.care()?;
         let apply = Apply { target, steps: self.steps, candidate, package };
         match strategy {
             Strategy::Hot { from } => {
                 if let Some(node) = &before.evidence.snapshot {
                     check(node, candidate)?;
                 }
-                apply.hot(from, &before).await
+                apply.hot(from, &before, &care).await
             }
-            Strategy::Commit => apply.commit(&before).await,
-            _ => apply.fresh(&before).await,
+            Strategy::Commit => apply.commit(&before, &care).await,
+            Strategy::Restart { .. } => apply.restart(&before, &care).await,
+            _ => apply.fresh(&before, &care).await,
         }
+    }
+
+    fn care(&self) -> Result<Care, Error> {
+        let file = DeployFile::load(&self.request.project)?.unwrap_or_default();
+        let environment = file.environments.get(&self.request.settings.environment);
+        Ok(environment.map(Care::from).unwrap_or_default())
     }
 
     fn warn(&mut self, warning: String) {
@@ -325,7 +334,7 @@ fn needs_tools(survey: &Survey, target: &Target, strategy: &Strategy) -> Result<
     if !["setsid", "nohup"].into_iter().any(has) {
         missing.push("`setsid`");
     }
-    if *strategy == Strategy::Fresh {
+    if matches!(strategy, Strategy::Fresh | Strategy::Restart { .. }) {
         missing.extend(
             ["tar", "gzip"]
                 .into_iter()

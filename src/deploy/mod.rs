@@ -18,13 +18,15 @@ mod hot;
 mod lock;
 mod packages;
 mod probe;
+mod restart;
+mod rollback;
 mod script;
 mod settings;
 mod ssh;
 mod steps;
 mod target;
 
-pub use apply::{Apply, Package};
+pub use apply::{Apply, Care, Package};
 pub use deployment::{Report, Request, Verdict, deploy, status};
 pub use error::{Error, Outcome};
 pub use file::{
@@ -32,6 +34,7 @@ pub use file::{
     Policy, ReleaseSettings, Service, Tier, VersionSource, Way,
 };
 pub use packages::identity;
+pub use rollback::back;
 pub use settings::Settings;
 pub use steps::{Progress, Step, Steps};
 pub use target::{Survey, Target};

@@ -38,6 +38,8 @@ pub(crate) fn read(stdout: &str, directory: &str) -> Option<Evidence> {
                 releases.push_str(value);
                 releases.push('\n');
             }
+            "bad" => evidence.bad.extend(pair(value)),
+            "unfinished" => evidence.unfinished = true,
             "entry" => _ = evidence.entries.insert(value.to_owned()),
             "proc" => evidence.sees_all = true,
             "process" => evidence.processes.extend(process(value)),

@@ -17,6 +17,11 @@ pub enum Strategy {
     Commit,
     /// Unpack and start.
     Fresh,
+    /// Stop the old version, start the new one.
+    Restart {
+        /// Version that runs or is installed.
+        from: String,
+    },
     /// Upgrade the running node.
     Hot {
         /// Version that runs.
@@ -69,6 +74,7 @@ impl std::fmt::Display for Decision {
             Strategy::Nothing => "nothing to do",
             Strategy::Commit => "make it permanent",
             Strategy::Fresh => "fresh install",
+            Strategy::Restart { .. } => "restart",
             Strategy::Hot { .. } => "hot upgrade",
             Strategy::Restart { .. } => "restart",
             Strategy::Exchange { .. } => "exchange of the binary",

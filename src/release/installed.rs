@@ -107,6 +107,10 @@ pub struct Evidence {
     pub tools: BTreeSet<String>,
     /// Directories below `lib/` and `releases/`, as `lib/urf-0.1.0`.
     pub entries: BTreeSet<String>,
+    /// Versions that failed there and must not be deployed again, each with the reason (`TARGET_DIR/.ci/bad`).
+    pub bad: BTreeMap<String, String>,
+    /// Whether an exchange of versions was begun there and never verified (`TARGET_DIR/.ci/switch`).
+    pub unfinished: bool,
 }
 
 impl Evidence {

@@ -21,6 +21,7 @@ mod probe;
 mod restart;
 mod rollback;
 mod script;
+pub mod service;
 mod settings;
 mod ssh;
 mod steps;

@@ -85,10 +85,10 @@ fn obstacle(place: &Place, artifact: &Artifact) -> Option<Decision> {
             "on the target, as an administrator: `mkdir -p` it and `chown` it to the deploying user",
         );
     }
-    if place.bad.contains(&artifact.version) {
+    if let Some(reason) = place.bad.get(&artifact.version) {
         return refuse(
-            format!("`{}` failed there before and is marked bad", artifact.version),
-            "release the next version; or `ci env clear ENV VERSION --reason TEXT` when the cause lay elsewhere",
+            format!("`{}` failed there before ({reason})", artifact.version),
+            "release the next version; or, if the reason lay elsewhere, `ci env clear ENV VERSION --reason TEXT`",
         );
     }
     None
@@ -176,7 +176,7 @@ mod tests {
         assert!(refused(&|place| place.foreign.push("bin".into())));
         assert!(refused(&|place| place.writable = false));
         assert!(refused(&|place| place.lacks.push("tar".into())));
-        assert!(refused(&|place| _ = place.bad.insert("2.0.0".into())));
+        assert!(refused(&|place| _ = place.bad.insert("2.0.0".into(), "why".into())));
         assert!(refused(&|place| {
             place.current = Some("2.0.0".into());
             place.versions.insert("2.0.0".into(), "cd".into());

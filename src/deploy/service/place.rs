@@ -1,6 +1,6 @@
 //! The versioned directories of a release on a target.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::artifact::Artifact;
@@ -45,7 +45,7 @@ for entry in "$T"/versions/*; do
 done
 printf 'serving\t%s\n' "$(cat "$T/.ci/serving" 2>/dev/null)"
 printf 'real\t%s\n' "$R"
-while read -r bad rest; do printf 'bad\t%s\n' "$bad"; done 2>/dev/null <"$T/.ci/bad"
+for entry in "$T"/.ci/bad/*; do [ -f "$entry" ] && printf 'bad\t%s\t%s\n' "${entry##*/}" "$(head -n 1 "$entry")"; done
 processes
 echo slipway:end
 "#;
@@ -114,8 +114,8 @@ pub(crate) struct Place {
     pub(crate) foreign: Vec<String>,
     /// Tools that are not there.
     pub(crate) lacks: Vec<String>,
-    /// Versions that are marked bad.
-    pub(crate) bad: BTreeSet<String>,
+    /// Versions that failed there, and why.
+    pub(crate) bad: BTreeMap<String, String>,
     /// The directory without links.
     pub(crate) real: String,
     /// Whether the directory is there and can be written, or can be made.
@@ -177,7 +177,10 @@ fn read(stdout: &str) -> Option<Place> {
                 place.versions.insert(version.to_owned(), digest.to_owned());
             }
             "serving" => place.serving = Some(value.to_owned()).filter(|version| !version.is_empty()),
-            "bad" => _ = place.bad.insert(value.to_owned()),
+            "bad" => {
+                let (version, reason) = value.split_once('\t').unwrap_or((value, ""));
+                place.bad.insert(version.to_owned(), reason.to_owned());
+            }
             "real" => place.real = value.to_owned(),
             "process" => {
                 if let Some((pid, version)) = value.split_once('\t')
@@ -251,12 +254,12 @@ mod tests {
     #[test]
     fn a_query_is_read_and_a_cut_one_is_not() {
         let text = "motd\nslipway:begin\nwritable\nfree\t100\ncurrent\tversions/1.2.0\nversion\t1.1.0\tab\nversion\t1.2.0\t\n\
-            serving\t1.2.0\nreal\t/srv/a\nbad\t1.1.0\nprocess\t7\t1.2.0\nslipway:end\n";
+            serving\t1.2.0\nreal\t/srv/a\nbad\t1.1.0\twhy\nprocess\t7\t1.2.0\nslipway:end\n";
         let place = read(text).unwrap();
         assert_eq!(place.current.as_deref(), Some("1.2.0"));
         assert_eq!(place.versions["1.1.0"], "ab");
         assert_eq!(place.process("1.2.0"), Some(7));
-        assert!(place.bad.contains("1.1.0") && place.writable && place.foreign.is_empty());
+        assert!(place.bad["1.1.0"] == "why" && place.writable && place.foreign.is_empty());
         assert_eq!(read(text.trim_end_matches("end\n")), None);
         let elsewhere = read("slipway:begin\ncurrent\t/opt/x\nslipway:end\n").unwrap();
         assert_eq!((elsewhere.current, elsewhere.foreign), (None, vec!["current -> /opt/x".to_owned()]));

@@ -173,6 +173,23 @@ pub(super) async fn start(target: &Target, command: &Command<'_>) -> Result<Runn
     }
 }
 
+const MIX: &str = r#"
+cd "$T/versions/$V" || exit 1
+for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    said=$(bin/"$N" rpc 'IO.puts(System.get_env("RELEASE_VSN"))' 2>&1) && [ "$said" = "$V" ] && exit 0
+    sleep 1
+done
+printf '%s\n' "$said" >&2
+exit 1
+"#;
+
+/// Asks the node of a `mix release`; `daemon` comes back before it has booted, and says nothing when it can't.
+pub(super) async fn mix_answers(target: &Target, version: &str) -> Result<(), Error> {
+    target.demand(&target.script(MIX).set("V", version), "asking the node", STOP_LIMIT).await.map(drop).map_err(|error| {
+        error.help(format!("see `{}/versions/{version}/tmp/log/` on the target", target.directory()))
+    })
+}
+
 /// The exit code of the start command, if it has ended, and what it printed.
 fn ended(said: &str) -> (Option<i32>, String) {
     match said.split_once('\n') {

@@ -19,6 +19,20 @@ pub enum Outcome {
     RolledBack,
 }
 
+impl Outcome {
+    /// As it is written in documents.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Restarted => "restarted",
+            Self::RolledBack => "rolled_back",
+        }
+    }
+}
+
 /// Why a deployment did not succeed, and what to do about it.
 #[derive(Clone, Debug, thiserror::Error, Serialize)]
 #[error("{message}")]

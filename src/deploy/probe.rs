@@ -75,11 +75,17 @@ fn permanent(releases: &str) -> Option<String> {
     pattern.captures(releases).map(|found| found[1].to_owned())
 }
 
-/// Reads the node's answer: a string of Base64 around zlib around lines of fields.
-fn snapshot(answer: &str) -> Option<Snapshot> {
+/// The text in a node's answer: a string of Base64 around zlib.
+pub(crate) fn decode(answer: &str) -> Option<String> {
     let bytes = base64(&printed(answer)?)?;
     let mut text = String::new();
     flate2::read::ZlibDecoder::new(bytes.as_slice()).take(LONGEST_SNAPSHOT).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// Reads the node's answer: a string of Base64 around zlib around lines of fields.
+fn snapshot(answer: &str) -> Option<Snapshot> {
+    let text = decode(answer)?;
     let mut snapshot = Snapshot::default();
     for line in text.lines() {
         let (key, value) = line.split_once('\t')?;
@@ -91,6 +97,8 @@ fn snapshot(answer: &str) -> Option<Snapshot> {
             "erts" => snapshot.erts = value.to_owned(),
             "creation" => snapshot.boot.creation = value.to_owned(),
             "supervisor" => snapshot.boot.supervisor = value.to_owned(),
+            "uptime" => snapshot.uptime = value.parse().ok()?,
+            "memory" => snapshot.memory = value.parse().ok()?,
             "release" => {
                 let mut fields = value.split('\t').map(str::to_owned);
                 let (version, status) = (fields.next()?, fields.next()?);

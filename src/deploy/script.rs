@@ -5,7 +5,6 @@
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Script {
     values: String,
-    functions: &'static str,
     body: &'static str,
 }
 
@@ -13,12 +12,7 @@ impl Script {
     /// A script with this constant text. The shell reads all of it before it runs any of it, so that no command
     /// in it can eat the rest.
     pub(crate) fn new(body: &'static str) -> Self {
-        Self { values: String::new(), functions: "", body }
-    }
-
-    /// Puts functions that the text uses in front of it.
-    pub(crate) fn with(self, functions: &'static str) -> Self {
-        Self { functions, ..self }
+        Self { values: String::new(), body }
     }
 
     /// Gives the script the shell variable `name`.
@@ -27,9 +21,20 @@ impl Script {
         self
     }
 
+    /// Gives the script shell functions that several scripts share.
+    pub(crate) fn using(mut self, functions: &'static str) -> Self {
+        self.values.push_str(functions);
+        self
+    }
+
     /// The text for the shell's standard input.
     pub(crate) fn text(&self) -> String {
-        format!("{}main() {{\n{}\n{}\n}}\nmain </dev/null\n", self.values, self.functions, self.body)
+        format!("{} </dev/null\n", self.open_text())
+    }
+
+    /// The same for a script that reads on from standard input, which stays open.
+    pub(crate) fn open_text(&self) -> String {
+        format!("{}main() {{\n{}\n}}\nmain", self.values, self.body)
     }
 }
 

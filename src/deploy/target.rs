@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use crate::release::installed::{Evidence, Installed};
 
 use super::error::Error;
+use super::lock;
 use super::probe;
 use super::script::Script;
-use super::ssh::{Output, Session};
+use super::ssh::{Hold, Output, Session};
 
 /// A query asks a node that may hang; the release's own script gives up after some seconds.
 const QUERY_LIMIT: Duration = Duration::from_secs(90);
@@ -22,6 +23,8 @@ pub struct Target {
     directory: String,
     name: String,
     run: String,
+    /// Keeps the lock, while we have it.
+    pub(crate) hold: Option<Hold>,
 }
 
 /// The evidence about a target and the verdict over it.
@@ -44,13 +47,21 @@ impl Target {
             directory: directory.to_owned(),
             name: name.to_owned(),
             run: format!("{since:x}-{:x}", std::process::id()),
+            hold: None,
         })
     }
 
-    /// Connects again after a broken connection.
+    /// Connects again after a broken connection. A lock that was held has to be ours still.
     pub(crate) async fn reconnect(&mut self) -> Result<(), Error> {
+        let held = self.hold.take().is_some();
         self.session = Session::connect(&self.destination).await?;
-        Ok(())
+        if held { lock::again(self).await } else { Ok(()) }
+    }
+
+    /// Connects again after a connection that broke, if that is possible soon.
+    pub(crate) async fn mend(&mut self) -> Result<(), Error> {
+        tokio::time::sleep(BETWEEN_QUERIES).await;
+        self.reconnect().await
     }
 
     /// Connects again if the connection has ended, as it does when nobody used it for long.
@@ -59,7 +70,8 @@ impl Target {
     }
 
     /// Ends the connection.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
+        self.hold = None;
         self.session.close().await;
     }
 
@@ -114,6 +126,17 @@ impl Target {
         };
         let installed = Installed::judge(&evidence);
         Ok(Survey { evidence, installed })
+    }
+
+    /// Asks once, over a new connection if the old one broke.
+    pub(crate) async fn query_mended(&mut self) -> Result<Survey, Error> {
+        match self.query().await {
+            Err(_) if !self.session.lives().await => {
+                self.mend().await?;
+                self.query().await
+            }
+            survey => survey,
+        }
     }
 
     /// Asks until the answer is more than "wait", for at most `patience`: a node that is just restarting

@@ -22,6 +22,10 @@ pub struct Snapshot {
     pub erts: String,
     /// What tells one boot of the node from the next.
     pub boot: Boot,
+    /// Seconds since the virtual machine started.
+    pub uptime: u64,
+    /// Bytes that it has allocated.
+    pub memory: u64,
     /// `release_handler:which_releases()`.
     pub releases: Vec<InstalledRelease>,
     /// Loaded applications and their versions.

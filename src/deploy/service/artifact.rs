@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use crate::deploy::error::Error;
 use crate::deploy::file::{Kind, ReleaseSettings, VersionSource};
+use crate::deploy::version;
 use crate::release::tree::{self, Contents};
 
 /// A package that is ready to be sent.
@@ -33,7 +34,7 @@ impl Artifact {
     ///
     /// # Errors
     /// They can't be told, or would be no names of directories.
-    pub async fn identity(
+    pub fn identity(
         project: &Path,
         release: &ReleaseSettings,
         kind: Kind,
@@ -46,9 +47,9 @@ impl Artifact {
         let name = release.name.clone().or_else(|| mix.as_ref().map(|mix| mix.app.clone())).or_else(directory);
         let name = name.ok_or_else(|| Error::refused("the release has no name").help("set `release: name`"))?;
         let version = match (&release.version, &mix) {
-            (Some(source), _) => version(project, source).await?,
+            (Some(source), _) => version::find(source, project)?,
             (None, Some(mix)) => mix.version.clone(),
-            (None, None) => version(project, &VersionSource::Git).await?,
+            (None, None) => version::find(&VersionSource::Git, project)?,
         };
         for (what, text) in [("name", &name), ("version", &version)] {
             if !is_plain(text) {
@@ -69,7 +70,7 @@ impl Artifact {
         kind: Kind,
         profile: &str,
     ) -> Result<Artifact, Error> {
-        let (name, version) = Self::identity(project, release, kind).await?;
+        let (name, version) = Self::identity(project, release, kind)?;
         let profile = if profile == "default" { "prod" } else { profile };
         let environment = [("MIX_ENV", profile), ("NAME", name.as_str()), ("VERSION", version.as_str())];
         for command in &release.build {
@@ -150,21 +151,6 @@ impl Mix {
                 .help("set `release: name` and `release: version` in .ci/deploy.yml")),
         }
     }
-}
-
-async fn version(project: &Path, source: &VersionSource) -> Result<String, Error> {
-    let text = match source {
-        VersionSource::Git => {
-            let described = shell(project, "git describe --tags --dirty", &[]).await;
-            let described = described.map_err(|error| error.help("make a tag (`git tag v1.0.0`), or set `release: version`"))?;
-            let described = described.trim();
-            described.strip_prefix('v').unwrap_or(described).to_owned()
-        }
-        VersionSource::File(file) => std::fs::read_to_string(project.join(file))
-            .map_err(|e| Error::refused(format!("reading the version from `{}`: {e}", file.display())))?,
-        VersionSource::Command(command) => shell(project, command, &[]).await?,
-    };
-    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
 /// Runs a command of the project in its directory; its standard output.

@@ -23,7 +23,7 @@ const READ: &str = r#"cat "$FILE""#;
 const WRITE: &str = r#"
 cp -p "$FILE" "$FILE.slipway" && printf '%s' "$TEXT" >"$FILE.slipway-new" || exit 1
 mv "$FILE.slipway-new" "$FILE" || exit 1
-if sh -c "$TEST"; then sh -c "$RELOAD" && rm -f "$FILE.slipway" && exit 0; fi
+if sh -c "$CHECK"; then sh -c "$RELOAD" && rm -f "$FILE.slipway" && exit 0; fi
 mv "$FILE.slipway" "$FILE"
 exit 1
 "#;
@@ -186,7 +186,7 @@ impl Upstream<'_> {
 
     async fn write(&self, target: &Target, text: &str) -> Result<(), Error> {
         let script = target.script(WRITE).set("FILE", self.file).set("TEXT", text);
-        let script = script.set("TEST", self.test).set("RELOAD", self.reload);
+        let script = script.set("CHECK", self.test).set("RELOAD", self.reload);
         target.demand(&script, "changing the weights", LIMIT).await.map(drop)
     }
 

@@ -12,7 +12,7 @@
 //! * `choice`: what to do, from what was found. Pure.
 //! * `program`: start, stop and restart by commands, systemd or supervisord (`xmlrpc`).
 //! * `binary`: exchange of a running binary by signals; `canary`: weights of an nginx upstream (`weights`).
-//! * [`deploy`]: all of it on one target, with verification and the way back.
+//! * [`deploy`]: all of it on one target, with verification and the way back; `whole`: on an environment's targets.
 
 mod artifact;
 mod binary;
@@ -24,7 +24,9 @@ mod program;
 mod supervisord;
 mod systemd;
 mod weights;
+mod whole;
 mod xmlrpc;
 
 pub use artifact::Artifact;
 pub use one::{Delivered, Order, deploy};
+pub(super) use whole::{kind, run};

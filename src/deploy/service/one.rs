@@ -13,6 +13,7 @@ use crate::deploy::steps::Steps;
 use crate::deploy::target::Target;
 use crate::deploy::{bad, health, lock};
 use crate::release::decide::{Decision, Strategy};
+use crate::release::installed::Installed;
 
 /// Old versions that stay where the environment does not say.
 const KEEP: usize = 3;
@@ -30,8 +31,8 @@ pub struct Order<'a> {
 /// What was found, decided and done.
 #[derive(Clone, Debug)]
 pub struct Delivered {
-    /// Version that was there.
-    pub before: Option<String>,
+    /// What was there.
+    pub before: Installed,
     /// What was done, and why.
     pub decision: Decision,
     /// Process of the program before.
@@ -50,23 +51,28 @@ pub async fn deploy(target: &mut Target, order: &Order<'_>, steps: &mut Steps) -
     let (place, running, decision) = run.choose("query the target").await?;
     run.steps.note(&format!("plan: {decision}"));
     let delivered = Delivered {
-        before: place.current,
+        before: match place.current {
+            None => Installed::Absent,
+            Some(version) if running.up => Installed::Running { version },
+            version => Installed::Stopped { version },
+        },
         pid_before: running.pid,
         pid: running.pid,
         decision: decision.clone(),
     };
     match decision.strategy {
         Strategy::Nothing => return Ok(delivered),
+        Strategy::Refuse if order.plan => return Ok(delivered),
         Strategy::Refuse => return Err(refusal(decision)),
         _ if order.plan => return Ok(delivered),
         _ => {}
     }
-    lock::take(run.target, &order.artifact.version).await?;
+    lock::take(&mut *run.target, &order.artifact.version).await?;
     let result = run.under_lock(&decision).await;
     if let Err(error) = &result {
         bad::mark(run.target, run.steps, &order.artifact.version, error).await;
     }
-    if let Err(error) = lock::release(run.target).await {
+    if let Err(error) = lock::release(&mut *run.target).await {
         run.steps.note(&format!("warning: {error}"));
     }
     Ok(Delivered { pid: result?.pid, ..delivered })

@@ -154,7 +154,7 @@ impl Place {
 
 /// A script that has the function `processes`.
 fn with_processes(target: &Target, body: &'static str) -> Script {
-    target.script(body).with(PROCESSES)
+    target.script(body).using(PROCESSES)
 }
 
 fn read(stdout: &str) -> Option<Place> {
@@ -207,7 +207,7 @@ pub(super) async fn install(target: &Target, artifact: &Artifact, place: &Place)
     }
     let file = format!("{}/.ci/package.part", target.directory());
     target.demand(&target.script(r#"mkdir -p "$T/.ci""#), "making room for the package", LIMIT).await?;
-    let sent = target.session().upload(&artifact.path, &file, UPLOAD_LIMIT).await?;
+    let sent = target.session().upload((&artifact.path, 0), &file, UPLOAD_LIMIT).await?;
     if sent.code != Some(0) {
         let said = sent.tail();
         return Err(Error::failed(format!("sending the package to `{}` failed: {said}", target.destination())));

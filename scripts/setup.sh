@@ -39,6 +39,10 @@ want uidmap "containers for ordinary users"
 if [ "$purpose" = test ]; then
     want python3 "runs the conformance cases"
     want sudo "runs tests as an ordinary user"
+    want nginx-light "binaries exchanged by signals, and weights of an upstream, in tests"
+    want supervisor "programs under supervisord in tests"
+    want elixir "releases made by mix in tests"
+    want curl "health checks of targets in tests"
     want bash "one of the two shells that jobs run in"
 fi
 

@@ -58,7 +58,10 @@ impl Project {
 }
 
 fn get(port: u16) -> String {
-    let output = Command::new("curl").args(["-s", "--max-time", "5"]).arg(format!("http://127.0.0.1:{port}/")).output();
+    let output = Command::new("curl")
+        .args(["-s", "--max-time", "5"])
+        .arg(format!("http://127.0.0.1:{port}/"))
+        .output();
     String::from_utf8(output.unwrap().stdout).unwrap()
 }
 
@@ -77,9 +80,13 @@ fn http(port: u16) -> String {
 #[test]
 fn an_archive_is_switched_by_its_link_and_rolled_back() {
     let (target, port) = (Target::start(), free_port());
-    let service = format!("    keep: 1\n    service:\n      commands: {{start: 'exec python3 server.py {port}', stop: 'true'}}\n");
+    let service =
+        format!("    keep: 1\n    service:\n      commands: {{start: 'exec python3 server.py {port}'}}\n");
     let project = Project::new(&(http(port) + &service));
-    target.ci(project.at("1.0.0"), &["deploy", "dev", "--plan"], &[]).ended(0).says(&["fresh install", "nothing was sent"]);
+    target
+        .ci(project.at("1.0.0"), &["deploy", "dev", "--plan"], &[])
+        .ended(0)
+        .says(&["fresh install", "nothing was sent"]);
     assert!(!target.path("urf/versions").exists());
     deploy(&target, &project, "1.0.0").ended(0).says(&["fresh install"]);
     assert_eq!((get(port), current(&target)), ("1.0.0".into(), "versions/1.0.0".into()));
@@ -87,7 +94,9 @@ fn an_archive_is_switched_by_its_link_and_rolled_back() {
     deploy(&target, &project, "1.1.0").ended(0).says(&["restart: `1.0.0` runs there"]);
     assert_eq!(get(port), "1.1.0");
 
-    deploy(&target, &project, "1.2.0-broken").ended(4).says(&["the answer is 500", "rolled back: `1.1.0` serves again"]);
+    deploy(&target, &project, "1.2.0-broken")
+        .ended(4)
+        .says(&["the answer is 500", "rolled back: `1.1.0` serves again"]);
     assert_eq!((get(port), current(&target)), ("1.1.0".into(), "versions/1.1.0".into()));
     deploy(&target, &project, "1.2.0-broken").ended(3).says(&["failed there before", "ci env clear"]);
     deploy(&target, &project, "1.2.0-crash").ended(4).says(&["no disk today", "rolled back"]);
@@ -103,7 +112,7 @@ fn an_archive_is_switched_by_its_link_and_rolled_back() {
 #[test]
 fn what_is_not_ours_or_not_safe_is_refused() {
     let target = Target::start();
-    let project = Project::new("    service: {commands: {start: 'true', stop: 'true'}}\n");
+    let project = Project::new("    service: {commands: {start: 'true'}}\n");
     fs::create_dir_all(target.path("urf/bin")).unwrap();
     deploy(&target, &project, "1.0.0").ended(3).says(&["holds `bin`", "directory of its own"]);
     assert!(!target.path("urf/current").exists());
@@ -142,11 +151,17 @@ fn a_program_of_supervisord_is_restarted_verified_and_rolled_back() {
     );
     fs::write(target.path("supervisord.conf"), &server).unwrap();
     let mut supervisord = Command::new("supervisord");
-    supervisord.arg("-c").arg(target.path("supervisord.conf")).env("HOME", target.path("")).env("OF", target.path(""));
-    let _supervisord = Daemon(supervisord.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    supervisord
+        .arg("-c")
+        .arg(target.path("supervisord.conf"))
+        .env("HOME", target.path(""))
+        .env("OF", target.path(""));
+    let _supervisord =
+        Daemon(supervisord.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     until("supervisord listens", || target.path("s.sock").exists());
 
-    let service = format!("    service:\n      supervisord: {{program: site, server: 'unix://{home}/s.sock'}}\n");
+    let service =
+        format!("    service:\n      supervisord: {{program: site, server: 'unix://{home}/s.sock'}}\n");
     let project = Project::new(&(http(port) + &service));
     deploy(&target, &project, "1.0.0").ended(3).says(&["no program `site`", "it has none"]);
     // a section that was only written down is taken up
@@ -156,7 +171,9 @@ fn a_program_of_supervisord_is_restarted_verified_and_rolled_back() {
     deploy(&target, &project, "1.0.0").ended(0).says(&["nothing to do"]);
     deploy(&target, &project, "1.1.0").ended(0);
     assert_eq!(get(port), "1.1.0");
-    deploy(&target, &project, "1.2.0-crash").ended(4).says(&["no disk today", "rolled back: `1.1.0` serves again"]);
+    deploy(&target, &project, "1.2.0-crash")
+        .ended(4)
+        .says(&["no disk today", "rolled back: `1.1.0` serves again"]);
     assert_eq!((get(port), current(&target)), ("1.1.0".into(), "versions/1.1.0".into()));
 }
 
@@ -175,7 +192,7 @@ fn a_running_nginx_is_exchanged_without_losing_a_request() {
     // what answers after an exchange is asked by a file that a test can take away
     fs::write(target.path("well"), "").unwrap();
     let service = format!(
-        "    health: [{{http: 'http://127.0.0.1:{port}/', within: 5s}}, {{command: 'test -f {home}/well', within: 0s}}]\n    service:\n      binary:\n\
+        "    health: [{{http: 'http://127.0.0.1:{port}/', within: 5s}}, {{command: 'test -f {home}/well', within: 1s}}]\n    service:\n      binary:\n\
          \x20       pid: {home}/nginx.pid\n        binary: {home}/urf/current/nginx\n        test: '\"$DIRECTORY/nginx\" -t -c {home}/nginx.conf'\n\
          \x20       start: '{home}/urf/current/nginx -c {home}/nginx.conf'\n"
     );
@@ -186,8 +203,12 @@ fn a_running_nginx_is_exchanged_without_losing_a_request() {
     let program = || fs::read_link(format!("/proc/{}/exe", master().trim())).unwrap().display().to_string();
     assert!(program().ends_with("/versions/1.0.0/nginx"));
 
-    let download = Command::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code} %{size_download}"])
-        .arg(format!("http://127.0.0.1:{port}/big")).stdout(Stdio::piped()).spawn().unwrap();
+    let download = Command::new("curl")
+        .args(["-s", "-o", "/dev/null", "-w", "%{http_code} %{size_download}"])
+        .arg(format!("http://127.0.0.1:{port}/big"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     deploy(&target, &project, "1.1.0").ended(0).says(&["exchange of the binary"]);
     assert!(program().ends_with("/versions/1.1.0/nginx"), "{}", program());
     assert!(!target.path("nginx.pid.oldbin").exists());
@@ -197,7 +218,10 @@ fn a_running_nginx_is_exchanged_without_losing_a_request() {
     let before = master();
     fs::remove_file(target.path("well")).unwrap();
     deploy(&target, &project, "1.2.0").ended(4).says(&["rolled back: `1.1.0`, process"]);
-    assert_eq!((master(), current(&target), get(port)), (before.clone(), "versions/1.1.0".into(), "up".into()));
+    assert_eq!(
+        (master(), current(&target), get(port)),
+        (before.clone(), "versions/1.1.0".into(), "up".into())
+    );
     assert!(!target.path("nginx.pid.oldbin").exists());
 
     // a binary that passes its test and ends when it is started by the old one
@@ -221,7 +245,8 @@ fn a_canary_gets_its_share_and_loses_it_when_it_answers_with_errors() {
          include {home}/site.upstream;\nserver {{ listen 127.0.0.1:{front}; location / {{ proxy_pass http://site; }} }} }}\n"
     );
     fs::write(target.path("nginx.conf"), conf).unwrap();
-    fs::write(target.path("site.upstream"), format!("upstream site {{\n    server 127.0.0.1:{a};\n}}\n")).unwrap();
+    fs::write(target.path("site.upstream"), format!("upstream site {{\n    server 127.0.0.1:{a};\n}}\n"))
+        .unwrap();
     run(Command::new(which("nginx")).arg("-c").arg(target.path("nginx.conf")).env("OF", target.path("")));
     let nginx = fs::read_to_string(target.path("nginx.pid")).unwrap();
     // the health check does not see what clients see: `/` is only asked through nginx
@@ -241,8 +266,14 @@ fn a_canary_gets_its_share_and_loses_it_when_it_answers_with_errors() {
                 get(front);
             }
         });
-        deploy(&target, &project, "1.1.0-broken").ended(4).says(&["requests to 127.0.0.1", "failed, more than 10 %", "rolled back"]);
-        deploy(&target, &project, "1.2.0").ended(0).says(&["canary: `1.0.0` runs there", "50 % of the requests"]);
+        deploy(&target, &project, "1.1.0-broken").ended(4).says(&[
+            "requests to 127.0.0.1",
+            "failed, more than 10 %",
+            "rolled back",
+        ]);
+        deploy(&target, &project, "1.2.0")
+            .ended(0)
+            .says(&["canary: `1.0.0` runs there", "50 % of the requests"]);
         asking.store(false, std::sync::atomic::Ordering::Relaxed);
     });
     assert_eq!((get(front), current(&target)), ("1.2.0".into(), "versions/1.2.0".into()));
@@ -271,14 +302,20 @@ fn a_unit_of_systemd_is_restarted_once_and_again_when_it_fails() {
     target.with_program("unit", "systemctl", &SYSTEMCTL.replace("HOME/", &home));
     target.with_program("unit", "sudo", "#!/bin/sh\nshift\nexec \"$@\"\n");
     let project = Project::new("    service: {systemd: site.service}\n");
-    let deploy = |version: &str| target.ci(project.at(version), &["deploy", "dev"], &[("DEV_SSH_USER_HOST", "unit")]);
+    let deploy =
+        |version: &str| target.ci(project.at(version), &["deploy", "dev"], &[("DEV_SSH_USER_HOST", "unit")]);
     deploy("1.0.0").ended(0).says(&["fresh install"]);
     deploy("1.1.0").ended(0);
     deploy("1.1.0").ended(0).says(&["nothing to do"]);
-    deploy("1.2.0-crash").ended(4).says(&["Job for site.service failed", "no disk today", "rolled back: `1.1.0`"]);
+    deploy("1.2.0-crash").ended(4).says(&[
+        "Job for site.service failed",
+        "no disk today",
+        "rolled back: `1.1.0`",
+    ]);
     assert_eq!(current(&target), "versions/1.1.0");
     let log = fs::read_to_string(target.path("systemctl.log")).unwrap();
-    let changes: Vec<&str> = log.lines().filter(|line| !line.starts_with("show") && !line.starts_with("status")).collect();
+    let changes: Vec<&str> =
+        log.lines().filter(|line| !line.starts_with("show") && !line.starts_with("status")).collect();
     assert_eq!(changes, ["restart -- site.service"; 4]);
 }
 
@@ -301,12 +338,21 @@ fn a_mix_release_is_restarted_by_the_script_of_the_version_that_runs() {
         target.ci(project.path(), &["deploy", "dev"], &[])
     };
     deploy("0.1.0").ended(0).says(&["fresh install", "ask the node for its version, `0.1.0`"]);
-    let cookie = |version: &str| fs::read_to_string(target.path(&format!("urf/versions/{version}/releases/COOKIE"))).unwrap();
+    let cookie = |version: &str| {
+        fs::read_to_string(target.path(&format!("urf/versions/{version}/releases/COOKIE"))).unwrap()
+    };
     deploy("0.2.0").ended(0).says(&["restart", "no hot upgrade: the package lacks a relup", "`0.2.0`"]);
     assert_ne!(cookie("0.1.0"), cookie("0.2.0"));
     deploy("0.2.0").ended(0).says(&["nothing to do"]);
     let code = fs::read_to_string(project.path().join("lib/mixrel.ex")).unwrap();
-    fs::write(project.path().join("lib/mixrel.ex"), code.replace("def start(_type, _arguments) do", "def start(_type, _arguments) do\n    raise \"no disk today\"")).unwrap();
+    fs::write(
+        project.path().join("lib/mixrel.ex"),
+        code.replace(
+            "def start(_type, _arguments) do",
+            "def start(_type, _arguments) do\n    raise \"no disk today\"",
+        ),
+    )
+    .unwrap();
     deploy("0.3.0").ended(4).says(&["rolled back: `0.2.0` serves again"]);
     assert_eq!(current(&target), "versions/0.2.0");
     assert!(target.lives());

@@ -60,7 +60,11 @@ pub(super) fn run(args: &DeployArgs) -> CliResult {
 fn digest(text: &str) -> Result<String, String> {
     const SHORTEST: usize = 12;
     let digits = text.len() >= SHORTEST && text.bytes().all(|b| b.is_ascii_hexdigit());
-    if digits { Ok(text.to_owned()) } else { Err(format!("a digest has {SHORTEST} hexadecimal digits or more")) }
+    if digits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("a digest has {SHORTEST} hexadecimal digits or more"))
+    }
 }
 
 /// Shows a step or a note on standard error.
@@ -127,7 +131,9 @@ fn sentence(report: &Report, target: &TargetReport) -> String {
         Strategy::Commit => format!("{place}: {release} {version} is permanent now{pid}\n"),
         Strategy::Restart { from } => format!("{place}: {release} {version} runs in place of {from}{pid}\n"),
         Strategy::Exchange { from } | Strategy::Canary { from } => {
-            format!("{place}: {release} {version} serves in place of {from}, which answered requests until then{pid}\n")
+            format!(
+                "{place}: {release} {version} serves in place of {from}, which answered requests until then{pid}\n"
+            )
         }
         Strategy::Back { from } => format!("{place}: {release} went back from {from} to {version}{pid}\n"),
         Strategy::Fresh | Strategy::Refuse => {
@@ -169,12 +175,16 @@ fn plan(report: &Report, targets: &[TargetReport]) -> String {
 
 /// How it ended, a line for each target.
 fn table(report: &Report, targets: &[TargetReport]) -> String {
-    let mut rows = vec![["TARGET", "BATCH", "BEFORE", "STRATEGY", "OUTCOME", "PROCESS"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["TARGET", "BATCH", "BEFORE", "STRATEGY", "OUTCOME", "PROCESS"].map(str::to_owned).to_vec()];
     for target in targets {
-        let before = target.before.as_ref().map_or_else(|| "not asked".to_owned(), |before| match before.running() {
-            Some(version) => version.to_owned(),
-            None => before.to_string(),
-        });
+        let before = target.before.as_ref().map_or_else(
+            || "not asked".to_owned(),
+            |before| match before.running() {
+                Some(version) => version.to_owned(),
+                None => before.to_string(),
+            },
+        );
         let outcome = match (target.outcome, &target.decision.strategy) {
             (None, _) => "not begun",
             (Some(Outcome::Done), Strategy::Nothing) => "nothing to do",

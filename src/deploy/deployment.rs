@@ -7,7 +7,6 @@ use serde::Serialize;
 use crate::release::decide::{Decision, Strategy};
 use crate::release::installed::Installed;
 
-use super::service;
 use super::apply::Care;
 use super::error::{Error, Outcome};
 use super::file::Delivery;
@@ -16,6 +15,7 @@ use super::packages;
 use super::plan::{Aim, Plan, Planner};
 use super::query;
 use super::rollout::{Member, Rollout};
+use super::service;
 use super::settings::Settings;
 use super::steps::{Step, Steps};
 

@@ -291,7 +291,8 @@ pub enum Service {
     Commands {
         /// Starts `DIRECTORY/current`.
         start: String,
-        /// Stops it.
+        /// Stops it; when it is empty, its processes get TERM.
+        #[serde(default)]
         stop: String,
     },
     /// A unit of systemd.
@@ -406,7 +407,8 @@ impl DeployFile {
             let place = e.location().map_or(String::new(), |at| format!(":{}:{}", at.line(), at.column()));
             let said = e.to_string();
             let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
-            Error::refused(format!("{}{place}: {said}", Self::PATH)).help("schemas/deploy.json describes the file")
+            Error::refused(format!("{}{place}: {said}", Self::PATH))
+                .help("schemas/deploy.json describes the file")
         })?;
         let file = file.unwrap_or_default();
         super::mistake::check(&file, text)?;

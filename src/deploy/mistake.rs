@@ -24,7 +24,8 @@ pub(super) fn check(file: &DeployFile, text: &str) -> Result<(), Error> {
     }
     let mut sources = SourceMap::new();
     let id = sources.add(DeployFile::PATH, text, None);
-    let tree = yaml::parse(text, id, &mut Vec::new()).ok().and_then(|mut documents| documents.drain(..).next());
+    let tree =
+        yaml::parse(text, id, &mut Vec::new()).ok().and_then(|mut documents| documents.drain(..).next());
     let lines = mistakes.iter().map(|mistake| {
         let place = tree.as_ref().map(|tree| sources.position(reach(tree, &mistake.path).span));
         let place = place.map_or(String::new(), |place| format!(":{}:{}", place.line, place.column));
@@ -86,12 +87,17 @@ fn of_environment(file: &DeployFile, environment: &Environment) -> Vec<At> {
             found.push((at(&["targets", &index.to_string()]), format!("`{target}` is there twice")));
         }
     }
-    if let Some(Err(error)) = environment.directory.as_ref().map(|path| check_directory(path, "the environment")) {
+    if let Some(Err(error)) =
+        environment.directory.as_ref().map(|path| check_directory(path, "the environment"))
+    {
         found.push((at(&["directory"]), error.message));
     }
     let strategy = &environment.strategy;
     if strategy.allow.is_empty() {
-        found.push((at(&["strategy", "allow"]), "nothing is allowed: name `hot`, `restart`, `fresh`".to_owned()));
+        found.push((
+            at(&["strategy", "allow"]),
+            "nothing is allowed: name `hot`, `restart`, `fresh`".to_owned(),
+        ));
     } else if strategy.prefer == Way::Fresh {
         let message = "`prefer` is `hot` or `restart`: where nothing runs, the way is always `fresh`";
         found.push((at(&["strategy", "prefer"]), message.to_owned()));
@@ -100,8 +106,13 @@ fn of_environment(file: &DeployFile, environment: &Environment) -> Vec<At> {
         found.push((at(&["strategy"]), message.to_owned()));
     }
     let approvals = &environment.approvals;
-    for (index, name) in approvals.from.iter().enumerate().filter(|(_, name)| !file.people.contains_key(*name)) {
-        found.push((at(&["approvals", "from", &index.to_string()]), format!("`{name}` is not among `people`")));
+    for (index, name) in
+        approvals.from.iter().enumerate().filter(|(_, name)| !file.people.contains_key(*name))
+    {
+        found.push((
+            at(&["approvals", "from", &index.to_string()]),
+            format!("`{name}` is not among `people`"),
+        ));
     }
     let able = if approvals.from.is_empty() { file.people.len() } else { approvals.from.len() };
     if approvals.count as usize > able {
@@ -113,7 +124,9 @@ fn of_environment(file: &DeployFile, environment: &Environment) -> Vec<At> {
             Check::Http(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
                 format!("`{url}` is no `http://` or `https://` address")
             }
-            Check::Tcp(address) if !is_host_and_port(address) => format!("`{address}` is not `host:port`"),
+            Check::Tcp(address) if address != "{address}" && !is_host_and_port(address) => {
+                format!("`{address}` is not `host:port`")
+            }
             _ => continue,
         };
         found.push((at(&["health", &index.to_string()]), message));

@@ -121,7 +121,9 @@ impl Source {
                 let built = build::fresh(project, &log).await.map_err(explain)?;
                 package::Package::read(&built.path).map_err(explain)?
             }
-            By::Commands { directory, commands, package } => self.by_commands(directory, commands, package).await?,
+            By::Commands { directory, commands, package } => {
+                self.by_commands(directory, commands, package).await?
+            }
         };
         Ok(Built {
             candidate: candidate(&read, ""),
@@ -155,7 +157,10 @@ impl Source {
             By::Commands { directory, commands, package } => {
                 let new = self.by_commands(directory, commands, package).await.map_err(NoUpgrade::Failed)?;
                 if new.relup()?.is_none_or(|relup| relup.up_from(from).is_none()) {
-                    let reason = format!("the package has no relup that leads from `{from}` to `{}` (R009)", self.version);
+                    let reason = format!(
+                        "the package has no relup that leads from `{from}` to `{}` (R009)",
+                        self.version
+                    );
                     return Err(NoUpgrade::Unsound(vec![reason]));
                 }
                 let target = node.and_then(libraries).unwrap_or_else(nothing);
@@ -171,8 +176,9 @@ impl Source {
         target: &TargetLibraries,
         warnings: Vec<String>,
     ) -> Result<Built, NoUpgrade> {
-        let failed =
-            |error| NoUpgrade::Failed(Error::failed(format!("cannot make a directory for the package: {error}")));
+        let failed = |error| {
+            NoUpgrade::Failed(Error::failed(format!("cannot make a directory for the package: {error}")))
+        };
         let directory = tempfile::tempdir().map_err(failed)?;
         let path = directory.path().join(format!("{}-{}.tar.gz", self.name, self.version));
         let thin = thin::write(new, target, &path)?;
@@ -278,7 +284,12 @@ fn explain(error: crate::release::Error) -> Error {
 }
 
 /// A package of `version` that a build on this machine left, and what it holds.
-pub(crate) fn at_hand(name: &str, version: &str, project: &Path, profile: &str) -> Option<(String, Candidate)> {
+pub(crate) fn at_hand(
+    name: &str,
+    version: &str,
+    project: &Path,
+    profile: &str,
+) -> Option<(String, Candidate)> {
     let file = format!("{name}-{version}.tar.gz");
     let profile = profile.replace(',', "+");
     let ours = Path::new("_build/slipway").join(&profile);

@@ -23,8 +23,7 @@ pub(crate) struct Asked {
 pub(crate) async fn all(settings: &Settings, name: &str, steps: &Steps) -> Vec<Asked> {
     let mut queries = JoinSet::new();
     for (index, address) in settings.targets.iter().enumerate() {
-        let (destination, directory) =
-            (address.destination.clone(), settings.directory_of(address, name));
+        let (destination, directory) = (address.destination.clone(), settings.directory_of(address, name));
         let steps = match settings.targets.len() {
             1 => steps.of_only_target(),
             _ => steps.of_target(&shown(settings, &destination, &directory)),

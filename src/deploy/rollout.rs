@@ -10,8 +10,8 @@ use crate::release::decide::{self, Strategy};
 use crate::release::installed::Snapshot;
 
 use super::apply::{Apply, Care, Package, state_in_words};
-use super::deployment::TargetReport;
 use super::bad;
+use super::deployment::TargetReport;
 use super::error::{Error, Outcome};
 use super::lock;
 use super::packages::Built;
@@ -60,7 +60,9 @@ impl Member {
     fn replaced(&self) -> Option<&str> {
         let done = self.report.outcome == Some(Outcome::Done);
         match &self.aim.decision.strategy {
-            Strategy::Hot { from } | Strategy::Restart { from } | Strategy::Back { from } if done => Some(from),
+            Strategy::Hot { from } | Strategy::Restart { from } | Strategy::Back { from } if done => {
+                Some(from)
+            }
             _ => None,
         }
     }
@@ -68,7 +70,11 @@ impl Member {
 
 impl Rollout {
     /// Carries the plan out. The error is the first target's that failed, and says what became of the others.
-    pub(crate) async fn run(&self, members: Vec<Member>, steps: &mut Steps) -> (Vec<Member>, Result<(), Error>) {
+    pub(crate) async fn run(
+        &self,
+        members: Vec<Member>,
+        steps: &mut Steps,
+    ) -> (Vec<Member>, Result<(), Error>) {
         let mut members = members;
         let last = members.iter().map(|member| member.report.batch).max().unwrap_or(0);
         for batch in 1..=last {
@@ -80,7 +86,9 @@ impl Rollout {
                         () = interrupted() => Err(Error::failed(format!("interrupted before batch {batch}; the batches before it stay as they are"))),
                     }
                 };
-                if let Err(error) = steps.take(format!("pause for {seconds} s before batch {batch}"), pause).await {
+                if let Err(error) =
+                    steps.take(format!("pause for {seconds} s before batch {batch}"), pause).await
+                {
                     return (members, Err(error));
                 }
             }
@@ -183,8 +191,10 @@ impl Rollout {
             }
             Error { outcome: Outcome::RolledBack, ..error }
         };
-        let waiting: Vec<&Member> =
-            members.iter().filter(|member| member.report.batch > 0 && member.report.outcome.is_none()).collect();
+        let waiting: Vec<&Member> = members
+            .iter()
+            .filter(|member| member.report.batch > 0 && member.report.outcome.is_none())
+            .collect();
         if !waiting.is_empty() {
             let names: Vec<&str> = waiting.iter().map(|member| member.report.destination.as_str()).collect();
             steps.note(&format!("stopped: {} keep what they have", names.join(", ")));
@@ -281,7 +291,9 @@ impl Turn<'_> {
         };
         match stale {
             None => Ok(survey),
-            Some(decision) => Err(Error::restarted(decision.reasons.join("; ")).help(decision.help.unwrap_or_default())),
+            Some(decision) => {
+                Err(Error::restarted(decision.reasons.join("; ")).help(decision.help.unwrap_or_default()))
+            }
         }
     }
 }
@@ -349,7 +361,12 @@ fn needs_tools(survey: &Survey, target: &Target, strategy: &Strategy) -> Result<
         missing.push("`setsid`");
     }
     if matches!(strategy, Strategy::Fresh | Strategy::Restart { .. }) {
-        missing.extend([("tar", "`tar`"), ("gzip", "`gzip`")].into_iter().filter(|(tool, _)| !has(tool)).map(|(_, shown)| shown));
+        missing.extend(
+            [("tar", "`tar`"), ("gzip", "`gzip`")]
+                .into_iter()
+                .filter(|(tool, _)| !has(tool))
+                .map(|(_, shown)| shown),
+        );
     }
     if missing.is_empty() {
         return Ok(());

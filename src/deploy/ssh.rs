@@ -144,7 +144,8 @@ impl Session {
     /// Makes a socket of the target reachable through the connection, for as long as that lives.
     pub(crate) async fn forward(&self, socket: openssh::Socket<'_>) -> Result<Forward, Error> {
         let directory = tempfile::Builder::new().prefix("ci-").tempdir_in(control_directory());
-        let directory = directory.map_err(|error| Error::failed(format!("cannot forward a socket: {error}")))?;
+        let directory =
+            directory.map_err(|error| Error::failed(format!("cannot forward a socket: {error}")))?;
         let forward = Forward { directory };
         let path = forward.path();
         let here = openssh::Socket::UnixSocket { path: std::borrow::Cow::Borrowed(&path) };

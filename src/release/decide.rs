@@ -133,7 +133,9 @@ pub fn decide(installed: &Installed, wish: &Wish<'_>) -> Decision {
     if let (Some(bad), true) = (wish.bad, installed.running() != Some(version)) {
         return Decision::refuse(
             vec![format!("`{version}` failed there before: {bad}")],
-            format!("release the next version; or, if the reason is gone, `ci env clear ENV {version} --reason WHY`"),
+            format!(
+                "release the next version; or, if the reason is gone, `ci env clear ENV {version} --reason WHY`"
+            ),
         );
     }
     match installed {
@@ -203,11 +205,15 @@ fn change(old: &str, wish: &Wish<'_>) -> Decision {
         let older = format!("`{version}` is older than `{old}`, which runs there");
         return match (allowed.restart, kept) {
             (false, _) => Decision::refuse(
-                vec![older, "going back may need a restart, which is not allowed for this environment".to_owned()],
+                vec![
+                    older,
+                    "going back may need a restart, which is not allowed for this environment".to_owned(),
+                ],
                 "deploy a newer version, or add `restart` to `strategy: {allow: [...]}` of the environment",
             ),
             (true, true) if allowed.hot && !allowed.prefer_restart => {
-                let kept = "the target still has it: by the relup's way down if there is one, else by a restart";
+                let kept =
+                    "the target still has it: by the relup's way down if there is one, else by a restart";
                 Decision::because(Strategy::Back { from: old.to_owned() }, [older, kept.to_owned()])
             }
             (true, _) => {
@@ -215,14 +221,15 @@ fn change(old: &str, wish: &Wish<'_>) -> Decision {
             }
         };
     }
-        match (allowed.hot, allowed.restart) {
+    match (allowed.hot, allowed.restart) {
         (true, true) if allowed.prefer_restart => {
             Decision::because(restart(), [runs, "a restart is preferred for this environment".to_owned()])
         }
         (true, _) => Decision::new(Strategy::Hot { from: old.to_owned() }, runs),
-        (false, true) => {
-            Decision::because(restart(), [runs, "a hot upgrade is not allowed for this environment".to_owned()])
-        }
+        (false, true) => Decision::because(
+            restart(),
+            [runs, "a hot upgrade is not allowed for this environment".to_owned()],
+        ),
         (false, false) => Decision::refuse(
             vec![runs, "neither a hot upgrade nor a restart is allowed for this environment".to_owned()],
             "add `hot` or `restart` to `strategy: {allow: [...]}` of the environment",
@@ -254,11 +261,10 @@ pub fn same_version(node: &Snapshot, candidate: &Candidate) -> Option<Decision> 
     }
     let version = &candidate.version;
     Some(Decision::refuse(
-        vec![format!(
-            "`{version}` runs there already, but with other code: {} (L005)",
-            list(&stale)
-        )],
-        format!("the sources changed under the same version: release them under the next one, or check out what was released as `{version}`"),
+        vec![format!("`{version}` runs there already, but with other code: {} (L005)", list(&stale))],
+        format!(
+            "the sources changed under the same version: release them under the next one, or check out what was released as `{version}`"
+        ),
     ))
 }
 
@@ -268,7 +274,11 @@ fn list(names: &[String]) -> String {
     let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
     let more = names.len().saturating_sub(SHOWN);
     let modules = if names.len() == 1 { "module" } else { "modules" };
-    if more == 0 { format!("{modules} {}", shown.join(", ")) } else { format!("{modules} {} and {more} more", shown.join(", ")) }
+    if more == 0 {
+        format!("{modules} {}", shown.join(", "))
+    } else {
+        format!("{modules} {} and {more} more", shown.join(", "))
+    }
 }
 
 /// Versions that aren't numbers (a commit, say) have no order worth refusing for.
@@ -316,7 +326,8 @@ pub fn check_live(node: &Snapshot, candidate: &Candidate) -> Vec<String> {
             }))
         }
         _ => reasons.push(
-            "the node's release lists no libraries (it was installed without releases/RELEASES; L003)".to_owned(),
+            "the node's release lists no libraries (it was installed without releases/RELEASES; L003)"
+                .to_owned(),
         ),
     }
     for (module, md5) in &candidate.modules {
@@ -380,7 +391,8 @@ mod tests {
 
     #[test]
     fn the_policy_allows_and_prefers() {
-        let (hot, restart) = (Strategy::Hot { from: "0.1.0".into() }, Strategy::Restart { from: "0.1.0".into() });
+        let (hot, restart) =
+            (Strategy::Hot { from: "0.1.0".into() }, Strategy::Restart { from: "0.1.0".into() });
         let none = Allowed { hot: false, restart: false, fresh: false, prefer_restart: false };
         let cases = [
             (ALL, hot.clone(), Strategy::Fresh),

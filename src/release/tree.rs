@@ -49,7 +49,12 @@ impl Contents {
             hash.update(format!("{name}\0{what}\0"));
         }
         let (sha256, size) = archive::digest(path)?;
-        Ok(Contents { paths: entries.into_keys().collect(), sha256, size, tree: crate::digest::hex(&hash.finalize()) })
+        Ok(Contents {
+            paths: entries.into_keys().collect(),
+            sha256,
+            size,
+            tree: crate::digest::hex(&hash.finalize()),
+        })
     }
 }
 

@@ -87,7 +87,8 @@ impl Target {
     pub(crate) fn with_program(&mut self, host: &str, name: &str, text: &str) {
         self.program(&format!("{host}-bin/{name}"), text);
         let path = self.path(&format!("{host}-bin"));
-        let port = self.sshd(host, &format!("PATH={}:/usr/local/bin:/usr/bin:/bin:/usr/sbin", path.display()));
+        let port =
+            self.sshd(host, &format!("PATH={}:/usr/local/bin:/usr/bin:/bin:/usr/sbin", path.display()));
         self.host(host, port, "user");
     }
 

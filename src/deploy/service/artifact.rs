@@ -44,8 +44,10 @@ impl Artifact {
             let path = project.canonicalize().ok()?;
             Some(path.file_name()?.to_string_lossy().into_owned())
         };
-        let name = release.name.clone().or_else(|| mix.as_ref().map(|mix| mix.app.clone())).or_else(directory);
-        let name = name.ok_or_else(|| Error::refused("the release has no name").help("set `release: name`"))?;
+        let name =
+            release.name.clone().or_else(|| mix.as_ref().map(|mix| mix.app.clone())).or_else(directory);
+        let name =
+            name.ok_or_else(|| Error::refused("the release has no name").help("set `release: name`"))?;
         let version = match (&release.version, &mix) {
             (Some(source), _) => version::find(source, project)?,
             (None, Some(mix)) => mix.version.clone(),
@@ -79,7 +81,8 @@ impl Artifact {
         if kind == Kind::Elixir && release.build.is_empty() {
             shell(project, r#"mix release "$NAME" --overwrite"#, &environment).await?;
         }
-        let written = release.package.as_ref().map(|path| path.replace("{name}", &name).replace("{version}", &version));
+        let written =
+            release.package.as_ref().map(|path| path.replace("{name}", &name).replace("{version}", &version));
         let path = match (&written, kind) {
             (Some(written), _) => project.join(written),
             (None, Kind::Elixir) => {
@@ -104,7 +107,16 @@ impl Artifact {
             }
             notes.push(cold(&contents.paths, &version));
         }
-        Ok(Artifact { name, version, kind, path, sha256: contents.sha256, tree: contents.tree, size: contents.size, notes })
+        Ok(Artifact {
+            name,
+            version,
+            kind,
+            path,
+            sha256: contents.sha256,
+            tree: contents.tree,
+            size: contents.size,
+            notes,
+        })
     }
 }
 
@@ -122,7 +134,8 @@ fn cold(paths: &[String], version: &str) -> String {
         missing.push("the application sasl");
     }
     if missing.is_empty() {
-        return "hot upgrades of `mix release` packages are not built yet, though this one has a relup".to_owned();
+        return "hot upgrades of `mix release` packages are not built yet, though this one has a relup"
+            .to_owned();
     }
     format!("no hot upgrade: the package lacks {}", missing.join(", "))
 }
@@ -143,8 +156,8 @@ impl Mix {
             pattern.captures(&text).map(|found| found[1].to_owned())
         };
         let app = find(r"(?m)^[^#\n]*\bapp:\s*:([a-z_][a-zA-Z0-9_]*)");
-        let version = find(r#"(?m)^[^#\n]*\bversion:\s*"([^"]+)""#)
-            .or_else(|| find(r#"(?m)^\s*@version\s+"([^"]+)""#));
+        let version =
+            find(r#"(?m)^[^#\n]*\bversion:\s*"([^"]+)""#).or_else(|| find(r#"(?m)^\s*@version\s+"([^"]+)""#));
         match (app, version) {
             (Some(app), Some(version)) => Ok(Mix { app, version }),
             _ => Err(Error::refused("mix.exs has no literal `app:` and `version:`")
@@ -193,9 +206,15 @@ mod tests {
 
     #[test]
     fn only_plain_words_become_directories() {
-        for (text, plain) in
-            [("1.2.3-rc1+5~x", true), ("", false), ("..", false), ("a/b", false), ("-rf", false), ("$(id)", false), ("a b", false)]
-        {
+        for (text, plain) in [
+            ("1.2.3-rc1+5~x", true),
+            ("", false),
+            ("..", false),
+            ("a/b", false),
+            ("-rf", false),
+            ("$(id)", false),
+            ("a b", false),
+        ] {
             assert_eq!(is_plain(text), plain, "{text}");
         }
     }

@@ -117,12 +117,19 @@ impl Binary<'_> {
             let now = self.look().await?;
             let alone = now.master.as_ref().is_some_and(|(pid, _)| *pid == master) && now.old.is_none();
             if alone {
-                self.target.demand(&self.target.script(ORPHANS).set("V", new), "ending what is left of it", LIMIT).await?;
+                self.target
+                    .demand(&self.target.script(ORPHANS).set("V", new), "ending what is left of it", LIMIT)
+                    .await?;
                 return Ok(());
             }
             if began.elapsed() >= DRAIN_PATIENCE {
-                return Err(Error::restarted(format!("the old master {master} did not take over again: found {now:?}"))
-                    .help(format!("look at `{}` and `{}.oldbin` on the target and at the program's error log", self.pid, self.pid)));
+                return Err(Error::restarted(format!(
+                    "the old master {master} did not take over again: found {now:?}"
+                ))
+                .help(format!(
+                    "look at `{}` and `{}.oldbin` on the target and at the program's error log",
+                    self.pid, self.pid
+                )));
             }
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }
@@ -148,12 +155,20 @@ impl Binary<'_> {
                 .help("wait until its last requests are answered, or end one of the two masters (QUIT), then deploy again"));
         }
         let Some((master, program)) = &masters.master else {
-            return Err(Error::refused(format!("`{}` names no running process that we may signal", self.pid))
-                .help("start the program, or correct `pid` of the service"));
+            return Err(Error::refused(format!(
+                "`{}` names no running process that we may signal",
+                self.pid
+            ))
+            .help("start the program, or correct `pid` of the service"));
         };
         if *program != masters.binary {
-            return Err(Error::refused(format!("process {master} runs `{program}`, and `{}` is `{}`", self.binary, masters.binary))
-                .help("the program was started by another path; restart it by its path below DIRECTORY/current/"));
+            return Err(Error::refused(format!(
+                "process {master} runs `{program}`, and `{}` is `{}`",
+                self.binary, masters.binary
+            ))
+            .help(
+                "the program was started by another path; restart it by its path below DIRECTORY/current/",
+            ));
         }
         Ok(*master)
     }
@@ -171,8 +186,10 @@ impl Binary<'_> {
                 if *program == now.binary {
                     return Ok(*fresh);
                 }
-                return Err(Error::failed(format!("process {fresh} runs `{program}`, not the binary of `{new}`"))
-                    .help("the program was started by another path than `binary`"));
+                return Err(Error::failed(format!(
+                    "process {fresh} runs `{program}`, not the binary of `{new}`"
+                ))
+                .help("the program was started by another path than `binary`"));
             }
             if began.elapsed() >= UPGRADE_PATIENCE {
                 return Err(Error::failed(format!("the binary of `{new}` did not start beside process {master}; that one serves on"))
@@ -216,7 +233,8 @@ mod tests {
 
     #[test]
     fn two_masters_are_told_apart() {
-        let masters = read("master\t9\t/t/versions/2/nginx\npid\t9\nold\t7\nlives\t7\nbinary\t/t/versions/2/nginx\n");
+        let masters =
+            read("master\t9\t/t/versions/2/nginx\npid\t9\nold\t7\nlives\t7\nbinary\t/t/versions/2/nginx\n");
         assert_eq!(masters.master, Some((9, "/t/versions/2/nginx".to_owned())));
         assert_eq!((masters.old, masters.old_lives), (Some(7), true));
         let stale = read("pid\t999999\nbinary\t\n");

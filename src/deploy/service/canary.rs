@@ -50,7 +50,8 @@ struct Upstream<'a> {
 
 impl Canary<'_> {
     fn upstream(&self) -> Result<Upstream<'_>, Error> {
-        let Service::Canary { upstream, name, backends, start, stop, test, reload, log, .. } = self.service else {
+        let Service::Canary { upstream, name, backends, start, stop, test, reload, log, .. } = self.service
+        else {
             return Err(Error::refused("the service is no canary"));
         };
         let (stop, log) = (stop.as_deref(), log.as_deref());
@@ -75,10 +76,13 @@ impl Canary<'_> {
         let starting = program::start(target, &start);
         let begun = steps.take(format!("start `{new}` at {to}, beside what runs"), starting).await;
         let result = match begun {
-            Ok(running) => self.shift(target, steps, &Shift { text: &text, from, to, first: old.is_none() }).await.map(|()| running),
+            Ok(running) => self
+                .shift(target, steps, &Shift { text: &text, from, to, first: old.is_none() })
+                .await
+                .map(|()| running),
             Err(error) => Err(error),
         };
-        let stop = upstream.stop.unwrap_or("true");
+        let stop = upstream.stop.unwrap_or("");
         match result {
             Ok(running) => {
                 place::switch(target, Some(new)).await?;
@@ -95,9 +99,14 @@ impl Canary<'_> {
                     }
                     program::halt(target, &Command { text: stop, version: new, address: to }).await
                 };
-                steps.take("give all requests back and stop the new version", restored).await.map_err(|worse| {
-                    Error::restarted(format!("{}; then giving the requests back failed: {worse}", error.message))
-                })?;
+                steps.take("give all requests back and stop the new version", restored).await.map_err(
+                    |worse| {
+                        Error::restarted(format!(
+                            "{}; then giving the requests back failed: {worse}",
+                            error.message
+                        ))
+                    },
+                )?;
                 Err(error)
             }
         }
@@ -127,7 +136,10 @@ impl Canary<'_> {
                 loop {
                     let (all, bad) = upstream.errors(target, size, shift.to).await?;
                     if all >= FEWEST && bad * 100 > all * u64::from(*errors) {
-                        return Err(Error::failed(format!("{bad} of {all} requests to {} failed, more than {errors} %", shift.to)));
+                        return Err(Error::failed(format!(
+                            "{bad} of {all} requests to {} failed, more than {errors} %",
+                            shift.to
+                        )));
                     }
                     if began.elapsed() >= hold {
                         return Ok((all, bad));

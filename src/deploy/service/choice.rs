@@ -47,15 +47,20 @@ pub(super) fn choose(
                 (Strategy::Restart { from: current.clone() }, format!("`{version}` is in place but {why}"))
             }
         }
-        Some(current) if !running.up => {
-            (Strategy::Restart { from: current.clone() }, format!("`{current}` is installed and does not run ({})", running.words))
-        }
+        Some(current) if !running.up => (
+            Strategy::Restart { from: current.clone() },
+            format!("`{current}` is installed and does not run ({})", running.words),
+        ),
         Some(current) => {
             let from = current.clone();
             let reason = format!("`{current}` runs there");
             match service {
-                Service::Binary { .. } => (Strategy::Exchange { from }, format!("{reason}; its binary is exchanged by signals")),
-                Service::Canary { .. } => (Strategy::Canary { from }, format!("{reason}; requests are moved by and by")),
+                Service::Binary { .. } => {
+                    (Strategy::Exchange { from }, format!("{reason}; its binary is exchanged by signals"))
+                }
+                Service::Canary { .. } => {
+                    (Strategy::Canary { from }, format!("{reason}; requests are moved by and by"))
+                }
                 _ => (Strategy::Restart { from }, reason),
             }
         }
@@ -157,7 +162,11 @@ mod tests {
             (Some("1.0.0"), Some("1.0.0"), false, "restart"),
             (Some("3.0.0"), Some("3.0.0"), true, "restart"),
         ] {
-            assert_eq!(kind(&place(current, serving), up, &commands, &all), expected, "{current:?} {serving:?} {up}");
+            assert_eq!(
+                kind(&place(current, serving), up, &commands, &all),
+                expected,
+                "{current:?} {serving:?} {up}"
+            );
         }
         let binary = Service::Binary { pid: "p".into(), binary: "b".into(), test: None, start: None };
         assert_eq!(kind(&place(Some("1.0.0"), None), true, &binary, &all), "exchange");

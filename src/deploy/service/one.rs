@@ -134,7 +134,8 @@ impl Run<'_, '_> {
         let artifact = self.order.artifact;
         let version = artifact.version.as_str();
         if place.versions.get(version) != Some(&artifact.tree) {
-            let what = format!("send `{version}` ({} KiB) and unpack it beside", artifact.size.div_ceil(1024));
+            let what =
+                format!("send `{version}` ({} KiB) and unpack it beside", artifact.size.div_ceil(1024));
             self.steps.take(what, place::install(self.target, artifact, &place)).await?;
         }
         let old = place.current.clone();
@@ -176,7 +177,8 @@ impl Run<'_, '_> {
         let exchange = program::exchange(self.target, &self.service, Some(version), old);
         let back = self.steps.take(format!("roll back: switch, start `{old}`"), exchange).await;
         match back {
-            Ok(_) => Error { outcome: Outcome::RolledBack, ..error }.and(&format!("rolled back: `{old}` serves again")),
+            Ok(_) => Error { outcome: Outcome::RolledBack, ..error }
+                .and(&format!("rolled back: `{old}` serves again")),
             Err(worse) => Error { outcome: Outcome::Restarted, ..error }
                 .and(&format!("rolling back to `{old}` failed as well: {worse}")),
         }
@@ -204,21 +206,31 @@ impl Run<'_, '_> {
             return Err(Error::refused("the service is no binary"));
         };
         let exchange = program.exchange(old, version);
-        let (master, fresh) =
-            self.steps.take(format!("start the binary of `{version}` beside that of `{old}`"), exchange).await?;
+        let (master, fresh) = self
+            .steps
+            .take(format!("start the binary of `{version}` beside that of `{old}`"), exchange)
+            .await?;
         let verified = self.verify(version).await;
         let program = binary(self.target, &self.service).expect("the service did not change");
         if let Err(error) = verified {
-            let back = self.steps.take(format!("roll back to process {master}"), program.back(master, old, version)).await;
+            let back = self
+                .steps
+                .take(format!("roll back to process {master}"), program.back(master, old, version))
+                .await;
             return Err(match back {
                 Ok(()) => Error { outcome: Outcome::RolledBack, ..error }
                     .and(&format!("rolled back: `{old}`, process {master}, serves again")),
                 Err(worse) => worse.and(&error.message),
             });
         }
-        let ended = self.steps.take(format!("let process {master} finish its requests and end"), program.commit(master)).await?;
+        let ended = self
+            .steps
+            .take(format!("let process {master} finish its requests and end"), program.commit(master))
+            .await?;
         if !ended {
-            self.steps.note(&format!("warning: process {master} still answers requests; it ends after the last one"));
+            self.steps.note(&format!(
+                "warning: process {master} still answers requests; it ends after the last one"
+            ));
         }
         Ok(Running { up: true, pid: Some(fresh), ..Running::default() })
     }

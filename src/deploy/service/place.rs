@@ -22,6 +22,8 @@ processes() {
       grep -az '^SLIPWAY_RELEASE=' /proc/[0-9]*/environ | tr '\0' '\n' | sed -n 's|^/proc/\([0-9]*\)/environ:SLIPWAY_RELEASE=\(.*\)$|\1 \2/|p'
     } 2>/dev/null | while read -r pid path; do
         case $path in "$R"/versions/*) ;; *) continue ;; esac
+        # the port mapper is everybody's, whoever started it
+        case $(readlink "/proc/$pid/exe") in */epmd|*/epmd\ *) continue ;; esac
         path=${path#"$R"/versions/}
         printf 'process\t%s\t%s\n' "$pid" "${path%%/*}"
     done
@@ -143,7 +145,9 @@ impl Place {
     /// Versions to remove so that `keep` stay beside the one that serves.
     pub(super) fn surplus(&self, serving: &str, previous: Option<&str>, keep: usize) -> Vec<String> {
         let idle = |version: &&String| {
-            version.as_str() != serving && Some(version.as_str()) != previous && self.process(version).is_none()
+            version.as_str() != serving
+                && Some(version.as_str()) != previous
+                && self.process(version).is_none()
         };
         let mut old: Vec<&String> = self.versions.keys().filter(idle).collect();
         old.sort_by(|a, b| crate::release::version::compare(a, b));
@@ -210,7 +214,10 @@ pub(super) async fn install(target: &Target, artifact: &Artifact, place: &Place)
     let sent = target.session().upload((&artifact.path, 0), &file, UPLOAD_LIMIT).await?;
     if sent.code != Some(0) {
         let said = sent.tail();
-        return Err(Error::failed(format!("sending the package to `{}` failed: {said}", target.destination())));
+        return Err(Error::failed(format!(
+            "sending the package to `{}` failed: {said}",
+            target.destination()
+        )));
     }
     let script = |body| {
         let script = target.script(body).set("FILE", &file).set("SHA256", &artifact.sha256);
@@ -240,9 +247,8 @@ pub(super) async fn prune(target: &Target, gone: &[String]) -> Result<(), Error>
 
 /// Waits until no process of `version` is left; after `patience` they get TERM, then KILL.
 pub(super) async fn end(target: &Target, version: &str, patience: Duration) -> Result<(), Error> {
-    let script = with_processes(target, END)
-        .set("V", version)
-        .set("PATIENCE", &patience.as_secs().to_string());
+    let script =
+        with_processes(target, END).set("V", version).set("PATIENCE", &patience.as_secs().to_string());
     let limit = patience + Duration::from_secs(60);
     target.demand(&script, &format!("ending the processes of `{version}`"), limit).await.map(drop)
 }
@@ -268,7 +274,9 @@ mod tests {
     #[test]
     fn the_version_before_and_those_that_still_run_are_never_pruned() {
         let place = Place {
-            versions: ["1.0.0", "1.9.0", "1.10.0", "1.11.0", "2.0.0"].map(|v| (v.into(), String::new())).into(),
+            versions: ["1.0.0", "1.9.0", "1.10.0", "1.11.0", "2.0.0"]
+                .map(|v| (v.into(), String::new()))
+                .into(),
             processes: [(9, "1.0.0".to_owned())].into(),
             ..Place::default()
         };

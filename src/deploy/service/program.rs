@@ -119,20 +119,20 @@ pub(super) async fn stop(target: &Target, service: &Service, version: &str) -> R
         Service::Supervisord { program, server, auth } => {
             supervisord::Server::new(target, server, auth.as_deref()).await?.stop(program).await
         }
-        Service::Commands { stop, .. } => {
-            halt(target, &Command { text: stop, version, address: "" }).await
-        }
+        Service::Commands { stop, .. } => halt(target, &Command { text: stop, version, address: "" }).await,
         Service::Binary { .. } | Service::Canary { .. } => place::end(target, version, Duration::ZERO).await,
     }
 }
 
-/// Runs a stop command with that version's own files, then makes sure that nothing of it is left.
+/// Runs a stop command with that version's own files, then makes sure that nothing of it is left. Without a command,
+/// or when it fails, its processes get TERM at once.
 pub(super) async fn halt(target: &Target, command: &Command<'_>) -> Result<(), Error> {
     let Command { text, version, address } = *command;
     let script = target.script(STOP).set("V", version).set("COMMAND", text).set("ADDRESS", address);
     // what it says does not matter: whether processes are left does
     let said = target.session().run(&script, STOP_LIMIT).await;
-    let patience = if said.as_ref().is_ok_and(|said| said.code == Some(0)) { STOP_PATIENCE } else { Duration::ZERO };
+    let told = !text.trim().is_empty() && said.is_ok_and(|said| said.code == Some(0));
+    let patience = if told { STOP_PATIENCE } else { Duration::ZERO };
     place::end(target, version, patience).await
 }
 
@@ -156,7 +156,9 @@ pub(super) async fn start(target: &Target, command: &Command<'_>) -> Result<Runn
         };
         match code {
             Some(0) if pid.is_none() => unseen += 1,
-            Some(code) if code != 0 => return Err(failed(&format!("does not start: its command ended with {code}"))),
+            Some(code) if code != 0 => {
+                return Err(failed(&format!("does not start: its command ended with {code}")));
+            }
             _ => unseen = 0,
         }
         steady = if pid.is_some() && pid == last { steady + 1 } else { 0 };
@@ -185,9 +187,13 @@ exit 1
 
 /// Asks the node of a `mix release`; `daemon` comes back before it has booted, and says nothing when it can't.
 pub(super) async fn mix_answers(target: &Target, version: &str) -> Result<(), Error> {
-    target.demand(&target.script(MIX).set("V", version), "asking the node", STOP_LIMIT).await.map(drop).map_err(|error| {
-        error.help(format!("see `{}/versions/{version}/tmp/log/` on the target", target.directory()))
-    })
+    target
+        .demand(&target.script(MIX).set("V", version), "asking the node", STOP_LIMIT)
+        .await
+        .map(drop)
+        .map_err(|error| {
+            error.help(format!("see `{}/versions/{version}/tmp/log/` on the target", target.directory()))
+        })
 }
 
 /// The exit code of the start command, if it has ended, and what it printed.

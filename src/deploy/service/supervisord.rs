@@ -50,7 +50,8 @@ impl<'a> Server<'a> {
             Some(name) => {
                 let value = std::env::var(name).ok().filter(|value| !value.is_empty());
                 let value = value.ok_or_else(|| {
-                    Error::refused(format!("the variable `{name}` is not set")).help("it holds `user:password` of supervisord")
+                    Error::refused(format!("the variable `{name}` is not set"))
+                        .help("it holds `user:password` of supervisord")
                 })?;
                 format!("Authorization: Basic {}\r\n", base64(value.as_bytes()))
             }
@@ -125,7 +126,8 @@ impl<'a> Server<'a> {
 
     /// Whether the configuration of the program's group changed on disk.
     async fn reload(&self, group: &str) -> Result<Option<Change>, Error> {
-        let answer = self.call("supervisor.reloadConfig", &[]).await.map_err(|failure| self.explain(failure))?;
+        let answer =
+            self.call("supervisor.reloadConfig", &[]).await.map_err(|failure| self.explain(failure))?;
         let lists = answer.list().first().map(Value::list).unwrap_or_default();
         Ok(change(lists, group))
     }
@@ -133,14 +135,21 @@ impl<'a> Server<'a> {
     async fn unknown(&self, program: &str) -> Result<Running, Error> {
         // a program that was only written down is known after a reload
         if self.reload(group(program)).await? == Some(Change::Added) {
-            return Ok(Running { words: "it is configured and was never started".to_owned(), ..Running::default() });
+            return Ok(Running {
+                words: "it is configured and was never started".to_owned(),
+                ..Running::default()
+            });
         }
-        let all = self.call("supervisor.getAllProcessInfo", &[]).await.map_err(|failure| self.explain(failure))?;
-        let names: Vec<&str> = all.list().iter().filter_map(|info| info.get("name")).map(Value::text).collect();
-        Err(Error::refused(format!("supervisord at `{}` has no program `{program}`", self.url)).help(format!(
-            "it has {}; add a section [program:{program}] whose command begins with DIRECTORY/current/",
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-        )))
+        let all =
+            self.call("supervisor.getAllProcessInfo", &[]).await.map_err(|failure| self.explain(failure))?;
+        let names: Vec<&str> =
+            all.list().iter().filter_map(|info| info.get("name")).map(Value::text).collect();
+        Err(Error::refused(format!("supervisord at `{}` has no program `{program}`", self.url)).help(
+            format!(
+                "it has {}; add a section [program:{program}] whose command begins with DIRECTORY/current/",
+                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+            ),
+        ))
     }
 
     async fn with_output(&self, program: &str, why: String) -> Error {
@@ -168,7 +177,9 @@ impl<'a> Server<'a> {
     fn explain(&self, failure: Failure) -> Error {
         match failure {
             Failure::Other(error) => error,
-            Failure::Fault(code, text) => Error::failed(format!("supervisord at `{}` says: {text} (fault {code})", self.url)),
+            Failure::Fault(code, text) => {
+                Error::failed(format!("supervisord at `{}` says: {text} (fault {code})", self.url))
+            }
         }
     }
 
@@ -197,7 +208,8 @@ impl<'a> Server<'a> {
 
     async fn post(&self, body: &str) -> Result<String, Error> {
         let connect = tokio::net::UnixStream::connect(self.forward.path()).await;
-        let mut stream = connect.map_err(|error| Error::failed(format!("the ssh connection broke: {error}")))?;
+        let mut stream =
+            connect.map_err(|error| Error::failed(format!("the ssh connection broke: {error}")))?;
         let request = format!(
             "POST /RPC2 HTTP/1.0\r\nHost: localhost\r\nContent-Type: text/xml\r\n{}Content-Length: {}\r\n\r\n{body}",
             self.authorization,
@@ -218,7 +230,9 @@ enum Change {
 }
 
 fn change(lists: &[Value], group: &str) -> Option<Change> {
-    let has = |index: usize| lists.get(index).is_some_and(|list| list.list().iter().any(|name| name.text() == group));
+    let has = |index: usize| {
+        lists.get(index).is_some_and(|list| list.list().iter().any(|name| name.text() == group))
+    };
     if has(0) {
         Some(Change::Added)
     } else if has(1) {
@@ -256,7 +270,8 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0usize, |word, byte| word << 8 | usize::from(*byte)) << (8 * (3 - chunk.len()));
+        let word =
+            chunk.iter().fold(0usize, |word, byte| word << 8 | usize::from(*byte)) << (8 * (3 - chunk.len()));
         for place in 0..4 {
             let letter = char::from(ALPHABET[word >> (18 - 6 * place) & 63]);
             text.push(if place <= chunk.len() { letter } else { '=' });
@@ -281,7 +296,8 @@ mod tests {
 
     #[test]
     fn only_our_own_group_is_touched_by_a_changed_configuration() {
-        let names = |names: &[&str]| Value::List(names.iter().map(|name| Value::Text((*name).to_owned())).collect());
+        let names =
+            |names: &[&str]| Value::List(names.iter().map(|name| Value::Text((*name).to_owned())).collect());
         let lists = [names(&["new"]), names(&["web"]), names(&["gone"])];
         assert_eq!(change(&lists, group("web:web_0")), Some(Change::Changed));
         assert_eq!(change(&lists, group("new")), Some(Change::Added));

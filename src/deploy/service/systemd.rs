@@ -59,7 +59,9 @@ pub(super) async fn restart(target: &Target, unit: &str, before: &Running) -> Re
         if now.up && new && last.as_ref() == Some(&now) {
             return Ok(now);
         }
-        if began.elapsed() >= PATIENCE || (!now.up && last.as_ref() == Some(&now) && !now.words.contains("activating")) {
+        if began.elapsed() >= PATIENCE
+            || (!now.up && last.as_ref() == Some(&now) && !now.words.contains("activating"))
+        {
             return Err(failed(target, unit, now.words).await);
         }
         last = Some(now);

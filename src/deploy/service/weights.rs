@@ -103,7 +103,11 @@ mod tests {
             "# ours\nupstream app {\n    least_conn;\n    server 127.0.0.1:1 weight=90 max_fails=3;\n    server 127.0.0.1:2 weight=10;\n    keepalive 8;\n}\nupstream other {\n    server 127.0.0.1:1;\n}\n"
         );
         let text = weigh(&text, "app", "127.0.0.1:1", "127.0.0.1:2", 100).unwrap();
-        assert!(text.contains("server 127.0.0.1:1 down max_fails=3;") && text.contains("server 127.0.0.1:2 weight=100;"), "{text}");
+        assert!(
+            text.contains("server 127.0.0.1:1 down max_fails=3;")
+                && text.contains("server 127.0.0.1:2 weight=100;"),
+            "{text}"
+        );
         assert_eq!(active(&text, "app", &backends()), Some("127.0.0.1:2"));
         assert_eq!(active(TEXT, "app", &backends()), Some("127.0.0.1:1"));
         assert_eq!(weigh(TEXT, "none", "a", "b", 1), None);
@@ -113,7 +117,12 @@ mod tests {
     #[test]
     fn a_backend_that_is_not_listed_is_added() {
         let text = weigh("upstream a {\n}\n", "a", "h:1", "h:2", 0).unwrap();
-        assert_eq!(text, "upstream a {\n    server h:1 weight=100;\n    server h:2 down;\n}\n".replace("{\n", "{\n\n").replacen("\n\n", "\n", 1));
+        assert_eq!(
+            text,
+            "upstream a {\n    server h:1 weight=100;\n    server h:2 down;\n}\n"
+                .replace("{\n", "{\n\n")
+                .replacen("\n\n", "\n", 1)
+        );
     }
 
     #[test]

@@ -75,7 +75,12 @@ pub(in crate::deploy) async fn run(
     result
 }
 
-async fn carry_out(order: &Order<'_>, name: &str, steps: &mut Steps, targets: &mut [TargetReport]) -> Result<(), Error> {
+async fn carry_out(
+    order: &Order<'_>,
+    name: &str,
+    steps: &mut Steps,
+    targets: &mut [TargetReport],
+) -> Result<(), Error> {
     let mut done: Vec<String> = Vec::new();
     for told in targets.iter_mut().filter(|told| told.decision.strategy != Strategy::Nothing) {
         let mut target = connect(&told.destination, &told.directory, name, steps).await?;
@@ -94,9 +99,9 @@ async fn carry_out(order: &Order<'_>, name: &str, steps: &mut Steps, targets: &m
                     return Err(error);
                 }
                 let state = format!("{} keep the new version, later targets the old one", done.join(", "));
-                return Err(Error::restarted(error.message.clone()).and(&state).help(
-                    "mend the cause and deploy again: targets that have it are left alone",
-                ));
+                return Err(Error::restarted(error.message.clone())
+                    .and(&state)
+                    .help("mend the cause and deploy again: targets that have it are left alone"));
             }
         }
     }

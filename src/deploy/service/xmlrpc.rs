@@ -93,7 +93,11 @@ fn read(reader: &mut Reader<&[u8]>, depth: u32) -> Option<Value> {
             Event::Start(tag) => match tag.name().as_ref() {
                 b"value" => {
                     let value = read(reader, depth + 1)?;
-                    if kind == b"struct" { members.push((std::mem::take(&mut name), value)) } else { list.push(value) }
+                    if kind == b"struct" {
+                        members.push((std::mem::take(&mut name), value))
+                    } else {
+                        list.push(value)
+                    }
                 }
                 b"data" | b"member" => {}
                 b"name" => text.clear(),
@@ -138,7 +142,9 @@ mod tests {
     #[test]
     fn answers_of_all_shapes_are_read() {
         let wrap = |value: &str| {
-            format!("<?xml version='1.0'?>\n<methodResponse>\n<params>\n<param>\n{value}\n</param>\n</params>\n</methodResponse>")
+            format!(
+                "<?xml version='1.0'?>\n<methodResponse>\n<params>\n<param>\n{value}\n</param>\n</params>\n</methodResponse>"
+            )
         };
         let text = |text: &str| Value::Text(text.to_owned());
         for (xml, expected) in [
@@ -146,10 +152,14 @@ mod tests {
             ("<value><boolean>1</boolean></value>", Value::Bool(true)),
             ("<value><string>a &amp; &#65;</string></value>", text("a & A")),
             ("<value>plain</value>", text("plain")),
-            ("<value><array><data>\n<value><string>a</string></value><value><array><data/></array></value></data></array></value>",
-             Value::List(vec![text("a"), Value::List(vec![])])),
-            ("<value><struct>\n<member><name>pid</name>\n<value><int>7</int></value></member></struct></value>",
-             Value::Struct(vec![("pid".to_owned(), Value::Int(7))])),
+            (
+                "<value><array><data>\n<value><string>a</string></value><value><array><data/></array></value></data></array></value>",
+                Value::List(vec![text("a"), Value::List(vec![])]),
+            ),
+            (
+                "<value><struct>\n<member><name>pid</name>\n<value><int>7</int></value></member></struct></value>",
+                Value::Struct(vec![("pid".to_owned(), Value::Int(7))]),
+            ),
         ] {
             assert_eq!(answer(&wrap(xml)), Some(Ok(expected)), "{xml}");
         }
@@ -161,7 +171,13 @@ mod tests {
             <member><name>faultString</name><value><string>BAD_NAME: x</string></value></member></struct></value></fault></methodResponse>";
         assert_eq!(answer(fault), Some(Err((10, "BAD_NAME: x".to_owned()))));
         let deep = "<value><array><data>".repeat(100_000);
-        for text in ["", "<html>no</html>", "<methodResponse><params><param><value><int>x</int></value>", "<a", deep.as_str()] {
+        for text in [
+            "",
+            "<html>no</html>",
+            "<methodResponse><params><param><value><int>x</int></value>",
+            "<a",
+            deep.as_str(),
+        ] {
             assert_eq!(answer(text), None);
         }
     }

@@ -74,7 +74,7 @@ fn deploy(target: &Target, project: &Project, version: &str) -> Said {
 }
 
 fn http(port: u16) -> String {
-    format!("    health: [{{http: 'http://127.0.0.1:{port}/', within: 5s}}]\n")
+    format!("    health: [{{http: 'http://127.0.0.1:{port}/', within: 15s}}]\n")
 }
 
 #[test]
@@ -138,8 +138,8 @@ impl Drop for Daemon {
 #[test]
 fn a_program_of_supervisord_is_restarted_verified_and_rolled_back() {
     let (target, port) = (Target::start(), free_port());
-    let home = target.path("");
-    let home = home.display();
+    let home = target.path("").display().to_string();
+    let home = home.trim_end_matches('/');
     let section = format!(
         "[program:site]\ncommand=python3 {home}/urf/current/server.py {port}\nautostart=false\nstartsecs=1\nstartretries=0\nautorestart=false\n\
          stopasgroup=true\nkillasgroup=true\nstdout_logfile={home}/out.log\nstderr_logfile={home}/err.log\n"
@@ -180,8 +180,8 @@ fn a_program_of_supervisord_is_restarted_verified_and_rolled_back() {
 #[test]
 fn a_running_nginx_is_exchanged_without_losing_a_request() {
     let (target, port) = (Target::start(), free_port());
-    let home = target.path("");
-    let home = home.display();
+    let home = target.path("").display().to_string();
+    let home = home.trim_end_matches('/');
     let conf = format!(
         "pid {home}/nginx.pid;\nerror_log {home}/error.log notice;\nuser root;\nevents {{}}\n\
          http {{ access_log off; client_body_temp_path {home}/b; proxy_temp_path {home}/p; fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;\n\
@@ -192,7 +192,7 @@ fn a_running_nginx_is_exchanged_without_losing_a_request() {
     // what answers after an exchange is asked by a file that a test can take away
     fs::write(target.path("well"), "").unwrap();
     let service = format!(
-        "    health: [{{http: 'http://127.0.0.1:{port}/', within: 5s}}, {{command: 'test -f {home}/well', within: 1s}}]\n    service:\n      binary:\n\
+        "    health: [{{http: 'http://127.0.0.1:{port}/', within: 15s}}, {{command: 'test -f {home}/well', within: 1s}}]\n    service:\n      binary:\n\
          \x20       pid: {home}/nginx.pid\n        binary: {home}/urf/current/nginx\n        test: '\"$DIRECTORY/nginx\" -t -c {home}/nginx.conf'\n\
          \x20       start: '{home}/urf/current/nginx -c {home}/nginx.conf'\n"
     );
@@ -237,8 +237,8 @@ fn a_running_nginx_is_exchanged_without_losing_a_request() {
 #[test]
 fn a_canary_gets_its_share_and_loses_it_when_it_answers_with_errors() {
     let (target, front, a, b) = (Target::start(), free_port(), free_port(), free_port());
-    let home = target.path("");
-    let home = home.display();
+    let home = target.path("").display().to_string();
+    let home = home.trim_end_matches('/');
     let conf = format!(
         "pid {home}/nginx.pid;\nerror_log {home}/error.log;\nuser root;\nevents {{}}\nhttp {{ log_format slipway '$upstream_addr|$upstream_status';\n\
          access_log {home}/upstream.log slipway; client_body_temp_path {home}/b; proxy_temp_path {home}/p; fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;\n\

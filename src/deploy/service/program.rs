@@ -16,7 +16,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 const START_PATIENCE: Duration = Duration::from_secs(60);
 pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 /// Looks in a row that have to find the same process.
-const STEADY: u32 = 3;
+const STEADY: u32 = 2;
 /// A program without a process that we could see is believed after so many looks, if its start said 0.
 const UNSEEN: u32 = 10;
 

@@ -137,6 +137,11 @@ fn sentence(report: &Report, target: &TargetReport) -> String {
         }
         Strategy::Commit => format!("{place}: {release} {version} is permanent now{pid}\n"),
         Strategy::Restart { from } => format!("{place}: {release} {version} runs in place of {from}{pid}\n"),
+        Strategy::Exchange { from } | Strategy::Canary { from } => {
+            format!(
+                "{place}: {release} {version} serves in place of {from}, which answered requests until then{pid}\n"
+            )
+        }
         Strategy::Back { from } => format!("{place}: {release} went back from {from} to {version}{pid}\n"),
         Strategy::Fresh | Strategy::Refuse => {
             format!("{place}: {release} {version} installed and running{pid}\n")

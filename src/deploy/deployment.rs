@@ -15,6 +15,7 @@ use super::packages;
 use super::plan::{Aim, Plan, Planner};
 use super::query::{self, Wait};
 use super::rollout::{Member, Rollout};
+use super::service;
 use super::settings::Settings;
 use super::steps::{Step, Steps};
 
@@ -135,6 +136,9 @@ pub async fn deploy(request: &Request, steps: &mut Steps) -> Report {
 async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Result<(), Error> {
     let settings = &request.settings;
     admit(settings)?;
+    if let Some(kind) = service::kind(&request.project, &settings.release) {
+        return service::run(request, kind, steps, report).await;
+    }
     let source = packages::open(&request.project, &settings.profile, &settings.release)?;
     report.release = source.name().to_owned();
     report.version = source.version().to_owned();
@@ -205,7 +209,7 @@ fn admit(settings: &Settings) -> Result<(), Error> {
 }
 
 /// No target refuses, and the plan is the one that was agreed to.
-fn agreed(plan: &Plan, expected: Option<&str>) -> Result<(), Error> {
+pub(super) fn agreed(plan: &Plan, expected: Option<&str>) -> Result<(), Error> {
     let refused: Vec<_> =
         plan.targets.iter().filter(|target| target.decision.strategy == Strategy::Refuse).collect();
     if let Some(first) = refused.first() {
@@ -226,7 +230,7 @@ fn agreed(plan: &Plan, expected: Option<&str>) -> Result<(), Error> {
     }
 }
 
-fn facts(settings: &Settings, plan: &Plan) -> Facts {
+pub(super) fn facts(settings: &Settings, plan: &Plan) -> Facts {
     let targets: Vec<&str> = plan.targets.iter().map(|target| target.destination.as_str()).collect();
     Facts::default()
         .with("ENVIRONMENT", &settings.environment)

@@ -292,7 +292,8 @@ pub enum Service {
     Commands {
         /// Starts `DIRECTORY/current`.
         start: String,
-        /// Stops it.
+        /// Stops it; when it is empty, its processes get TERM.
+        #[serde(default)]
         stop: String,
     },
     /// A unit of systemd.
@@ -303,16 +304,22 @@ pub enum Service {
         program: String,
         /// `unix:///run/supervisor.sock` or `http://127.0.0.1:9001` as the target sees it.
         server: String,
+        /// Variable with `user:password`, where the server asks for them.
+        #[serde(default)]
+        auth: Option<String>,
     },
     /// A program whose binary is exchanged by signals, as nginx's.
     Binary {
         /// The pid file.
         pid: String,
-        /// Path of the binary on the target.
+        /// Path of the binary on the target, below `DIRECTORY/current/`.
         binary: String,
-        /// Tests the configuration before.
+        /// Tests the configuration before; `$DIRECTORY` is the new version's.
         #[serde(default)]
         test: Option<String>,
+        /// Starts it where it does not run.
+        #[serde(default)]
+        start: Option<String>,
     },
     /// Weights of an nginx upstream are moved from the old to the new backend.
     Canary {
@@ -320,6 +327,22 @@ pub enum Service {
         upstream: String,
         /// Name of the upstream.
         name: String,
+        /// The two addresses that versions take turns in, as the upstream has them.
+        backends: [String; 2],
+        /// Starts `$DIRECTORY` at `$ADDRESS` (`$HOST`, `$PORT`).
+        start: String,
+        /// Stops it; without one its processes get TERM.
+        #[serde(default)]
+        stop: Option<String>,
+        /// Tests nginx's configuration.
+        #[serde(default = "nginx_test")]
+        test: String,
+        /// Makes nginx read it.
+        #[serde(default = "nginx_reload")]
+        reload: String,
+        /// Access log in the form `$upstream_addr|$upstream_status`; errors are counted there.
+        #[serde(default)]
+        log: Option<String>,
         /// Weights of the new backend in percent, in order.
         steps: Vec<u32>,
         /// Between two weights.
@@ -381,6 +404,14 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| de::Error::custom("not a duration: write it as `30s`, `5 minutes` or `1h 30m`"))
+}
+
+fn nginx_test() -> String {
+    "nginx -t".to_owned()
+}
+
+fn nginx_reload() -> String {
+    "nginx -s reload".to_owned()
 }
 
 fn thirty_seconds() -> Duration {

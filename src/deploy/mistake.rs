@@ -129,7 +129,9 @@ fn of_environment(file: &DeployFile, environment: &Environment) -> Vec<At> {
             Check::Http(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
                 format!("`{url}` is no `http://` or `https://` address")
             }
-            Check::Tcp(address) if !is_host_and_port(address) => format!("`{address}` is not `host:port`"),
+            Check::Tcp(address) if address != "{address}" && !is_host_and_port(address) => {
+                format!("`{address}` is not `host:port`")
+            }
             _ => continue,
         };
         found.push((at(&["health", &index.to_string()]), message));

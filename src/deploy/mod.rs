@@ -33,6 +33,7 @@ mod restart;
 mod rollback;
 mod rollout;
 mod script;
+pub mod service;
 mod settings;
 mod ssh;
 mod status;

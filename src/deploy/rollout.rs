@@ -274,6 +274,8 @@ impl Turn<'_> {
             Strategy::Restart { .. } => apply.restart(&before, care).await,
             Strategy::Fresh => apply.fresh(&before, care).await,
             Strategy::Nothing | Strategy::Back { .. } | Strategy::Refuse => Ok(before),
+            // only of programs that are no Erlang nodes: `service`
+            Strategy::Exchange { .. } | Strategy::Canary { .. } => Ok(before),
         }
     }
 

@@ -141,6 +141,19 @@ impl Session {
         self.bounded(limit, copy).await
     }
 
+    /// Makes a socket of the target reachable through the connection, for as long as that lives.
+    pub(crate) async fn forward(&self, socket: openssh::Socket<'_>) -> Result<Forward, Error> {
+        let directory = tempfile::Builder::new().prefix("ci-").tempdir_in(control_directory());
+        let directory =
+            directory.map_err(|error| Error::failed(format!("cannot forward a socket: {error}")))?;
+        let forward = Forward { directory };
+        let path = forward.path();
+        let here = openssh::Socket::UnixSocket { path: std::borrow::Cow::Borrowed(&path) };
+        let request = self.master.request_port_forward(openssh::ForwardType::Local, here, socket);
+        request.await.map_err(|error| self.broken(&error))?;
+        Ok(forward)
+    }
+
     /// Whether the connection still stands.
     pub(crate) async fn lives(&self) -> bool {
         self.master.check().await.is_ok()
@@ -179,6 +192,19 @@ impl Session {
         let reason = std::error::Error::source(error)
             .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
         Error::failed(format!("the ssh connection to `{}` broke: {reason}", self.destination))
+    }
+}
+
+/// A socket of a target that can be reached from here.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    directory: tempfile::TempDir,
+}
+
+impl Forward {
+    /// The socket on this machine.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("s")
     }
 }
 

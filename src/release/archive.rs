@@ -210,7 +210,11 @@ pub(super) fn rewrite(
     fs::rename(&part, to).map_err(Error::io("renaming to", to))
 }
 
-fn append<W: Write>(builder: &mut Builder<W>, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
+pub(super) fn append<W: Write>(
+    builder: &mut Builder<W>,
+    entry: &Entry,
+    data: &mut dyn Read,
+) -> io::Result<()> {
     let mut header = Header::new_ustar();
     header.set_mode(entry.mode);
     header.set_uid(0);

@@ -32,6 +32,16 @@ pub enum Strategy {
         /// Version that runs.
         from: String,
     },
+    /// Exchange the running binary by signals.
+    Exchange {
+        /// Version that runs.
+        from: String,
+    },
+    /// Start beside, and move requests by and by.
+    Canary {
+        /// Version that runs.
+        from: String,
+    },
     /// Leave the target alone.
     Refuse,
 }
@@ -43,6 +53,8 @@ impl Strategy {
         match self {
             Self::Nothing => "nothing to do",
             Self::Commit => "make it permanent",
+            Self::Exchange { .. } => "exchange of the binary",
+            Self::Canary { .. } => "canary",
             Self::Fresh => "fresh install",
             Self::Restart { .. } => "restart",
             Self::Back { .. } => "go back",

@@ -19,6 +19,7 @@
 //! - `erlang`: terms as text and in the external format, compiled modules
 //! - `rel`: `NAME.rel`, `RELEASES`, `start_erl.data`
 //! - `archive`: tar files, never trusted
+//! - `tree`: archives of any program
 //! - `package`: an archive, read into what decisions need
 //! - `thin`: the package for a target that already has the same Erlang
 //! - `appup`, `derive`: application upgrade files, written or derived from modules
@@ -62,6 +63,7 @@ pub mod rel;
 pub mod relup;
 mod store;
 pub mod thin;
+pub mod tree;
 pub mod version;
 
 pub use appup::Appup;

@@ -107,6 +107,15 @@ impl Target {
         self.host("breaking-line", port, "user");
     }
 
+    /// Another way in, `host`, on which the program `name` is this script.
+    pub(crate) fn with_program(&mut self, host: &str, name: &str, text: &str) {
+        self.program(&format!("{host}-bin/{name}"), text);
+        let path = self.path(&format!("{host}-bin"));
+        let port =
+            self.sshd(host, &format!("PATH={}:/usr/local/bin:/usr/bin:/bin:/usr/sbin", path.display()));
+        self.host(host, port, "user");
+    }
+
     fn sshd(&mut self, name: &str, environment: &str) -> u16 {
         let path = self.path("");
         let dir = path.display();
@@ -225,7 +234,11 @@ impl Target {
     /// Processes whose program lies in the target's home.
     fn processes(&self) -> Vec<u32> {
         let ours = |pid: &u32| {
+            // what was started through its sshd has its paths in its environment
+            let home = self.home.path().as_os_str().as_encoded_bytes();
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(self.home.path()))
+                || environment.windows(home.len()).any(|part| part == home)
         };
         all_processes().into_iter().filter(ours).collect()
     }
@@ -310,7 +323,7 @@ pub(crate) fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
@@ -319,7 +332,7 @@ fn user() -> String {
 }
 
 /// sshd insists on being started by its absolute path.
-fn which(program: &str) -> String {
+pub(crate) fn which(program: &str) -> String {
     let places = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
     let found = places.iter().map(|place| format!("{place}/{program}")).find(|path| Path::new(path).exists());
     found.unwrap_or_else(|| panic!("`{program}` is not installed: run scripts/setup.sh"))

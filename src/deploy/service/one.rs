@@ -1,0 +1,275 @@
+//! One release on its way to one target.
+
+use super::artifact::Artifact;
+use super::binary::Binary;
+use super::canary::Canary;
+use super::choice::{self, Running};
+use super::place::{self, Place};
+use super::program;
+use crate::deploy::apply::Care;
+use crate::deploy::error::{Error, Outcome};
+use crate::deploy::file::{Environment, Kind, Service};
+use crate::deploy::steps::Steps;
+use crate::deploy::target::Target;
+use crate::deploy::{bad, health, lock};
+use crate::release::decide::{Decision, Strategy};
+use crate::release::installed::Installed;
+
+/// Old versions that stay where the environment does not say.
+const KEEP: usize = 3;
+
+/// What is asked for.
+pub struct Order<'a> {
+    /// The package.
+    pub artifact: &'a Artifact,
+    /// Service, policy, checks of the environment.
+    pub environment: &'a Environment,
+    /// Stop before anything is sent.
+    pub plan: bool,
+}
+
+/// What was found, decided and done.
+#[derive(Clone, Debug)]
+pub struct Delivered {
+    /// What was there.
+    pub before: Installed,
+    /// What was done, and why.
+    pub decision: Decision,
+    /// Process of the program before.
+    pub pid_before: Option<u32>,
+    /// Process of the program now, where it can be told.
+    pub pid: Option<u32>,
+}
+
+/// Puts the release on the target: asks, decides, and unless only planning: locks, asks again, sends, switches,
+/// verifies; and goes back when that fails.
+///
+/// # Errors
+/// Refused, failed, or rolled back, as its outcome says; with [`Outcome::Failed`] what ran before still runs.
+pub async fn deploy(target: &mut Target, order: &Order<'_>, steps: &mut Steps) -> Result<Delivered, Error> {
+    let mut run = Run { service: service(order)?, target, order, steps };
+    let (place, running, decision) = run.choose("query the target").await?;
+    run.steps.note(&format!("plan: {decision}"));
+    let delivered = Delivered {
+        before: match place.current {
+            None => Installed::Absent,
+            Some(version) if running.up => Installed::Running { version },
+            version => Installed::Stopped { version },
+        },
+        pid_before: running.pid,
+        pid: running.pid,
+        decision: decision.clone(),
+    };
+    match decision.strategy {
+        Strategy::Nothing => return Ok(delivered),
+        Strategy::Refuse if order.plan => return Ok(delivered),
+        Strategy::Refuse => return Err(refusal(decision)),
+        _ if order.plan => return Ok(delivered),
+        _ => {}
+    }
+    lock::take(&mut *run.target, &order.artifact.version).await?;
+    let result = run.under_lock(&decision).await;
+    if let Err(error) = &result {
+        bad::mark(run.target, run.steps, &order.artifact.version, error).await;
+    }
+    if let Err(error) = lock::release(&mut *run.target).await {
+        run.steps.note(&format!("warning: {error}"));
+    }
+    Ok(Delivered { pid: result?.pid, ..delivered })
+}
+
+/// What starts and stops the release: a `mix release` brings its own script.
+fn service(order: &Order<'_>) -> Result<Service, Error> {
+    match (&order.environment.service, order.artifact.kind) {
+        (Some(service), _) => Ok(service.clone()),
+        (None, Kind::Elixir) => Ok(Service::Commands {
+            start: r#"exec "$DIRECTORY/bin/$NAME" daemon"#.to_owned(),
+            // that version's own script, with that version's own cookie: a new build's can't reach the old node
+            stop: r#"exec "$DIRECTORY/bin/$NAME" stop"#.to_owned(),
+        }),
+        (None, _) => Err(Error::refused("the environment does not say how the program is started").help(
+            "set `service:` of the environment: `commands: {start: …, stop: …}`, `systemd: UNIT`, `supervisord: {…}`, `binary: {…}` or `canary: {…}`",
+        )),
+    }
+}
+
+fn refusal(decision: Decision) -> Error {
+    let error = Error::refused(decision.reasons.join("; "));
+    match decision.help {
+        Some(help) => error.help(help),
+        None => error,
+    }
+}
+
+struct Run<'a, 'b> {
+    target: &'a mut Target,
+    order: &'a Order<'b>,
+    steps: &'a mut Steps,
+    service: Service,
+}
+
+impl Run<'_, '_> {
+    async fn choose(&mut self, step: &str) -> Result<(Place, Running, Decision), Error> {
+        let Self { target, order, steps, service } = self;
+        let query = async {
+            let place = Place::query(target).await?;
+            let running = program::look(target, service, &place).await?;
+            Ok((place, running))
+        };
+        let (place, running) = steps.take(step, query).await?;
+        let policy = &order.environment.strategy;
+        let decision = choice::choose(&place, &running, order.artifact, service, policy);
+        if let (Strategy::Exchange { .. }, Some(binary)) = (&decision.strategy, binary(target, service)) {
+            binary.ready(&binary.look().await?)?;
+        }
+        Ok((place, running, decision))
+    }
+
+    async fn under_lock(&mut self, planned: &Decision) -> Result<Running, Error> {
+        let (place, running, decision) = self.choose("query again, under the lock").await?;
+        if decision.strategy != planned.strategy {
+            return Err(Error::refused(format!("the target changed meanwhile: now it would be {decision}"))
+                .help("deploy again"));
+        }
+        let artifact = self.order.artifact;
+        let version = artifact.version.as_str();
+        if place.versions.get(version) != Some(&artifact.tree) {
+            let what =
+                format!("send `{version}` ({} KiB) and unpack it beside", artifact.size.div_ceil(1024));
+            self.steps.take(what, place::install(self.target, artifact, &place)).await?;
+        }
+        let old = place.current.clone();
+        let result = match (&decision.strategy, &self.service) {
+            (Strategy::Exchange { from }, _) => self.exchange_binary(from).await,
+            (_, Service::Canary { .. }) => self.canary(old.as_deref()).await,
+            _ => self.restart(old.as_deref(), running.up).await,
+        }?;
+        place::serves(self.target, version).await?;
+        self.tidy(&place, old.as_deref()).await;
+        Ok(result)
+    }
+
+    /// Stop, switch, start, verify; and the same back.
+    async fn restart(&mut self, old: Option<&str>, was_up: bool) -> Result<Running, Error> {
+        let version = self.order.artifact.version.as_str();
+        let what = match old {
+            Some(old) if was_up => format!("stop `{old}`, switch, start `{version}`"),
+            _ => format!("switch, start `{version}`"),
+        };
+        let exchange = program::exchange(self.target, &self.service, old, version);
+        let started = self.steps.take(what, exchange).await;
+        let result = match started {
+            Ok(running) => self.verify(version).await.map(|()| running),
+            Err(error) => Err(error),
+        };
+        let Err(error) = result else { return result };
+        if error.outcome == Outcome::Refused {
+            return Err(error);
+        }
+        match old.filter(|old| *old != version && was_up) {
+            Some(old) => Err(self.back(old, error).await),
+            None => Err(self.withdraw(old, error).await),
+        }
+    }
+
+    async fn back(&mut self, old: &str, error: Error) -> Error {
+        let version = self.order.artifact.version.as_str();
+        let exchange = program::exchange(self.target, &self.service, Some(version), old);
+        let back = self.steps.take(format!("roll back: switch, start `{old}`"), exchange).await;
+        match back {
+            Ok(_) => Error { outcome: Outcome::RolledBack, ..error }
+                .and(&format!("rolled back: `{old}` serves again")),
+            Err(worse) => Error { outcome: Outcome::Restarted, ..error }
+                .and(&format!("rolling back to `{old}` failed as well: {worse}")),
+        }
+    }
+
+    /// Nothing served before: nothing is left running either.
+    async fn withdraw(&mut self, old: Option<&str>, error: Error) -> Error {
+        let version = self.order.artifact.version.as_str();
+        let service = &self.service;
+        let target = &*self.target;
+        let withdraw = async {
+            program::stop(target, service, version).await?;
+            place::switch(target, old.filter(|old| *old != version)).await
+        };
+        match self.steps.take("stop it and take it out again", withdraw).await {
+            Ok(()) => error,
+            Err(worse) => error.and(&format!("stopping it failed as well: {worse}")),
+        }
+    }
+
+    async fn exchange_binary(&mut self, old: &str) -> Result<Running, Error> {
+        let version = self.order.artifact.version.as_str();
+        let target = &*self.target;
+        let Some(program) = binary(target, &self.service) else {
+            return Err(Error::refused("the service is no binary"));
+        };
+        let exchange = program.exchange(old, version);
+        let (master, fresh) = self
+            .steps
+            .take(format!("start the binary of `{version}` beside that of `{old}`"), exchange)
+            .await?;
+        let verified = self.verify(version).await;
+        let program = binary(self.target, &self.service).expect("the service did not change");
+        if let Err(error) = verified {
+            let back = self
+                .steps
+                .take(format!("roll back to process {master}"), program.back(master, old, version))
+                .await;
+            return Err(match back {
+                Ok(()) => Error { outcome: Outcome::RolledBack, ..error }
+                    .and(&format!("rolled back: `{old}`, process {master}, serves again")),
+                Err(worse) => worse.and(&error.message),
+            });
+        }
+        let ended = self
+            .steps
+            .take(format!("let process {master} finish its requests and end"), program.commit(master))
+            .await?;
+        if !ended {
+            self.steps.note(&format!(
+                "warning: process {master} still answers requests; it ends after the last one"
+            ));
+        }
+        Ok(Running { up: true, pid: Some(fresh), ..Running::default() })
+    }
+
+    async fn canary(&mut self, old: Option<&str>) -> Result<Running, Error> {
+        let canary = Canary { service: &self.service, care: Care::from(self.order.environment) };
+        let version = self.order.artifact.version.as_str();
+        canary.move_to(self.target, self.steps, old, version).await.map_err(|error| match error.outcome {
+            Outcome::Failed if old.is_some() => Error { outcome: Outcome::RolledBack, ..error }
+                .and("rolled back: all requests go to the old version again"),
+            _ => error,
+        })
+    }
+
+    async fn verify(&mut self, version: &str) -> Result<(), Error> {
+        if self.order.artifact.kind == Kind::Elixir {
+            let answers = program::mix_answers(self.target, version);
+            self.steps.take(format!("ask the node for its version, `{version}`"), answers).await?;
+        }
+        let care = Care::from(self.order.environment);
+        health::watch(self.target, self.steps, &care, None).await
+    }
+
+    /// The deployment is done: what fails here is only said.
+    async fn tidy(&mut self, place: &Place, old: Option<&str>) {
+        let version = self.order.artifact.version.as_str();
+        let keep = self.order.environment.keep.map_or(KEEP, |keep| keep as usize);
+        let gone = place.surplus(version, old.filter(|old| *old != version), keep);
+        if gone.is_empty() {
+            return;
+        }
+        let what = format!("remove `{}`, keep {keep} old", gone.join("`, `"));
+        if let Err(error) = self.steps.take(what, place::prune(self.target, &gone)).await {
+            self.steps.note(&format!("warning: {error}"));
+        }
+    }
+}
+
+fn binary<'a>(target: &'a Target, service: &'a Service) -> Option<Binary<'a>> {
+    let Service::Binary { pid, binary, test, .. } = service else { return None };
+    Some(Binary { target, pid, binary, test: test.as_deref() })
+}

@@ -5,6 +5,7 @@
 //! | [`cli`] | one file per command |
 //! | [`deploy`] | puts a release on a target over ssh |
 //! | [`dispatch`] | runs a plan: slots, timers, interrupts, the journal |
+//! | [`ledger`] | what was released, deployed, approved: append-only, per project |
 //! | [`downstream`] | pipelines that jobs create; running any job |
 //! | [`project`] | git: facts, files, changes, snapshots |
 //! | [`release`] | Erlang releases: versions, packages, appups, relups, builds |
@@ -19,6 +20,7 @@ pub mod digest;
 pub mod dispatch;
 pub mod downstream;
 pub mod error;
+pub mod ledger;
 pub mod project;
 pub mod release;
 pub mod report;

@@ -6,7 +6,7 @@ mod files;
 mod snapshot;
 
 pub use changes::Base;
-pub use facts::{Facts, Project};
+pub use facts::{Facts, Project, state_name};
 pub use files::ProjectFiles;
 pub(crate) use files::tree_paths;
 pub use snapshot::Snapshot;

@@ -124,6 +124,28 @@ impl Package {
         self.holds(&format!("lib/{}-{}/ebin/", app.0, app.1))
     }
 
+    /// SHA-256 over every file's path, mode and content, but for the relup: the same release has the same value
+    /// whatever it upgrades from, and however its archive was compressed.
+    #[must_use]
+    pub fn content_sha256(&self) -> String {
+        let relup = format!("releases/{}/relup", self.directory);
+        let files = self.files.iter().filter(|(path, _)| **path != relup);
+        let list: String =
+            files.map(|(path, file)| format!("{} {:o} {path}\n", file.sha256, file.mode)).collect();
+        crate::digest::sha256_hex(list.as_bytes())
+    }
+
+    /// Writes the package to `to` with this relup in it, in place of its own if it has one.
+    ///
+    /// # Errors
+    /// The package can't be read or the file not written.
+    pub fn with_relup(&self, relup: &[u8], to: &Path) -> Result<Package, Error> {
+        let path = format!("releases/{}/relup", self.directory);
+        let file = archive::NewFile { path, mode: 0o644, data: relup.to_vec() };
+        archive::rewrite(&self.path, to, |_| true, &[file])?;
+        Package::read(to)
+    }
+
     fn holds(&self, prefix: &str) -> bool {
         self.files.range(prefix.to_owned()..).next().is_some_and(|(path, _)| path.starts_with(prefix))
     }

@@ -32,9 +32,17 @@ pub fn arrived<'a>(entries: &'a [Entry], environment: &str, version: &str) -> Op
 /// The versions that run in an environment, by what was last said of each target.
 pub fn running(entries: &[Entry], environment: &str) -> Vec<String> {
     let mut by_target: BTreeMap<&str, &str> = BTreeMap::new();
-    for (_, arrival) in arrivals(entries, environment).filter(|(_, arrival)| arrival.outcome.succeeded()) {
+    for (_, arrival) in arrivals(entries, environment) {
+        let runs = match arrival.outcome {
+            Ended::Done | Ended::Nothing => &arrival.version,
+            Ended::RolledBack => match &arrival.from {
+                Some(from) => from,
+                None => continue,
+            },
+            Ended::Failed | Ended::Refused => continue,
+        };
         for target in &arrival.targets {
-            by_target.insert(target, &arrival.version);
+            by_target.insert(target, runs);
         }
     }
     let mut versions: Vec<String> = by_target.into_values().map(str::to_owned).collect();

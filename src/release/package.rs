@@ -146,6 +146,15 @@ impl Package {
         Package::read(to)
     }
 
+    /// Writes the package to `to` with its entries in the order of their paths, times and owners zeroed.
+    ///
+    /// # Errors
+    /// The package can't be read or the file not written.
+    pub fn sorted(&self, to: &Path) -> Result<Package, Error> {
+        archive::sort(&self.path, to)?;
+        Package::read(to)
+    }
+
     fn holds(&self, prefix: &str) -> bool {
         self.files.range(prefix.to_owned()..).next().is_some_and(|(path, _)| path.starts_with(prefix))
     }
@@ -166,6 +175,14 @@ impl Package {
         let source = std::str::from_utf8(data).map_err(|_| Error::document(&file, "it is not UTF-8"))?;
         Relup::parse(&file, source).map(Some)
     }
+}
+
+/// Unpacks an archive that nobody vouches for into the new directory `to`.
+///
+/// # Errors
+/// It is broken or cut short, too large, or would write outside of `to`.
+pub fn unpack(archive: &Path, to: &Path) -> Result<(), Error> {
+    archive::unpack(archive, to)
 }
 
 fn read_file(

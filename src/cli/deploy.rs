@@ -1,16 +1,18 @@
 //! `ci deploy`: puts the project's release on an environment's target.
 
 use anstream::eprintln;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Format, print_json, print_raw};
-use crate::deploy::{self, Outcome, Progress, Report, Request, Settings, Steps};
+use crate::deploy::{self, DeployFile, Outcome, Progress, Report, Request, Settings, Steps, TargetReport};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::release::decide::Strategy;
 
-/// Puts the release of this rebar3 project on the target of an environment: asks what runs there, then does
-/// nothing, installs it afresh, or upgrades the running node without ending it. What it can't tell, it refuses.
+/// Puts the release of this project on the targets of an environment: asks what runs there, decides for each target
+/// (nothing, a fresh install, an upgrade of the running node, a restart), says why, and carries that plan out: the
+/// canary first, then in batches. When a target fails, what was changed is taken back. What it can't tell, it refuses.
 #[derive(clap::Args)]
 #[command(after_long_help = VARIABLES)]
 pub(super) struct DeployArgs {
@@ -20,27 +22,32 @@ pub(super) struct DeployArgs {
     /// Ask, decide, build and check, but send nothing
     #[arg(long)]
     plan: bool,
+    /// Stop unless the plan has this digest, as `--plan` shows it (its first 12 digits or more are enough)
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
+    expect: Option<String>,
     /// How the result is printed; the steps go to standard error
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 pub(super) const VARIABLES: &str = "\
-Variables (for the environment `dev`, `DEV_SSH_USER_HOST` wins over `SSH_USER_HOST`, and likewise for the others):
+Environments are described in .ci/deploy.yml (schema: schemas/deploy.json). Without that file, any environment is made of
+variables. For `dev`, `DEV_SSH_USER_HOST` wins over the file, and the file over `SSH_USER_HOST`; likewise for the others:
   SSH_USER_HOST  the target: user@host, a host of your ssh configuration, or ssh://user@host:port
   TARGET_DIR     directory of the release on the target [default: /data/NAME]
   SERVER         rebar3 profile [default: default]
-  OLD_VSN        version that runs there; the target is then not asked before the build
+  OLD_VSN        version that runs there; the targets are then not asked before the build
 
 Exit codes:
   0  done, or nothing to do
   1  failed; what ran before still runs, with its state
   3  refused; nothing was sent
-  4  failed after the node was changed; it restarted into the old version, or is not as it should be";
+  4  failed after a node was changed; it was rolled back, restarted into the old version, or is not as it should be";
 
 pub(super) fn run(args: &DeployArgs) -> CliResult {
     let settings = settings(&args.environment)?;
-    let request = Request { settings, project: PathBuf::from("."), plan: args.plan };
+    let expect = args.expect.clone();
+    let request = Request { settings, project: PathBuf::from("."), plan: args.plan, expect };
     let mut steps = Steps::new(|progress| match progress {
         Progress::Note(text) => eprintln!("{text}"),
         Progress::Step(step) => {
@@ -56,9 +63,16 @@ pub(super) fn run(args: &DeployArgs) -> CliResult {
     report.error.map_or(Ok(()), |error| Err(cli_error(error)))
 }
 
-/// The settings for an environment, from this process's variables.
+fn digest(text: &str) -> Result<String, String> {
+    const SHORTEST: usize = 12;
+    let digits = text.len() >= SHORTEST && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if digits { Ok(text.to_owned()) } else { Err(format!("a digest has {SHORTEST} hexadecimal digits or more")) }
+}
+
+/// The settings for an environment, from `.ci/deploy.yml` and this process's variables.
 pub(super) fn settings(environment: &str) -> CliResult<Settings> {
-    Settings::read(environment, |name| std::env::var(name).ok()).map_err(cli_error)
+    let file = DeployFile::load(std::path::Path::new(".")).map_err(cli_error)?;
+    Settings::read(environment, file.as_ref(), |name| std::env::var(name).ok()).map_err(cli_error)
 }
 
 pub(super) fn runtime() -> CliResult<tokio::runtime::Runtime> {
@@ -70,7 +84,7 @@ pub(super) fn cli_error(error: deploy::Error) -> CliError {
     let kind = match error.outcome {
         Outcome::Done | Outcome::Failed => ErrorKind::Failed,
         Outcome::Refused => ErrorKind::Refused,
-        Outcome::Restarted => ErrorKind::RolledBack,
+        Outcome::Restarted | Outcome::RolledBack => ErrorKind::RolledBack,
     };
     let mut shown = CliError::new(kind, error.message);
     shown.hints.extend(error.help);
@@ -82,19 +96,23 @@ fn seconds(duration: Duration) -> String {
 }
 
 fn summary(report: &Report) -> String {
-    let Report { release, version, destination, environment, .. } = report;
-    let Some(decision) = report.decision.as_ref().filter(|_| report.error.is_none()) else {
-        return String::new();
-    };
-    let place = format!("{environment} ({destination})");
-    let pid = report.pid.map_or(String::new(), |pid| format!(", process {pid}"));
-    match &decision.strategy {
+    match report.targets.as_slice() {
+        [only] if !report.plan && report.error.is_none() => sentence(report, only),
+        [] => String::new(),
+        targets if report.plan => plan(report, targets),
+        [_] => String::new(),
+        targets => table(report, targets),
+    }
+}
+
+fn sentence(report: &Report, target: &TargetReport) -> String {
+    let Report { release, version, environment, .. } = report;
+    let place = format!("{environment} ({})", target.destination);
+    let pid = target.pid.map_or(String::new(), |pid| format!(", process {pid}"));
+    match &target.decision.strategy {
         Strategy::Nothing => format!("{place}: nothing to do, {release} {version} is there already\n"),
-        _ if report.plan => {
-            format!("{place}: {release} {version} would be deployed ({decision}); nothing was sent\n")
-        }
         Strategy::Hot { from } => {
-            let same = if report.pid.is_some() && report.pid == report.pid_before {
+            let same = if target.pid.is_some() && target.pid == target.pid_before {
                 ", the same as before"
             } else {
                 ""
@@ -102,8 +120,66 @@ fn summary(report: &Report) -> String {
             format!("{place}: {release} upgraded from {from} to {version} while running{pid}{same}\n")
         }
         Strategy::Commit => format!("{place}: {release} {version} is permanent now{pid}\n"),
+        Strategy::Restart { from } => format!("{place}: {release} {version} runs in place of {from}{pid}\n"),
+        Strategy::Back { from } => format!("{place}: {release} went back from {from} to {version}{pid}\n"),
         Strategy::Fresh | Strategy::Refuse => {
             format!("{place}: {release} {version} installed and running{pid}\n")
         }
     }
+}
+
+/// What would be done, target by target, with every reason.
+fn plan(report: &Report, targets: &[TargetReport]) -> String {
+    let Report { release, version, environment, .. } = report;
+    let mut text = format!("{environment}: {release} {version}, the plan\n");
+    for target in targets {
+        let batch = if target.batch == 0 { String::new() } else { format!(", batch {}", target.batch) };
+        let _ = writeln!(text, "\n  {}:{}{batch}", target.destination, target.directory);
+        if let Some(before) = &target.before {
+            let _ = writeln!(text, "    found: {before}");
+        }
+        let decision = &target.decision;
+        let _ = writeln!(text, "    {}", decision.strategy.name());
+        for reason in &decision.reasons {
+            let _ = writeln!(text, "      because: {reason}");
+        }
+    }
+    let refused = targets.iter().any(|target| target.decision.strategy == Strategy::Refuse);
+    let nothing = targets.iter().all(|target| target.decision.strategy == Strategy::Nothing);
+    let end = match (&report.digest, refused, nothing) {
+        (_, true, _) => "\nnothing would be deployed\n".to_owned(),
+        (_, _, true) => "\nnothing to do\n".to_owned(),
+        (Some(digest), ..) => format!(
+            "\n{release} {version} would be deployed so; nothing was sent.\nThis plan and no other: \
+             ci deploy {environment} --expect {}\n",
+            digest.get(..16).unwrap_or(digest)
+        ),
+        (None, ..) => String::new(),
+    };
+    text + &end
+}
+
+/// How it ended, a line for each target.
+fn table(report: &Report, targets: &[TargetReport]) -> String {
+    let mut rows = vec![["TARGET", "BATCH", "BEFORE", "STRATEGY", "OUTCOME", "PROCESS"].map(str::to_owned).to_vec()];
+    for target in targets {
+        let before = target.before.as_ref().map_or_else(|| "not asked".to_owned(), |before| match before.running() {
+            Some(version) => version.to_owned(),
+            None => before.to_string(),
+        });
+        let outcome = match (target.outcome, &target.decision.strategy) {
+            (None, _) => "not begun",
+            (Some(Outcome::Done), Strategy::Nothing) => "nothing to do",
+            (Some(outcome), _) => outcome.name(),
+        };
+        rows.push(vec![
+            target.destination.clone(),
+            if target.batch == 0 { "-".to_owned() } else { target.batch.to_string() },
+            before,
+            target.decision.strategy.name().to_owned(),
+            outcome.to_owned(),
+            target.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+        ]);
+    }
+    format!("{}: {} {}\n{}", report.environment, report.release, report.version, super::env::columns(&rows))
 }

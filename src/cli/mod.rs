@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod deploy;
+mod env;
 mod expression;
 mod glob;
 mod lint;
@@ -45,6 +46,8 @@ enum Command {
     Lint(lint::LintArgs),
     /// Put this project's release on the target of an environment
     Deploy(deploy::DeployArgs),
+    /// The environments of this project, and what runs on their targets
+    Env(env::EnvArgs),
     /// What this project's release is, and what runs of it
     Release(release::ReleaseArgs),
     /// Evaluate a `rules:if` expression
@@ -92,6 +95,7 @@ fn run(command: Command) -> CliResult {
         Command::Plan(args) => plan::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Deploy(args) => deploy::run(&args),
+        Command::Env(args) => env::run(&args),
         Command::Release(args) => release::run(&args),
         Command::Expression(args) => expression::run(&args),
         Command::Glob(args) => glob::run(&args),

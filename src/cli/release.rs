@@ -5,9 +5,8 @@ use std::path::Path;
 
 use super::deploy::{VARIABLES, cli_error, runtime, settings};
 use super::{Format, print_json, print_raw};
-use crate::deploy::{self, Verdict};
+use crate::deploy::{self, EnvironmentStatus};
 use crate::error::{CliError, CliResult, ErrorKind};
-use crate::release::installed::Installed;
 
 /// What this project's release is, and what runs of it.
 #[derive(clap::Args)]
@@ -55,27 +54,35 @@ fn version(format: Format) -> CliResult {
 
 fn status(environment: &str, format: Format) -> CliResult {
     let settings = settings(environment)?;
-    let verdict = runtime()?.block_on(deploy::status(&settings, Path::new("."))).map_err(cli_error)?;
+    let status = runtime()?.block_on(deploy::status(&settings, Path::new("."))).map_err(cli_error)?;
     match format {
-        Format::Json => print_json(&verdict)?,
-        Format::Text => print_raw(text(&verdict).as_bytes())?,
+        Format::Json => print_json(&status)?,
+        Format::Text => print_raw(text(&status).as_bytes())?,
     }
-    match verdict.installed {
-        Installed::Absent
-        | Installed::Stopped { .. }
-        | Installed::Running { .. }
-        | Installed::Current { .. } => Ok(()),
-        _ => Err(CliError::silent(ErrorKind::Failed)),
+    match status.targets.iter().all(deploy::TargetStatus::told) {
+        true => Ok(()),
+        false => Err(CliError::silent(ErrorKind::Failed)),
     }
 }
 
-fn text(verdict: &Verdict) -> String {
-    let Verdict { environment, destination, directory, release, installed, .. } = verdict;
-    let mut text = format!("{environment} ({destination}:{directory}): {release} {installed}\n");
-    if let Some(node) = &verdict.node {
-        let _ = writeln!(text, "  node {}, process {}, erts {}", node.node, node.pid, node.erts);
-        for release in &node.releases {
-            let _ = writeln!(text, "  {} {}", release.version, release.status);
+fn text(status: &EnvironmentStatus) -> String {
+    let EnvironmentStatus { environment, release, targets, .. } = status;
+    let mut text = String::new();
+    for target in targets {
+        let _ = write!(text, "{environment} ({}:{}): ", target.destination, target.directory);
+        match (&target.installed, &target.error) {
+            (Some(installed), _) => _ = writeln!(text, "{release} {installed}"),
+            (None, Some(error)) => _ = writeln!(text, "{error}"),
+            (None, None) => text.push('\n'),
+        }
+        if let Some(node) = &target.node {
+            let _ = writeln!(text, "  node {}, process {}, erts {}", node.node, node.pid, node.erts);
+            for release in &node.releases {
+                let _ = writeln!(text, "  {} {}", release.version, release.status);
+            }
+        }
+        for drift in &target.drift {
+            let _ = writeln!(text, "  drift: {drift}");
         }
     }
     text

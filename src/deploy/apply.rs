@@ -9,6 +9,7 @@ use crate::release::installed::{Evidence, Installed, Snapshot};
 
 use super::detached;
 use super::error::Error;
+use super::file::{Environment, Health};
 use super::steps::Steps;
 use super::target::{Survey, Target};
 
@@ -30,6 +31,24 @@ pub struct Package {
     pub sha256: String,
     /// Its size in bytes.
     pub size: u64,
+}
+
+/// What a deployment has to hold to before it counts as done.
+#[derive(Clone, Debug, Default)]
+pub struct Care {
+    /// All of these must become true.
+    pub health: Vec<Health>,
+    /// They must stay true for this long before the version is made permanent.
+    pub soak: Duration,
+    /// Old versions that stay on the target; `None`: all.
+    pub keep: Option<u32>,
+}
+
+impl From<&Environment> for Care {
+    fn from(environment: &Environment) -> Self {
+        let Environment { health, soak, keep, .. } = environment;
+        Self { health: health.clone(), soak: *soak, keep: *keep }
+    }
 }
 
 /// One release on its way to one target.

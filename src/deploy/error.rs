@@ -14,6 +14,23 @@ pub enum Outcome {
     Refused,
     /// Failed after the node was changed: it restarted into the old version, or does not run as it should.
     Restarted,
+    /// The new version ran, was found wanting, and was taken back: the old version serves again.
+    #[serde(rename = "rolled_back")]
+    RolledBack,
+}
+
+impl Outcome {
+    /// As it is written in documents.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Restarted => "restarted",
+            Self::RolledBack => "rolled_back",
+        }
+    }
 }
 
 /// Why a deployment did not succeed, and what to do about it.
@@ -42,6 +59,11 @@ impl Error {
     /// A failure after the node was changed.
     pub fn restarted(message: impl Into<String>) -> Self {
         Self { outcome: Outcome::Restarted, ..Self::failed(message) }
+    }
+
+    /// A new version that was taken back.
+    pub fn rolled_back(message: impl Into<String>) -> Self {
+        Self { outcome: Outcome::RolledBack, ..Self::failed(message) }
     }
 
     /// The same with advice.

@@ -119,6 +119,20 @@ pub enum Tier {
     Other,
 }
 
+impl Tier {
+    /// As it is written in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Testing => "testing",
+            Self::Staging => "staging",
+            Self::Production => "production",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// How releases get to an environment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -358,9 +372,23 @@ impl DeployFile {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::refused(format!("reading `{}`: {e}", Self::PATH))),
         };
-        serde_yaml::from_str(&text).map(Some).map_err(|e| {
-            Error::refused(format!("reading `{}`: {e}", Self::PATH)).help("schemas/deploy.json describes it")
-        })
+        Self::parse(&text).map(Some)
+    }
+
+    /// The file with this text.
+    ///
+    /// # Errors
+    /// It is not as described here: every mistake that can be told, with line and column.
+    pub fn parse(text: &str) -> Result<DeployFile, Error> {
+        let file: Option<DeployFile> = serde_yaml::from_str(text).map_err(|e| {
+            let place = e.location().map_or(String::new(), |at| format!(":{}:{}", at.line(), at.column()));
+            let said = e.to_string();
+            let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
+            Error::refused(format!("{}{place}: {said}", Self::PATH)).help("schemas/deploy.json describes the file")
+        })?;
+        let file = file.unwrap_or_default();
+        super::mistake::check(&file, text)?;
+        Ok(file)
     }
 }
 

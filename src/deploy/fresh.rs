@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::release::installed::Installed;
 
-use super::apply::{Apply, state_in_words};
+use super::apply::{Apply, Care, state_in_words};
 use super::error::Error;
 use super::target::Survey;
 
@@ -34,7 +34,8 @@ impl Apply<'_> {
     ///
     /// # Errors
     /// Something runs there after all; the package does not arrive or unpack; the release does not start.
-    pub async fn fresh(mut self, before: &Survey) -> Result<Survey, Error> {
+    pub async fn fresh(mut self, before: &Survey, care: &Care) -> Result<Survey, Error> {
+        let _ = care;
         if !matches!(before.installed, Installed::Absent | Installed::Stopped { .. }) {
             return Err(Error::refused(format!(
                 "expected that nothing runs, but {}",

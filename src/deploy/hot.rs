@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::release::decide::{Candidate, stale_modules};
 use crate::release::installed::{Installed, Snapshot};
 
-use super::apply::{Apply, LIMIT, state_in_words};
+use super::apply::{Apply, Care, LIMIT, state_in_words};
 use super::detached::{self, Finished};
 use super::error::Error;
 use super::target::{PATIENCE, Survey};
@@ -22,7 +22,8 @@ impl Apply<'_> {
     ///
     /// # Errors
     /// Each says what serves now: the old version untouched, the old version restarted, or something else.
-    pub async fn hot(mut self, from: &str, before: &Survey) -> Result<Survey, Error> {
+    pub async fn hot(mut self, from: &str, before: &Survey, care: &Care) -> Result<Survey, Error> {
+        let _ = care;
         let node = match &before.evidence.snapshot {
             Some(node) if before.installed.running() == Some(from) => node.clone(),
             _ => {
@@ -49,7 +50,8 @@ impl Apply<'_> {
     ///
     /// # Errors
     /// The node did not make it permanent.
-    pub async fn commit(mut self, before: &Survey) -> Result<Survey, Error> {
+    pub async fn commit(mut self, before: &Survey, care: &Care) -> Result<Survey, Error> {
+        let _ = care;
         let Some(node) = before.evidence.snapshot.clone() else {
             return Err(Error::refused(format!(
                 "the target changed since it was asked; {}",

@@ -8,30 +8,44 @@
 //! Scripts travel to the target on standard input, values in them are quoted, and what must not stop half-way
 //! runs detached there. Nothing is changed on a target without its lock (`TARGET_DIR/.ci-lock`).
 
+mod address;
 mod apply;
 mod deployment;
 mod detached;
 mod error;
 mod file;
 mod fresh;
+mod hooks;
 mod hot;
 mod lock;
+mod mistake;
 mod packages;
+mod plan;
 mod probe;
+mod query;
+mod restart;
+mod rollback;
+mod rollout;
 mod script;
 mod settings;
 mod ssh;
+mod status;
 mod steps;
 mod target;
+mod version;
 
-pub use apply::{Apply, Package};
-pub use deployment::{Report, Request, Verdict, deploy, status};
+pub use address::Address;
+pub use apply::{Apply, Care, Package};
+pub use deployment::{Report, Request, TargetReport, deploy};
 pub use error::{Error, Outcome};
 pub use file::{
     Approvals, Batches, Check, Delivery, DeployFile, Environment, Freeze, Health, Hooks, Kind, Notifier,
     Policy, ReleaseSettings, Service, Tier, VersionSource, Way,
 };
 pub use packages::identity;
+pub use plan::{Plan, TargetPlan};
+pub use rollback::back;
 pub use settings::Settings;
+pub use status::{EnvironmentStatus, TargetStatus, status};
 pub use steps::{Progress, Step, Steps};
 pub use target::{Survey, Target};

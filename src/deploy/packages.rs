@@ -1,8 +1,10 @@
 //! The release to deploy: built here, read back from its package, and checked before anything is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
+use crate::release::Finding;
 use crate::release::build;
 use crate::release::decide::Candidate;
 use crate::release::installed::{InstalledRelease, Snapshot};
@@ -13,6 +15,8 @@ use crate::release::thin::{self, TargetLibraries};
 
 use super::apply::Package;
 use super::error::Error;
+use super::file::{DeployFile, Kind, ReleaseSettings};
+use super::version;
 
 /// A package that is ready to be sent, and what is known about it.
 pub(crate) struct Built {
@@ -23,15 +27,73 @@ pub(crate) struct Built {
     pub(crate) _directory: Option<tempfile::TempDir>,
 }
 
-/// The project that the release is built from.
+/// What the release is built from.
 pub(crate) struct Source {
-    project: Project,
+    name: String,
+    version: String,
+    by: By,
 }
 
-/// Reads the project in `directory`.
-pub(crate) fn open(directory: &Path, profile: &str) -> Result<Source, Error> {
-    let project = Project::open(directory, profile).map_err(explain)?;
-    Ok(Source { project })
+enum By {
+    /// Our own build of a rebar3 project.
+    Rebar(Project),
+    /// Commands of the project, and the package that they make.
+    Commands { directory: PathBuf, commands: Vec<String>, package: PathBuf },
+}
+
+/// Why there is no upgrade.
+pub(crate) enum NoUpgrade {
+    /// Everything was built, and these things forbid it.
+    Unsound(Vec<String>),
+    /// It could not be built.
+    Failed(Error),
+}
+
+impl From<crate::release::Error> for NoUpgrade {
+    fn from(error: crate::release::Error) -> Self {
+        let crate::release::Error::NoHotUpgrade { findings, .. } = error else {
+            return Self::Failed(explain(error));
+        };
+        let reason = |finding: &Finding| format!("{} ({}); {}", finding.text, finding.code, finding.remedy);
+        Self::Unsound(findings.iter().map(reason).collect())
+    }
+}
+
+/// Reads the project in `directory`, as `release` of its `.ci/deploy.yml` says.
+pub(crate) fn open(directory: &Path, profile: &str, release: &ReleaseSettings) -> Result<Source, Error> {
+    if let Some(kind @ (Kind::Elixir | Kind::Archive)) = release.kind {
+        let kind = format!("{kind:?}").to_lowercase();
+        return Err(Error::refused(format!("releases of the kind `{kind}` can't be deployed here yet"))
+            .help("`release: {kind: erlang}` is what this `ci` can deploy"));
+    }
+    let version = release.version.as_ref().map(|source| version::find(source, directory)).transpose()?;
+    let project = match &version {
+        Some(version) => Project::open_as(directory, profile, version),
+        None => Project::open(directory, profile),
+    };
+    let (Some(package), Some(name), Some(version)) = (&release.package, &release.name, &version) else {
+        let project = project.map_err(explain)?;
+        let (name, version) = (project.name.clone(), project.version.clone());
+        if let Some(other) = release.name.as_ref().filter(|other| **other != name) {
+            return Err(Error::refused(format!(
+                "`{}` says that the release is `{other}`, but `rebar.config` has `{name}`",
+                DeployFile::PATH
+            ))
+            .help("name the same release in both"));
+        }
+        let by = match &release.package {
+            Some(package) => commands(directory, release, package, (&name, &version)),
+            None => By::Rebar(project),
+        };
+        return Ok(Source { name, version, by });
+    };
+    let by = commands(directory, release, package, (name, version));
+    Ok(Source { name: name.clone(), version: version.clone(), by })
+}
+
+fn commands(directory: &Path, release: &ReleaseSettings, package: &str, (name, version): (&str, &str)) -> By {
+    let package = directory.join(package.replace("{name}", name).replace("{version}", version));
+    By::Commands { directory: directory.to_owned(), commands: release.build.clone(), package }
 }
 
 /// Name and version of the release that the project in `directory` builds with the rebar3 `profile`.
@@ -39,22 +101,28 @@ pub(crate) fn open(directory: &Path, profile: &str) -> Result<Source, Error> {
 /// # Errors
 /// The project can't be read.
 pub fn identity(directory: &Path, profile: &str) -> Result<(String, String), Error> {
-    open(directory, profile).map(|source| (source.project.name, source.project.version))
+    let file = DeployFile::load(directory)?.unwrap_or_default();
+    open(directory, profile, &file.release).map(|source| (source.name, source.version))
 }
 
 impl Source {
     pub(crate) fn name(&self) -> &str {
-        &self.project.name
+        &self.name
     }
 
     pub(crate) fn version(&self) -> &str {
-        &self.project.version
+        &self.version
     }
 
     /// Builds a package with the runtime system in it.
     pub(crate) async fn fresh(&self) -> Result<Built, Error> {
-        let built = build::fresh(&self.project, &log).await.map_err(explain)?;
-        let read = package::Package::read(&built.path).map_err(explain)?;
+        let read = match &self.by {
+            By::Rebar(project) => {
+                let built = build::fresh(project, &log).await.map_err(explain)?;
+                package::Package::read(&built.path).map_err(explain)?
+            }
+            By::Commands { directory, commands, package } => self.by_commands(directory, commands, package).await?,
+        };
         Ok(Built {
             candidate: candidate(&read, ""),
             package: whole(&read),
@@ -65,32 +133,96 @@ impl Source {
 
     /// Builds an upgrade from `from`, and leaves out of its package what the target has: what `node` says, or
     /// else what `from` was built with.
-    pub(crate) async fn upgrade(&self, from: &str, node: Option<&Snapshot>) -> Result<Built, Error> {
-        let built = build::upgrade(&self.project, from, &log).await.map_err(explain)?;
-        let new = package::Package::read(&built.release.path).map_err(explain)?;
-        let target = match (node.and_then(libraries), built.old.first()) {
-            (Some(libraries), _) => libraries,
-            (None, Some(old)) => {
-                let old = package::Package::read(old).map_err(explain)?;
-                TargetLibraries { erts: old.rel.erts, apps: old.rel.apps }
+    pub(crate) async fn upgrade(&self, from: &str, node: Option<&Snapshot>) -> Result<Built, NoUpgrade> {
+        match &self.by {
+            By::Rebar(project) => {
+                let built = build::upgrade(project, from, &log).await?;
+                let new = package::Package::read(&built.release.path)?;
+                let target = match (node.and_then(libraries), built.old.first()) {
+                    (Some(libraries), _) => libraries,
+                    (None, Some(old)) => {
+                        let old = package::Package::read(old)?;
+                        TargetLibraries { erts: old.rel.erts, apps: old.rel.apps }
+                    }
+                    (None, None) => nothing(),
+                };
+                let warnings = built
+                    .warnings
+                    .iter()
+                    .map(|finding| format!("{} ({}); {}", finding.text, finding.code, finding.remedy));
+                self.thin(&new, from, &target, warnings.collect())
             }
-            (None, None) => TargetLibraries { erts: String::new(), apps: Vec::new() },
-        };
-        let failed = |error| Error::failed(format!("cannot make a directory for the package: {error}"));
+            By::Commands { directory, commands, package } => {
+                let new = self.by_commands(directory, commands, package).await.map_err(NoUpgrade::Failed)?;
+                if new.relup()?.is_none_or(|relup| relup.up_from(from).is_none()) {
+                    let reason = format!("the package has no relup that leads from `{from}` to `{}` (R009)", self.version);
+                    return Err(NoUpgrade::Unsound(vec![reason]));
+                }
+                let target = node.and_then(libraries).unwrap_or_else(nothing);
+                self.thin(&new, from, &target, Vec::new())
+            }
+        }
+    }
+
+    fn thin(
+        &self,
+        new: &package::Package,
+        from: &str,
+        target: &TargetLibraries,
+        warnings: Vec<String>,
+    ) -> Result<Built, NoUpgrade> {
+        let failed =
+            |error| NoUpgrade::Failed(Error::failed(format!("cannot make a directory for the package: {error}")));
         let directory = tempfile::tempdir().map_err(failed)?;
-        let path = directory.path().join(format!("{}-{}.tar.gz", self.name(), self.version()));
-        let thin = thin::write(&new, &target, &path).map_err(explain)?;
-        let mut candidate = candidate(&new, from);
+        let path = directory.path().join(format!("{}-{}.tar.gz", self.name, self.version));
+        let thin = thin::write(new, target, &path)?;
+        let mut candidate = candidate(new, from);
         let left_out = thin.left_out.iter().filter_map(|part| part.strip_prefix("lib/"));
         candidate.left_out = left_out.map(str::to_owned).collect();
         let package = Package { path, sha256: thin.sha256, size: thin.size };
-        let warnings = built
-            .warnings
-            .iter()
-            .map(|finding| format!("{} ({}); {}", finding.text, finding.code, finding.remedy))
-            .collect();
         Ok(Built { candidate, package, warnings, _directory: Some(directory) })
     }
+
+    /// Runs the project's own commands, and reads the package that they leave.
+    async fn by_commands(
+        &self,
+        directory: &Path,
+        commands: &[String],
+        package: &Path,
+    ) -> Result<package::Package, Error> {
+        for command in commands {
+            let mut shell = tokio::process::Command::new("sh");
+            shell.arg("-c").arg(command).current_dir(directory).stdin(Stdio::null()).kill_on_drop(true);
+            let failed = |what: String| {
+                Error::failed(format!("building the package: `{command}` {what}"))
+                    .help("nothing was sent to the target; mend the build, then deploy again")
+            };
+            let output = shell.output().await.map_err(|e| failed(format!("could not be started: {e}")))?;
+            if !output.status.success() {
+                let mut said = output.stdout;
+                said.extend(output.stderr);
+                let said = super::ssh::last_lines(&String::from_utf8_lossy(&said), 8);
+                return Err(failed(format!("failed ({}): {said}", output.status)));
+            }
+        }
+        let read = package::Package::read(package).map_err(explain)?;
+        if read.rel.name != self.name || read.rel.version != self.version {
+            return Err(Error::failed(format!(
+                "`{}` holds release `{}` `{}`, not `{}` `{}`",
+                package.display(),
+                read.rel.name,
+                read.rel.version,
+                self.name,
+                self.version
+            ))
+            .help("`release: {package: ...}` may hold `{name}` and `{version}`"));
+        }
+        Ok(read)
+    }
+}
+
+fn nothing() -> TargetLibraries {
+    TargetLibraries { erts: String::new(), apps: Vec::new() }
 }
 
 fn whole(read: &package::Package) -> Package {
@@ -141,15 +273,24 @@ fn libraries(node: &Snapshot) -> Option<TargetLibraries> {
     })
 }
 
-/// No sound upgrade is a refusal; anything else is a build that failed.
 fn explain(error: crate::release::Error) -> Error {
-    let refused = matches!(error, crate::release::Error::NoHotUpgrade { .. });
-    let error = Error::failed(error.to_string());
-    if !refused {
-        return error.help("nothing was sent to the target; mend the build, then deploy again");
-    }
-    Error::refused(error.message).help(
-        "mend the findings and release the next version; or stop the release on the target (`bin/NAME stop`) and deploy again to \
-         install it afresh, if an outage is acceptable (deploying by a restart is not built yet)",
-    )
+    Error::failed(error.to_string()).help("nothing was sent to the target; mend the build, then deploy again")
+}
+
+/// A package of `version` that a build on this machine left, and what it holds.
+pub(crate) fn at_hand(name: &str, version: &str, project: &Path, profile: &str) -> Option<(String, Candidate)> {
+    let file = format!("{name}-{version}.tar.gz");
+    let profile = profile.replace(',', "+");
+    let ours = Path::new("_build/slipway").join(&profile);
+    let places = [
+        ours.join("upgrade"),
+        ours.join("fresh"),
+        ours.join("old").join(version),
+        Path::new("_build").join(&profile).join("rel").join(name),
+    ];
+    places.iter().map(|place| place.join(&file)).find_map(|path| {
+        let read = package::Package::read(&project.join(&path)).ok()?;
+        let fits = read.rel.name == name && read.rel.version == version;
+        fits.then(|| (path.display().to_string(), candidate(&read, "")))
+    })
 }

@@ -38,6 +38,8 @@ pub(crate) fn read(stdout: &str, directory: &str) -> Option<Evidence> {
                 releases.push_str(value);
                 releases.push('\n');
             }
+            "bad" => evidence.bad.extend(pair(value)),
+            "unfinished" => evidence.unfinished = true,
             "entry" => _ = evidence.entries.insert(value.to_owned()),
             "proc" => evidence.sees_all = true,
             "process" => evidence.processes.extend(process(value)),
@@ -89,6 +91,8 @@ fn snapshot(answer: &str) -> Option<Snapshot> {
             "erts" => snapshot.erts = value.to_owned(),
             "creation" => snapshot.boot.creation = value.to_owned(),
             "supervisor" => snapshot.boot.supervisor = value.to_owned(),
+            "uptime" => snapshot.uptime = value.parse().ok()?,
+            "memory" => snapshot.memory = value.parse().ok()?,
             "release" => {
                 let mut fields = value.split('\t').map(str::to_owned);
                 let (version, status) = (fields.next()?, fields.next()?);

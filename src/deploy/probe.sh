@@ -25,6 +25,10 @@ if [ -d "$T" ]; then
         sed "s/^/releases$TAB/" "$T/releases/RELEASES" 2>/dev/null
         echo
     fi
+    [ -d "$T/.ci/switch" ] && say unfinished yes
+    for entry in "$T"/.ci/bad/*; do
+        [ -f "$entry" ] && say bad "${entry##*/}$TAB$(head -n 1 "$entry" 2>/dev/null)"
+    done
     for entry in "$T"/lib/* "$T"/releases/*; do
         [ -d "$entry" ] && say entry "${entry#"$T"/}"
     done

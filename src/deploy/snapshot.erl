@@ -10,6 +10,8 @@ L("init",[A(element(1,init:get_status()))]),
 L("erts",[erlang:system_info(version)]),
 L("creation",[W(erlang:system_info(creation))]),
 L("supervisor",[W(whereis(kernel_sup))]),
+L("uptime",[W(element(1,erlang:statistics(wall_clock)) div 1000)]),
+L("memory",[W(erlang:memory(total))]),
 [L("release",[V,A(S)|[filename:basename(D)||D<-Ds]])||{_,V,Ds,S}<-release_handler:which_releases()],
 [L("application",[A(N),V])||{N,_,V}<-application:loaded_applications()],
 [L("module",[A(M),H(M:module_info(md5))])||{M,_}<-code:all_loaded(),erlang:function_exported(M,module_info,1)]

@@ -22,6 +22,10 @@ pub struct Snapshot {
     pub erts: String,
     /// What tells one boot of the node from the next.
     pub boot: Boot,
+    /// Seconds since the virtual machine started.
+    pub uptime: u64,
+    /// Bytes that it has allocated.
+    pub memory: u64,
     /// `release_handler:which_releases()`.
     pub releases: Vec<InstalledRelease>,
     /// Loaded applications and their versions.
@@ -107,6 +111,10 @@ pub struct Evidence {
     pub tools: BTreeSet<String>,
     /// Directories below `lib/` and `releases/`, as `lib/urf-0.1.0`.
     pub entries: BTreeSet<String>,
+    /// Versions that failed there and must not be deployed again, each with the reason (`TARGET_DIR/.ci/bad`).
+    pub bad: BTreeMap<String, String>,
+    /// Whether an exchange of versions was begun there and never verified (`TARGET_DIR/.ci/switch`).
+    pub unfinished: bool,
 }
 
 impl Evidence {

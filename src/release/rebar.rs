@@ -49,6 +49,25 @@ impl Project {
     /// A file is missing or doesn't parse; there is no release, or more than one; its version is not written
     /// out.
     pub fn open(dir: &Path, profile: &str) -> Result<Project, Error> {
+        Self::read(dir, profile, version_text)
+    }
+
+    /// Reads the project, whose version comes from elsewhere than `rebar.config` (`{cmd, ...}`, a script).
+    ///
+    /// # Errors
+    /// As [`Project::open`]; the version can't be a file name.
+    pub fn open_as(dir: &Path, profile: &str, version: &str) -> Result<Project, Error> {
+        if !is_path_component(version) {
+            return Err(Error::Project(format!("`{version}` is no release version")));
+        }
+        Self::read(dir, profile, |_, _| Ok(version.to_owned()))
+    }
+
+    fn read(
+        dir: &Path,
+        profile: &str,
+        version_of: impl Fn(&Path, &Term) -> Result<String, Error>,
+    ) -> Result<Project, Error> {
         let word = |c: char| c.is_ascii_alphanumeric() || "_-,".contains(c);
         if profile.is_empty() || profile.starts_with(['-', ',']) || !profile.chars().all(word) {
             return Err(Error::Project(format!("`{profile}` is no rebar3 profile")));
@@ -56,7 +75,7 @@ impl Project {
         let dir = dir.canonicalize().map_err(Error::io("opening the project", dir))?;
         let config = read_config(&dir)?;
         let (name, version) = release(&config, profile)?;
-        let version = version_text(&dir, &version)?;
+        let version = version_of(&dir, &version)?;
         let apps = apps(&dir, &config)?;
         Ok(Project { dir, profile: profile.to_owned(), name, version, apps })
     }

@@ -157,7 +157,9 @@ impl Build<'_> {
         mark: String,
         tag: &str,
     ) -> Result<Package, Error> {
-        let old = Project::open(dir, &self.project.profile)?;
+        // a version that is not written out is the tag's; the package that is built tells whether that is so
+        let profile = &self.project.profile;
+        let old = Project::open(dir, profile).or_else(|_| Project::open_as(dir, profile, version))?;
         if old.version != version || old.name != self.project.name {
             return Err(Error::Project(format!(
                 "tag `{tag}` holds release `{}` `{}`, not `{}` `{version}`; move the tag to the commit that was \

@@ -1,0 +1,171 @@
+//! What is wrong in `.ci/deploy.yml` though every keyword is known: each with its line and column.
+
+use pipelines::source::SourceMap;
+use pipelines::yaml::{self, Node, Value};
+
+use super::address::{Address, check_directory};
+use super::error::Error;
+use super::file::{Check, DeployFile, Environment, Notifier, Way};
+
+const KINDS: &[&str] = &["slack", "mattermost", "dingtalk", "wecom", "feishu", "webhook", "email"];
+const EVENTS: &[&str] = &["started", "succeeded", "failed", "rolled_back", "approval_needed"];
+
+/// A mistake and the path of keys and indexes that leads to it.
+struct Mistake {
+    path: Vec<String>,
+    message: String,
+}
+
+/// All mistakes in `file`, which was read from `text`, as one error.
+pub(super) fn check(file: &DeployFile, text: &str) -> Result<(), Error> {
+    let mistakes = mistakes(file);
+    if mistakes.is_empty() {
+        return Ok(());
+    }
+    let mut sources = SourceMap::new();
+    let id = sources.add(DeployFile::PATH, text, None);
+    let tree = yaml::parse(text, id, &mut Vec::new()).ok().and_then(|mut documents| documents.drain(..).next());
+    let lines = mistakes.iter().map(|mistake| {
+        let place = tree.as_ref().map(|tree| sources.position(reach(tree, &mistake.path).span));
+        let place = place.map_or(String::new(), |place| format!(":{}:{}", place.line, place.column));
+        format!("{}{place}: {}", DeployFile::PATH, mistake.message)
+    });
+    Err(Error::refused(lines.collect::<Vec<_>>().join("\n  ")).help("schemas/deploy.json describes the file"))
+}
+
+/// The node at the end of `path`, or the last one on the way that is there.
+fn reach<'a>(tree: &'a Node, path: &[String]) -> &'a Node {
+    let mut node = tree;
+    for key in path {
+        let next = match &node.value {
+            Value::Mapping(mapping) => mapping.get(key),
+            Value::Sequence(items) => key.parse::<usize>().ok().and_then(|index| items.get(index)),
+            _ => None,
+        };
+        let Some(next) = next else { break };
+        node = next;
+    }
+    node
+}
+
+fn mistakes(file: &DeployFile) -> Vec<Mistake> {
+    let mut found = Vec::new();
+    let mut add = |path: &[&str], message: String| {
+        found.push(Mistake { path: path.iter().map(|key| (*key).to_owned()).collect(), message });
+    };
+    let release = &file.release;
+    if release.build.is_empty() != release.package.is_none() {
+        let message = "`build` and `package` go together: the commands, and the file that they make";
+        add(&["release"], message.to_owned());
+    }
+    for (name, environment) in &file.environments {
+        for (path, message) in of_environment(file, environment) {
+            let path: Vec<&str> =
+                ["environments", name].into_iter().chain(path.iter().map(String::as_str)).collect();
+            add(&path, message);
+        }
+    }
+    for (index, notifier) in file.notify.iter().enumerate() {
+        for (key, message) in of_notifier(file, notifier) {
+            add(&["notify", &index.to_string(), key], message);
+        }
+    }
+    found
+}
+
+type At = (Vec<String>, String);
+
+fn of_environment(file: &DeployFile, environment: &Environment) -> Vec<At> {
+    let mut found: Vec<At> = Vec::new();
+    let at = |path: &[&str]| path.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+    for (index, target) in environment.targets.iter().enumerate() {
+        if let Err(error) = Address::parse(target, "the target") {
+            found.push((at(&["targets", &index.to_string()]), error.message));
+        }
+        if environment.targets[..index].contains(target) {
+            found.push((at(&["targets", &index.to_string()]), format!("`{target}` is there twice")));
+        }
+    }
+    if let Some(Err(error)) = environment.directory.as_ref().map(|path| check_directory(path, "the environment")) {
+        found.push((at(&["directory"]), error.message));
+    }
+    let strategy = &environment.strategy;
+    if strategy.allow.is_empty() {
+        found.push((at(&["strategy", "allow"]), "nothing is allowed: name `hot`, `restart`, `fresh`".to_owned()));
+    } else if strategy.prefer == Way::Fresh {
+        let message = "`prefer` is `hot` or `restart`: where nothing runs, the way is always `fresh`";
+        found.push((at(&["strategy", "prefer"]), message.to_owned()));
+    } else if !strategy.allow.contains(&strategy.prefer) && strategy.allow.contains(&Way::Hot) {
+        let message = "what is preferred is not in `allow`";
+        found.push((at(&["strategy"]), message.to_owned()));
+    }
+    let approvals = &environment.approvals;
+    for (index, name) in approvals.from.iter().enumerate().filter(|(_, name)| !file.people.contains_key(*name)) {
+        found.push((at(&["approvals", "from", &index.to_string()]), format!("`{name}` is not among `people`")));
+    }
+    let able = if approvals.from.is_empty() { file.people.len() } else { approvals.from.len() };
+    if approvals.count as usize > able {
+        let message = format!("{} must approve, but only {able} can", approvals.count);
+        found.push((at(&["approvals"]), message));
+    }
+    for (index, health) in environment.health.iter().enumerate() {
+        let message = match &health.check {
+            Check::Http(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
+                format!("`{url}` is no `http://` or `https://` address")
+            }
+            Check::Tcp(address) if !is_host_and_port(address) => format!("`{address}` is not `host:port`"),
+            _ => continue,
+        };
+        found.push((at(&["health", &index.to_string()]), message));
+    }
+    found
+}
+
+fn is_host_and_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+fn of_notifier<'a>(file: &DeployFile, notifier: &Notifier) -> Vec<(&'a str, String)> {
+    let mut found = Vec::new();
+    if !KINDS.contains(&notifier.kind.as_str()) {
+        found.push(("kind", format!("`{}` is none of {}", notifier.kind, KINDS.join(", "))));
+    }
+    for event in notifier.on.iter().filter(|event| !EVENTS.contains(&event.as_str())) {
+        found.push(("on", format!("`{event}` is none of {}", EVENTS.join(", "))));
+    }
+    for name in notifier.environments.iter().filter(|name| !file.environments.contains_key(*name)) {
+        found.push(("environments", format!("`{name}` is no environment of this file")));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mistake_has_its_line_and_column() {
+        let cases: &[(&str, &[&str])] = &[
+            ("environments:\n  dev:\n    targets: [a, -x]\n", &[".ci/deploy.yml:3:18: the target is `-x`"]),
+            ("environments:\n  dev:\n    targets: [a, a]\n", &[":3:18: `a` is there twice"]),
+            ("environments:\n  dev:\n    directory: urf\n", &[":3:16: "]),
+            ("environments:\n  dev:\n    strategy: {prefer: fresh}\n", &[":3:24: `prefer`"]),
+            ("environments:\n  dev:\n    approvals: {count: 1, from: [ann]}\n", &[":3:34: `ann`"]),
+            ("environments:\n  dev:\n    approvals: {count: 1}\n", &["1 must approve, but only 0 can"]),
+            ("environments:\n  dev:\n    health: [{http: 'h'}, {tcp: '80'}]\n", &[":3:14: ", ":3:27: `80`"]),
+            ("notify:\n  - {kind: slak, url: X, on: [broken]}\n", &[":2:12: `slak`", ":2:32: `broken`"]),
+            ("release: {build: [make]}\n", &[":1:10: `build` and `package`"]),
+            // what serde finds
+            ("environments:\n  dev:\n    target: [a]\n", &[".ci/deploy.yml:3:5: ", "unknown field `target`"]),
+            ("environments:\n  dev:\n    soak: soon\n", &["not a duration", ":3:"]),
+            ("environments:\n  dev:\n    health: [{http: a, tcp: b}]\n", &["one of `http`", ":3:"]),
+            ("environments: [dev\n", &[".ci/deploy.yml:"]),
+        ];
+        for (text, expected) in cases {
+            let error = DeployFile::parse(text).unwrap_err();
+            for part in *expected {
+                assert!(error.message.contains(part), "{part} is not in: {}", error.message);
+            }
+        }
+    }
+}

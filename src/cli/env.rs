@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::deploy::{VARIABLES, cli_error, runtime, settings};
-use super::{Format, print_json, print_raw};
+use super::{Format, history, print_json, print_raw};
 use crate::deploy::{self, Delivery, DeployFile, EnvironmentStatus, TargetStatus, Way};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::release::installed::Installed;
@@ -38,12 +38,14 @@ enum EnvCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    History(history::HistoryArgs),
 }
 
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 
 pub(super) fn run(args: &EnvArgs) -> CliResult {
     match &args.command {
+        EnvCommand::History(args) => history::run(args),
         EnvCommand::List { format } => list(*format),
         EnvCommand::Status { environments, watch, format } => {
             let names = names(environments)?;

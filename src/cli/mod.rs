@@ -1,12 +1,18 @@
 //! The command line: one file per command.
 
+mod apply;
+mod approve;
+mod bundle;
 mod deploy;
 mod env;
 mod expression;
 mod glob;
+mod history;
 mod lint;
 mod notify;
 mod plan;
+mod promote;
+mod receipt;
 mod release;
 mod request;
 mod run;
@@ -46,6 +52,12 @@ enum Command {
     Lint(lint::LintArgs),
     /// Put this project's release on the target of an environment
     Deploy(deploy::DeployArgs),
+    Promote(promote::PromoteArgs),
+    Approve(approve::ApproveArgs),
+    Bundle(bundle::BundleArgs),
+    Apply(apply::ApplyArgs),
+    /// What operations send back
+    Receipt(receipt::ReceiptArgs),
     /// The environments of this project, and what runs on their targets
     Env(env::EnvArgs),
     /// What this project's release is, and what runs of it
@@ -96,6 +108,11 @@ fn run(command: Command) -> CliResult {
         Command::Lint(args) => lint::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Env(args) => env::run(&args),
+        Command::Promote(args) => promote::run(&args),
+        Command::Approve(args) => approve::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
+        Command::Apply(args) => apply::run(&args),
+        Command::Receipt(args) => receipt::run(&args),
         Command::Release(args) => release::run(&args),
         Command::Expression(args) => expression::run(&args),
         Command::Glob(args) => glob::run(&args),

@@ -7,6 +7,7 @@ use crate::ledger::{Entry, packages, standing};
 use crate::release::{Error, Package, Project, build, check};
 
 /// The release that is promoted.
+#[derive(Debug)]
 pub struct Artifact {
     /// Its package, whatever that upgrades from.
     pub package: Package,

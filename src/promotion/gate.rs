@@ -57,28 +57,15 @@ impl Gate<'_> {
     pub fn judge(&self, environment: &str, version: &str) -> CliResult<Verdict> {
         let settings = self.settings(environment)?;
         let mut verdict = Verdict { content: self.content(environment, version), refusals: Vec::new() };
-        let mut refuse = |what: String, help: String| verdict.refusals.push((what, help));
         if let Some(before) = self.before(environment)
             && standing::arrived(self.entries, before, version).is_none()
         {
-            refuse(
+            verdict.refusals.push((
                 format!("`{version}` has not succeeded in `{before}`, which comes before `{environment}`"),
                 format!("bring it there first (`ci promote {version} --to {before}`, or import its receipt: `ci receipt import`)"),
-            );
+            ));
         }
-        if let Some(mark) = standing::bad(self.entries, environment, version) {
-            refuse(
-                format!("`{version}` is marked bad for `{environment}`: {}", mark.reason),
-                "release the next version, or clear the mark with a reason".to_owned(),
-            );
-        }
-        if let Some(window) = freeze::frozen(&settings.freeze, self.now)? {
-            let reason = if window.reason.is_empty() { String::new() } else { format!(" ({})", window.reason) };
-            refuse(
-                format!("`{environment}` is frozen from {} until {}{reason}", window.from, window.until),
-                "wait until then".to_owned(),
-            );
-        }
+        verdict.refusals.extend(self.standing(environment, version)?);
         if settings.approvals.count > 0 {
             let people = self.agreed(environment, settings, version, verdict.content.as_deref())?;
             let missing = (settings.approvals.count as usize).saturating_sub(people.len());
@@ -96,7 +83,44 @@ impl Gate<'_> {
         Ok(verdict)
     }
 
-    fn content(&self, environment: &str, version: &str) -> Option<String> {
+    /// Judges whether `version` may be built and deployed to `environment`, without a look at what came before: its
+    /// content is not known yet, so nobody can have agreed to it.
+    ///
+    /// # Errors
+    /// The settings can't be read.
+    pub fn admit(&self, environment: &str, version: &str) -> CliResult<Verdict> {
+        let needs = self.settings(environment)?.approvals.count;
+        let mut verdict = Verdict { content: None, refusals: self.standing(environment, version)? };
+        if needs > 0 {
+            verdict.refusals.push((
+                format!("`{environment}` needs {needs} approvals, which are given to a release that exists"),
+                format!("`ci promote {version} --to {environment}` puts the very release there that was approved"),
+            ));
+        }
+        Ok(verdict)
+    }
+
+    /// Bad marks and freezes.
+    fn standing(&self, environment: &str, version: &str) -> CliResult<Vec<(String, String)>> {
+        let mut refusals = Vec::new();
+        if let Some(mark) = standing::bad(self.entries, environment, version) {
+            refusals.push((
+                format!("`{version}` is marked bad for `{environment}`: {}", mark.reason),
+                "release the next version, or clear the mark with a reason".to_owned(),
+            ));
+        }
+        if let Some(window) = freeze::frozen(&self.settings(environment)?.freeze, self.now)? {
+            let reason = if window.reason.is_empty() { String::new() } else { format!(" ({})", window.reason) };
+            refusals.push((
+                format!("`{environment}` is frozen from {} until {}{reason}", window.from, window.until),
+                "wait until then".to_owned(),
+            ));
+        }
+        Ok(refusals)
+    }
+
+    /// The release that would go to `environment`: what arrived in the environment before, else what was built last.
+    pub fn content(&self, environment: &str, version: &str) -> Option<String> {
         let arrived = self.before(environment).and_then(|e| standing::arrived(self.entries, e, version));
         let built = || standing::releases(self.entries, version).next().map(|released| released.content.clone());
         arrived.filter(|content| !content.is_empty()).map(str::to_owned).or_else(built)

@@ -36,10 +36,16 @@ want rebar3 "builds Erlang releases"
 want openssh-client "ci deploy reaches its targets through ssh"
 want openssh-server "the targets of the demo and of the tests"
 want uidmap "containers for ordinary users"
+want passt "the way out of networks of jobs (pasta)"
 if [ "$purpose" = test ]; then
     want python3 "runs the conformance cases"
     want sudo "runs tests as an ordinary user"
     want bash "one of the two shells that jobs run in"
+    want busybox-static "images for tests of containers"
+    want docker-registry "serves the images of the tests"
+    want mmdebstrap "makes the images of the tests"
+    want slirp4netns "the other way out of networks of jobs"
+    want zstd "compresses one of them"
 fi
 
 if [ -n "$missing" ]; then

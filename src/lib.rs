@@ -12,9 +12,12 @@
 //! | [`promotion`] | what stands between a release and an environment: order, freezes, approvals |
 //! | [`release`] | Erlang releases: versions, packages, appups, relups, builds |
 //! | [`report`] | what people and machines see |
+//! | [`runs`] | runs that are on disk: which there are, what they tell |
 //! | [`settings`] | settings files, local variables, where state is kept |
 //! | [`signature`] | signatures by ssh keys |
 //! | [`sources`] | files of other projects, remote files, templates
+//! | [`sources`] | files of other projects, remote files, templates |
+//! | [`starter`] | a first `.gitlab-ci.yml` for a project |
 //! | [`error`] | how commands end: exit codes |
 
 pub mod bundle;
@@ -29,6 +32,9 @@ pub mod project;
 pub mod promotion;
 pub mod release;
 pub mod report;
+pub mod runs;
 pub mod settings;
 pub mod signature;
 pub mod sources;
+pub mod starter;
+pub mod storage;

@@ -29,6 +29,11 @@ fn is_valid(value: &Json, schema: &Json, root: &Json) -> bool {
         "minLength" => {
             value.as_str().is_none_or(|text| text.chars().count() as u64 >= rule.as_u64().unwrap())
         }
+        "minimum" => value.as_f64().is_none_or(|number| number >= rule.as_f64().unwrap()),
+        "pattern" => {
+            let pattern = regex::Regex::new(rule.as_str().unwrap()).unwrap();
+            value.as_str().is_none_or(|text| pattern.is_match(text))
+        }
         "items" => value.as_array().is_none_or(|items| items.iter().all(|item| is_valid(item, rule, root))),
         "required" => {
             let has =
@@ -53,6 +58,7 @@ fn has_type(value: &Json, name: &str) -> bool {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "number" => value.is_number(),
+        "integer" => value.is_i64() || value.is_u64(),
         "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         other => panic!("`{other}` is not a type"),
@@ -66,7 +72,7 @@ fn documented() -> Vec<(String, &'static str)> {
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
         let schema = match entry.file_name().to_str() {
             Some("variables.rs") => "variables.json",
-            Some("file.rs" | "lint.rs") => "settings.json",
+            Some("file.rs" | "lint.rs" | "registries.rs") => "settings.json",
             _ => continue,
         };
         let text = std::fs::read_to_string(entry.path()).unwrap();
@@ -106,6 +112,8 @@ fn mistakes_are_found() {
         ("settings.json", "lint: {allow: unused-hidden-job}\n"),
         ("settings.json", "lint: {allow: [unused]}\n"),
         ("settings.json", "lint: {alow: []}\n"),
+        ("settings.json", "registries: {x: {http: often}}\n"),
+        ("settings.json", "registries: {x: {insecure: true}}\n"),
     ];
     for (name, text) in table {
         let schema = schema(name);

@@ -1,10 +1,14 @@
-//! Includes from elsewhere: real git repositories over paths, `file://` and ssh, and a real http server.
+//! Includes from elsewhere: real git repositories over paths, `file://`, ssh, http and https,
+//! and a real http server.
 
 // a test's panic is its report
 #![allow(clippy::unwrap_used)]
 
 #[allow(dead_code, reason = "the deployment tests use the rest")]
 mod support;
+
+#[path = "sources/git_http.rs"]
+mod git_http;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -13,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use support::target::{Said, Target, run, until};
+use support::target::{Said, Target, run, said, until};
 use tempfile::TempDir;
 
 /// A project, the state of `ci`, and room for other repositories.
@@ -53,13 +57,7 @@ impl Place {
         ci.args(arguments).current_dir(self.path("project")).stdin(Stdio::null());
         ci.env_remove("XDG_CONFIG_HOME").env_remove("SSH_AUTH_SOCK").env("NO_PROXY", "127.0.0.1");
         ci.env("HOME", self.dir.path()).env("SLIPWAY_HOME", self.path("state")).env("NO_COLOR", "1");
-        let output = ci.envs(variables.iter().copied()).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Said {
-            code: output.status.code().unwrap_or(-1),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
+        said(ci.envs(variables.iter().copied()))
     }
 }
 

@@ -85,6 +85,15 @@ pub enum EventKind {
         /// The pipeline's state.
         status: Status,
     },
+    /// A job asked for one of its caches.
+    JobCache {
+        /// Job name.
+        job: String,
+        /// The key that was found, or else the first that was looked for.
+        key: String,
+        /// Was there one?
+        hit: bool,
+    },
     /// A successful job's output tells its test coverage.
     JobCoverage {
         /// Job name.
@@ -133,6 +142,7 @@ impl EventKind {
             }
             EventKind::JobPhase { job, phase } => EventKind::JobPhase { job: inner(&job), phase },
             EventKind::JobLog { job, path, length } => EventKind::JobLog { job: inner(&job), path, length },
+            EventKind::JobCache { job, key, hit } => EventKind::JobCache { job: inner(&job), key, hit },
             EventKind::JobCoverage { job, percent } => EventKind::JobCoverage { job: inner(&job), percent },
             EventKind::Notice { job, message } => {
                 let job = Some(job.map_or_else(|| name.to_owned(), |job| inner(&job)));

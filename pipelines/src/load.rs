@@ -4,7 +4,7 @@
 //! text -> documents -> inputs -> include (each file through the same steps) -> deep merge -> extends -> !reference
 //! ```
 //!
-//! Errors here end the loading with one message, as in GitLab: what comes after would only guess.
+//! GitLab ends here with one message, the first. What else can be known is found as well, for people.
 
 use crate::diagnostic::Diagnostic;
 use crate::include::Loader;
@@ -22,11 +22,19 @@ pub struct Loaded {
     pub sources: SourceMap,
     /// The merged configuration, a mapping without `include` and `!reference`; none after an error that ends loading.
     pub root: Option<Node>,
-    /// After an error in `extends`: the configuration without the `extends` at fault, to look for further mistakes.
-    /// Never for a plan.
-    pub partial: Option<Node>,
+    /// After an error: what is left of the configuration, to look for further mistakes. Never for a plan.
+    pub partial: Option<Partial>,
     /// Errors and hints. There can be errors with a root, too: checks go on then.
     pub diagnostics: Vec<Diagnostic>,
+}
+
+/// A configuration without what is wrong with its includes, `extends` and references.
+#[derive(Clone, Debug)]
+pub struct Partial {
+    /// What is left.
+    pub root: Node,
+    /// Is everything there that was included? If not, jobs, stages and parts of jobs may be missing.
+    pub complete: bool,
 }
 
 /// Loads the configuration whose root file is at `path`.
@@ -35,19 +43,37 @@ pub fn load(request: &Request, files: &dyn Files, path: &str) -> Loaded {
     let scope = Scope::new(layers.iter().collect());
     let mut loader = Loader::new(request, files, &scope);
     let merged = read_root(&mut loader, path);
+    let failures = loader.take_failures();
     let mut diagnostics = loader.findings;
-    let (root, partial) = match merged.map(|merged| (resolved(&merged), merged)) {
-        Ok((Ok(root), _)) => (Some(root), None),
-        Ok((Err(error), merged)) => {
-            diagnostics.insert(0, error);
-            (None, partial::without_bad_extends(&merged, &mut diagnostics))
-        }
-        Err(error) => {
+    let (root, partial) = match (merged, failures) {
+        (Err(error), _) => {
             diagnostics.insert(0, error);
             (None, None)
         }
+        (Ok(merged), Some((first, others))) => {
+            diagnostics.insert(0, first);
+            diagnostics.extend(others.into_iter().map(beyond));
+            let left = partial::sound_part(&merged, &mut Vec::new());
+            (None, left.map(|root| Partial { root, complete: false }))
+        }
+        (Ok(merged), None) => match resolved(&merged) {
+            Ok(root) => (Some(root), None),
+            Err(error) => {
+                let mut found = Vec::new();
+                let left = partial::sound_part(&merged, &mut found);
+                found.retain(|other| *other != error);
+                diagnostics.insert(0, error);
+                diagnostics.extend(found.into_iter().map(beyond));
+                (None, left.map(|root| Partial { root, complete: true }))
+            }
+        },
     };
     Loaded { sources: loader.sources, root, partial, diagnostics }
+}
+
+/// GitLab has stopped before it could see this one.
+fn beyond(diagnostic: Diagnostic) -> Diagnostic {
+    Diagnostic { gitlab: false, ..diagnostic }
 }
 
 fn resolved(root: &Node) -> Result<Node, Diagnostic> {

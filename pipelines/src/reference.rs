@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 /// Nesting of references; GitLab has no limit of its own but the stack.
 const MAX_DEPTH: usize = 200;
-/// Values in a fully resolved configuration: references of references multiply like aliases.
+/// Values in a fully resolved configuration: references of references multiply like aliases. Long texts count as
+/// several.
 const MAX_VALUES: u64 = 2_000_000;
+/// Bytes of text that count as a value.
+const TEXT_BYTES: usize = 64;
 
 /// Resolves all references of a configuration. Targets are looked up in the unresolved configuration and then
 /// resolved themselves; a list that refers to a list becomes a list in a list.
@@ -18,8 +21,24 @@ const MAX_VALUES: u64 = 2_000_000;
 /// `false` count as nothing) or contains itself.
 pub fn resolve(root: &Node) -> Result<Node, Diagnostic> {
     let Some(mapping) = root.as_mapping() else { return Ok(root.clone()) };
-    let mut resolver = Resolver { root: mapping, done: HashMap::new(), path: Vec::new() };
+    let mut resolver = Resolver { root: mapping, done: HashMap::new(), path: Vec::new(), errors: None };
     Ok(resolver.node(root)?.node)
+}
+
+/// Resolves what can be resolved; references that are wrong stay, and each is told of once.
+pub(crate) fn resolve_all(root: &Node) -> (Node, Vec<Diagnostic>) {
+    let Some(mapping) = root.as_mapping() else { return (root.clone(), Vec::new()) };
+    let errors = Some(Vec::new());
+    let mut resolver = Resolver { root: mapping, done: HashMap::new(), path: Vec::new(), errors };
+    let resolved = resolver.node(root);
+    let mut errors = resolver.errors.unwrap_or_default();
+    match resolved {
+        Ok(resolved) => (resolved.node, errors),
+        Err(error) => {
+            errors.push(error);
+            (root.clone(), errors)
+        }
+    }
 }
 
 /// A resolved value. `changed`: does it differ from what was there?
@@ -36,13 +55,15 @@ struct Resolver<'a> {
     done: HashMap<Vec<Arc<str>>, Resolved>,
     /// References that are being resolved, outermost first.
     path: Vec<(Vec<Arc<str>>, Node)>,
+    /// Where errors go that are to end nothing; none: the first ends everything.
+    errors: Option<Vec<Diagnostic>>,
 }
 
 impl Resolver<'_> {
     fn node(&mut self, node: &Node) -> Result<Resolved, Diagnostic> {
         let same = |values| Resolved { node: node.clone(), changed: false, values };
         match &node.value {
-            Value::Reference(path) => self.reference(node, path),
+            Value::Reference(path) => self.tolerated(node, path),
             Value::Sequence(items) => {
                 let mut new: Vec<Node> = Vec::new();
                 let mut values = 1u64;
@@ -86,7 +107,22 @@ impl Resolver<'_> {
                     }
                 })
             }
+            Value::String(text) => Ok(same(1 + (text.text.len() / TEXT_BYTES) as u64)),
             _ => Ok(same(1)),
+        }
+    }
+
+    fn tolerated(&mut self, node: &Node, path: &[Node]) -> Result<Resolved, Diagnostic> {
+        let open = self.path.len();
+        match (self.reference(node, path), &mut self.errors) {
+            (Err(error), Some(errors)) => {
+                self.path.truncate(open);
+                if !errors.contains(&error) {
+                    errors.push(error);
+                }
+                Ok(Resolved { node: node.clone(), changed: false, values: 1 })
+            }
+            (result, _) => result,
         }
     }
 
@@ -134,7 +170,7 @@ impl Resolver<'_> {
         if sum > MAX_VALUES {
             return Err(Diagnostic::error("reference", "The parsed YAML is too big")
                 .at(at.span, "")
-                .help("references multiply here: there are more than two million values"));
+                .help("references or `extends` multiply here: there are more than two million values, or 128 MB of text"));
         }
         Ok(sum)
     }

@@ -2,10 +2,10 @@
 
 use crate::variables::Variable;
 use indexmap::IndexMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Everything that decides which jobs a configuration creates.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Request {
     /// Full path of the project: `group/project`.
     pub project: String,
@@ -31,12 +31,66 @@ pub struct Request {
     pub project_variables: Vec<ProjectVariable>,
     /// `--input`: name to text.
     pub inputs: IndexMap<String, String>,
-    /// Changed paths. None: not known, and `changes` is then true.
-    pub changes: Option<Vec<String>>,
+    /// What changed.
+    pub changes: Changes,
     /// The commit.
     pub commit: Commit,
     /// Further predefined variables from settings (`CI_REGISTRY`, `CI_SERVER_URL`, user ...): over our own.
     pub predefined: IndexMap<String, String>,
+}
+
+/// Changed paths. Most configurations never ask for them, and finding them out can take long.
+#[derive(Clone)]
+pub struct Changes(Arc<LazyLock<Option<Vec<String>>, Find>>);
+
+type Find = Box<dyn FnOnce() -> Option<Vec<String>> + Send>;
+
+impl Changes {
+    /// What `find` gives, which is called when a condition first asks, or never.
+    pub fn when_asked(find: impl FnOnce() -> Option<Vec<String>> + Send + 'static) -> Changes {
+        Changes(Arc::new(LazyLock::new(Box::new(find))))
+    }
+
+    /// The paths. None: not known, and `changes` is then true.
+    pub fn get(&self) -> Option<&[String]> {
+        self.0.as_deref()
+    }
+}
+
+impl From<Option<Vec<String>>> for Changes {
+    fn from(paths: Option<Vec<String>>) -> Changes {
+        Changes::when_asked(|| paths)
+    }
+}
+
+impl Default for Changes {
+    fn default() -> Changes {
+        None.into()
+    }
+}
+
+impl std::fmt::Debug for Changes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Changes")
+    }
+}
+
+impl std::fmt::Debug for Request {
+    /// Of variables and inputs, names only: their values may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = |map: &IndexMap<String, String>| map.keys().cloned().collect::<Vec<_>>();
+        f.debug_struct("Request")
+            .field("project", &self.project)
+            .field("reference", &self.reference)
+            .field("tag", &self.tag)
+            .field("source", &self.source)
+            .field("commit", &self.commit.sha)
+            .field("variables", &names(&self.variables))
+            .field("project_variables", &self.project_variables)
+            .field("inputs", &names(&self.inputs))
+            .field("predefined", &names(&self.predefined))
+            .finish_non_exhaustive()
+    }
 }
 
 impl Request {
@@ -213,6 +267,15 @@ pub enum FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_of_variables_and_inputs_are_not_shown() {
+        let value = || IndexMap::from([("NAME".to_owned(), "hunter2".to_owned())]);
+        let request =
+            Request { variables: value(), inputs: value(), predefined: value(), ..Request::default() };
+        let shown = format!("{request:?}");
+        assert!(shown.contains("NAME") && !shown.contains("hunter2"), "{shown}");
+    }
 
     #[test]
     fn messages_that_skip() {

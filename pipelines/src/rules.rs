@@ -66,7 +66,7 @@ fn suffix(glob: &str) -> Option<&str> {
 
 /// Is one of the changed paths matched by any of the patterns (expanded)? Unknown changes count as a match.
 pub fn changes(patterns: &[String], request: &Request) -> bool {
-    let Some(changed) = &request.changes else { return true };
+    let Some(changed) = request.changes.get() else { return true };
     let mut distinct: Vec<&String> = patterns.iter().collect();
     distinct.sort();
     distinct.dedup();
@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn unknown_changes_match_and_empty_ones_do_not() {
-        let with = |changes: Option<&[&str]>| Request { changes: changes.map(texts), ..Request::default() };
+        let with =
+            |paths: Option<&[&str]>| Request { changes: paths.map(texts).into(), ..Request::default() };
         let globs = texts(&["src/*", "docs/**/*"]);
         assert!(changes(&globs, &with(None)));
         assert!(!changes(&globs, &with(Some(&[]))));

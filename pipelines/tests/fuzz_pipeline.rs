@@ -200,14 +200,14 @@ fn request(kind: usize) -> Request {
         reference: "main".into(),
         source: "push".into(),
         default_branch: "main".into(),
-        changes: Some(changes),
+        changes: Some(changes).into(),
         variables: [("A".to_owned(), "a$B".to_owned())].into_iter().collect(),
         commit: Commit { sha: "2".repeat(40), message: "m $A".into(), ..Commit::default() },
         ..Request::default()
     };
     match kind {
         0 => request,
-        1 => Request { reference: "v1.0".into(), tag: true, changes: None, ..request },
+        1 => Request { reference: "v1.0".into(), tag: true, changes: None.into(), ..request },
         _ => Request { reference: "Feature/ä".into(), source: "merge_request_event".into(), ..request },
     }
 }

@@ -4,18 +4,23 @@ use crate::archive::PackedFile;
 use pipelines::plan::{Job, Plan, When};
 use pipelines::status::Status;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Name of the index in an attempt's directory.
 pub const INDEX: &str = "artifacts.json";
 /// Name of the archive in an attempt's directory.
 pub const ARCHIVE: &str = "artifacts.tar.zst";
 
+/// GitLab's default of `expire_in`: 30 days, in seconds.
+const EXPIRE_IN: f64 = 30.0 * 86_400.0;
+
 /// What an attempt left. Written whole or not at all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
     /// Name of the job.
     pub job: String,
@@ -33,6 +38,9 @@ pub struct Index {
     /// Report type to its archive.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reports: BTreeMap<String, Stored>,
+    /// Is its time over, and what it held removed?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expired: bool,
     /// Variables of dotenv reports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dotenv: Vec<(String, String)>,
@@ -49,6 +57,19 @@ pub struct Stored {
     pub files: Vec<PackedFile>,
 }
 
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&String> = self.dotenv.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Index")
+            .field("job", &self.job)
+            .field("attempt", &self.attempt)
+            .field("archive", &self.archive)
+            .field("reports", &self.reports)
+            .field("dotenv", &names)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Index {
     /// Writes the index into an attempt's directory. Only the owner may read it: dotenv values are in it.
     ///
@@ -58,6 +79,42 @@ impl Index {
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         file.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
         file.persist(directory.join(INDEX)).map(|_| ()).map_err(|error| error.error)
+    }
+
+    /// When it may be removed, if it was written at `written`; none: never. A duration that means nothing is
+    /// GitLab's default.
+    pub fn expires(&self, written: SystemTime) -> Option<SystemTime> {
+        let seconds = match self.expire_in.as_deref().map(str::trim) {
+            Some("never") => return None,
+            Some(text) => pipelines::duration::parse(text).unwrap_or(EXPIRE_IN),
+            None => EXPIRE_IN,
+        };
+        // what is beyond all calendars is never
+        written.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
+    }
+
+    /// Does it hold nothing that could be removed?
+    pub fn is_empty(&self) -> bool {
+        self.archive.is_none() && self.reports.is_empty()
+    }
+
+    /// Removes the archives; the index stays, and says so. It is written first: what it names is there.
+    ///
+    /// # Errors
+    /// The directory can't be written.
+    pub fn expire(mut self, directory: &Path) -> io::Result<()> {
+        let archives: Vec<Stored> =
+            self.archive.take().into_iter().chain(std::mem::take(&mut self.reports).into_values()).collect();
+        self.dotenv.clear();
+        self.expired = true;
+        self.write(directory)?;
+        for stored in archives {
+            match fs::remove_file(directory.join(&stored.file)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+        }
+        Ok(())
     }
 
     /// The index of the newest attempt that left one, and the directory of that attempt, below a job's
@@ -102,6 +159,33 @@ pub fn read_text(job_directory: &Path, file: &str, limit: u64) -> io::Result<Opt
         return Ok(Some(text));
     }
     Ok(None)
+}
+
+/// Digest of what is in an archive: paths, kinds, modes, link targets, contents; not the times.
+///
+/// # Errors
+/// The archive can't be read.
+pub fn content_digest(archive: &Path) -> io::Result<[u8; 32]> {
+    let mut archive = tar::Archive::new(zstd::Decoder::new(fs::File::open(archive)?)?);
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 64 * 1024];
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let link = entry.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default();
+        let (mode, size) = (entry.header().mode()?, entry.size());
+        let kind = entry.header().entry_type().as_byte();
+        for part in [entry.path_bytes().as_ref(), &link, &mode.to_le_bytes(), &size.to_le_bytes(), &[kind]] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        loop {
+            match entry.read(&mut buffer)? {
+                0 => break,
+                length => hash.update(&buffer[..length]),
+            }
+        }
+    }
+    Ok(hash.finalize().into())
 }
 
 /// Should artifacts with this `when` be kept after a job with this status?
@@ -150,26 +234,10 @@ fn group(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pipelines::plan::{AllowFailure, Need, Work};
+    use pipelines::plan::Need;
 
     fn job(name: &str, stage: &str) -> Job {
-        Job {
-            name: name.into(),
-            stage: stage.into(),
-            when: When::OnSuccess,
-            start_in: None,
-            allow_failure: AllowFailure::Static(false),
-            needs: None,
-            dependencies: None,
-            interruptible: false,
-            tags: Vec::new(),
-            variables: Default::default(),
-            environment: None,
-            cache: Vec::new(),
-            work: Work::default(),
-            environment_variables: Vec::new(),
-            forwarded_variables: Vec::new(),
-        }
+        Job::new(name, stage)
     }
 
     fn plan() -> Plan {
@@ -229,6 +297,18 @@ mod tests {
         }
         let (directory, index) = Index::newest(dir.path()).unwrap().unwrap();
         assert_eq!((directory, index.attempt), (dir.path().join("10"), 10));
+    }
+
+    #[test]
+    fn values_of_dotenv_reports_are_for_the_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index { dotenv: vec![("TOKEN".into(), "hunter2".into())], ..Index::default() };
+        index.write(dir.path()).unwrap();
+        let mode = fs::metadata(dir.path().join(INDEX)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let shown = format!("{index:?}");
+        assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]

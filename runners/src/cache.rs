@@ -37,17 +37,25 @@ pub fn policy(cache: &Cache, variables: &Variables) -> Result<Policy, String> {
 /// The key that the cache is saved under, and those that are tried for restoring, in order. None: after
 /// expansion nothing is left of the key, and the cache is not used.
 pub fn keys(cache: &Cache, variables: &Variables) -> Option<Vec<String>> {
-    let main = sanitize(&variables.expand(&cache.key))?;
-    let fallback = cache.fallback_keys.iter().map(String::as_str);
+    let suffix = suffix(cache, variables);
+    let full = |key: &str| Some(sanitize(&variables.expand(key))? + suffix);
+    let main = full(&cache.key)?;
     // GitLab keeps the caches of protected refs from jobs of others: this variable is no way around that
     let global = variables.get("CACHE_FALLBACK_KEY").filter(|key| !key.ends_with("-protected"));
+    let global = global.and_then(|key| sanitize(&variables.expand(key)));
     let mut keys = vec![main];
-    for key in fallback.chain(global).filter_map(|key| sanitize(&variables.expand(key))) {
+    for key in cache.fallback_keys.iter().filter_map(|key| full(key)).chain(global) {
         if !keys.contains(&key) {
             keys.push(key);
         }
     }
     Some(keys)
+}
+
+/// Jobs of refs that are not protected can't write what those of protected ones read.
+fn suffix(cache: &Cache, variables: &Variables) -> &'static str {
+    let protected = variables.get("CI_COMMIT_REF_PROTECTED") == Some("true");
+    if protected && !cache.unprotect { "-protected" } else { "-non_protected" }
 }
 
 /// A key as gitlab-runner makes it safe: a relative path without dots, or nothing.
@@ -70,14 +78,18 @@ fn sanitize(key: &str) -> Option<String> {
     (!joined.is_empty()).then_some(joined)
 }
 
-/// Opens the first of `keys` that there is a cache for.
+/// Opens the first of `keys` that there is a cache for. It counts as used now: cleaning takes the others first.
 ///
 /// # Errors
 /// A cache is there and can't be opened.
 pub fn open(directory: &Path, keys: &[String]) -> io::Result<Option<(String, File)>> {
     for key in keys {
         match File::open(path(directory, key)) {
-            Ok(file) => return Ok(Some((key.clone(), file))),
+            Ok(file) => {
+                // the time of last use is a comfort, not worth failing for
+                let _ = File::create(used(directory, key));
+                return Ok(Some((key.clone(), file)));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -102,8 +114,18 @@ pub fn save(directory: &Path, key: &str, file: NamedTempFile) -> io::Result<()> 
     file.persist(path(directory, key)).map(|_| ()).map_err(|error| error.error)
 }
 
+/// An empty file whose time says when a cache was last restored.
+fn used(directory: &Path, key: &str) -> PathBuf {
+    directory.join(file_name(key) + ".used")
+}
+
+/// The archive of a key.
+pub(crate) fn path(directory: &Path, key: &str) -> PathBuf {
+    directory.join(file_name(key))
+}
+
 /// One flat file name for each key.
-fn path(directory: &Path, key: &str) -> PathBuf {
+pub(crate) fn file_name(key: &str) -> String {
     let mut name = String::new();
     for byte in key.bytes() {
         // a leading dot would collide with files that are being written
@@ -120,7 +142,7 @@ fn path(directory: &Path, key: &str) -> PathBuf {
         // `%` starts nothing that the loop above writes with a non-hexadecimal letter: no collision
         name.push_str(&format!("%_{hex}"));
     }
-    directory.join(name + ".tar.zst")
+    name + ".tar.zst"
 }
 
 #[cfg(test)]
@@ -162,7 +184,7 @@ mod tests {
         ];
         for (key, expected) in table {
             let got = keys(&cache(key, &[], ""), &variables()).map(|keys| keys[0].clone());
-            assert_eq!(got.as_deref(), expected, "{key}");
+            assert_eq!(got, expected.map(|key| format!("{key}-non_protected")), "{key}");
         }
     }
 
@@ -171,9 +193,18 @@ mod tests {
         let mut variables = variables();
         variables.put("CACHE_FALLBACK_KEY", "global");
         let cache = cache("k", &["$CI_COMMIT_REF_SLUG", "k"], "");
-        assert_eq!(keys(&cache, &variables).unwrap(), ["k", "main", "global"]);
+        assert_eq!(keys(&cache, &variables).unwrap(), ["k-non_protected", "main-non_protected", "global"]);
         variables.put("CACHE_FALLBACK_KEY", "x-protected");
-        assert_eq!(keys(&cache, &variables).unwrap(), ["k", "main"]);
+        assert_eq!(keys(&cache, &variables).unwrap(), ["k-non_protected", "main-non_protected"]);
+    }
+
+    #[test]
+    fn protected_refs_have_caches_of_their_own() {
+        let mut variables = variables();
+        variables.put("CI_COMMIT_REF_PROTECTED", "true");
+        let shared = Cache { unprotect: true, ..cache("k", &[], "") };
+        assert_eq!(keys(&cache("k", &["f"], ""), &variables).unwrap(), ["k-protected", "f-protected"]);
+        assert_eq!(keys(&shared, &variables).unwrap(), ["k-non_protected"]);
     }
 
     #[test]
@@ -211,6 +242,8 @@ mod tests {
         let mut text = String::new();
         file.read_to_string(&mut text).unwrap();
         assert_eq!((key.as_str(), text.as_str()), ("k", "old"));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let archives = std::fs::read_dir(dir.path()).unwrap().flatten();
+        let archives = archives.filter(|entry| !entry.path().to_string_lossy().ends_with(".used"));
+        assert_eq!(archives.count(), 1);
     }
 }

@@ -3,25 +3,28 @@
 //! the same layers.
 
 use crate::archive::{Packed, Selection, Unpacked};
-use crate::executor::{Directory, ExecutorError, Exit, Place, Running, Site, Step, Stop};
-use crate::sandbox::{
-    Access, Command, Error, ExitStatus, Mount, Process, Sandbox, Spec, StateDir, Streams, Task,
-};
-use crate::script::DETECT_SHELL;
-use crate::shell::script_file;
-use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File};
+use crate::container::{self, Container};
+use crate::executor::{Directory, ExecutorError, Place, Running, Said, Site, Step, Voice};
+use crate::image::{Image, Platform, PullPolicy, Store, Told, Wanted};
+use crate::running::{running, streams, system};
+use crate::sandbox::{Access, Error, Limits, Mount, Process, Sandbox, Spec, StateDir, Streams, Task};
+use crate::services::{Asked, Company, Networking, Order};
+use pipelines::plan;
+use pipelines::status::FailureReason;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
 
 /// `CI_BUILDS_DIR` of every job.
 const BUILDS: &str = "/builds";
+/// The image that is this machine's own files.
+const HOST: &str = "host";
 
 /// Runs jobs in sandboxes.
 #[derive(Clone, Debug)]
@@ -30,8 +33,16 @@ pub struct Embedded {
     pub sandbox: Sandbox,
     /// Directory of all state directories, see [`StateDir::create`].
     pub states: PathBuf,
-    /// The executable that jobs find as `ci`.
+    /// The executable that jobs of image `host` find as `ci`.
     pub ci: PathBuf,
+    /// Where images come from.
+    pub images: Arc<Store>,
+    /// Image of jobs that name none; empty: `host`.
+    pub image: String,
+    /// What each job may use.
+    pub limits: Limits,
+    /// Which network jobs get.
+    pub networking: Networking,
 }
 
 /// One job's layers.
@@ -41,10 +52,13 @@ pub struct EmbeddedExecution {
     state: StateDir,
     /// Without the project directory.
     base: Spec,
+    container: Container,
     site: Site,
-    checkout: Option<PathBuf>,
+    /// The sources, and what lies over them, the uppermost last.
+    sources: Vec<PathBuf>,
     /// The layers below the job's own: nothing before the sources have come in.
     lower: Vec<PathBuf>,
+    company: Company,
 }
 
 impl Embedded {
@@ -55,7 +69,25 @@ impl Embedded {
         if place.project.is_empty() || !Path::new(&place.project).components().all(plain) {
             return Err(ExecutorError::system(&doing, format!("`{}` is not a project path", place.project)));
         }
+        let asked = place.image.clone().unwrap_or_default();
+        let asked =
+            if asked.name.is_empty() { plan::Image { name: self.image.clone(), ..asked } } else { asked };
+        let image = match asked.name.as_str() {
+            "" | HOST => None,
+            _ => Some(self.find(&asked, &place.variables, &place.said).await?),
+        };
+        let services = self.services(&place).await?;
         let (slot, state) = free_state(&self.states)?;
+        let (mut base, container) = match &image {
+            None => (Spec::host(state.path(), &self.ci), Container::host(Path::new(BUILDS))),
+            Some(image) => {
+                let mut spec = Spec::image(state.path(), image.layers.clone());
+                spec.user = container::user(image, &asked);
+                let container = Container::image(image, &asked, &spec.hostname);
+                (spec, container)
+            }
+        };
+        base.limits = self.limits;
         let site = Site {
             builds: PathBuf::from(BUILDS),
             project: Path::new(BUILDS).join(&place.project),
@@ -64,18 +96,103 @@ impl Embedded {
             disposable: true,
         };
         let builds = state.path().join("builds");
-        let make = |mode, path: &Path| DirBuilder::new().recursive(true).mode(mode).create(path);
-        make(0o755, &builds.join(&place.project)).map_err(failed)?;
-        make(0o700, &builds.join(format!("{}.tmp", place.project))).map_err(failed)?;
-        let mut base = Spec::host(state.path(), &self.ci);
+        make_builds(&builds, &place.project, container::is_root(&base.user)).map_err(failed)?;
         base.mounts.push(Mount::Bind {
             source: builds,
             target: PathBuf::from(BUILDS),
             access: Access::ReadWrite,
         });
+        let company = match Company::start(services, &self.order(slot, &place)).await {
+            Ok(company) => company,
+            Err(error) => {
+                // the failure before it is the one to tell
+                let _as_well = state.remove(&self.sandbox).await;
+                return Err(error);
+            }
+        };
+        company.attach(&mut base);
         let sandbox = self.sandbox.clone();
-        Ok(EmbeddedExecution { sandbox, state, base, site, checkout: place.checkout, lower: Vec::new() })
+        let sources = place.checkout.into_iter().chain(place.overlays).collect();
+        Ok(EmbeddedExecution { sandbox, state, base, container, site, sources, lower: Vec::new(), company })
     }
+
+    /// The job's services with their images.
+    async fn services(&self, place: &Place) -> Result<Vec<Asked>, ExecutorError> {
+        let finding = place.services.iter().zip(1..).map(|(service, number)| async move {
+            let image = match service.image.name.as_str() {
+                HOST => None,
+                _ => Some(self.find(&service.image, &place.variables, &place.said).await?),
+            };
+            Ok(Asked { service: service.clone(), image, number })
+        });
+        futures_util::future::try_join_all(finding).await
+    }
+
+    /// The image, unpacked on disk; what happens meanwhile is told.
+    async fn find(
+        &self,
+        asked: &plan::Image,
+        variables: &[(String, String)],
+        said: &Voice,
+    ) -> Result<Image, ExecutorError> {
+        let failed = |message: String| ExecutorError { reason: FailureReason::ImagePullFailure, message };
+        let policies: Result<Vec<PullPolicy>, String> =
+            asked.pull_policy.iter().map(|policy| policy.parse()).collect();
+        let platform = asked.docker.as_ref().and_then(|docker| docker.get("platform")?.as_str());
+        let platform: Option<Platform> = platform
+            .filter(|text| !text.is_empty())
+            .map(|text| text.parse().map_err(|error| failed(format!("`image:docker:platform`: {error}"))))
+            .transpose()?;
+        let wanted = Wanted {
+            name: &asked.name,
+            policies: &policies.map_err(failed)?,
+            platform: platform.as_ref(),
+            auth_config: variables
+                .iter()
+                .find(|(name, _)| name == "DOCKER_AUTH_CONFIG")
+                .map(|(_, value)| &**value),
+        };
+        let said = said.clone();
+        let say = move |told| match told {
+            Told::Line(line) => said.say(Said::Line(line)),
+            Told::Warning(line) => said.say(Said::Line(format!("WARNING: {line}"))),
+            _ => {}
+        };
+        self.images.get(&wanted, &say).await.map_err(|error| failed(error.to_string()))
+    }
+}
+
+impl Embedded {
+    fn order<'a>(&'a self, slot: u32, place: &'a Place) -> Order<'a> {
+        let debug =
+            place.variables.iter().any(|(name, value)| name == "CI_DEBUG_SERVICES" && value == "true");
+        Order {
+            networking: &self.networking,
+            sandbox: &self.sandbox,
+            states: &self.states,
+            ci: &self.ci,
+            limits: self.limits,
+            slot,
+            logs: place.service_logs.clone(),
+            masked: &place.masked,
+            said: &place.said,
+            debug,
+        }
+    }
+}
+
+/// The directories above the project and of its file variables. For others than root they are open to everybody
+/// inside, as GitLab's; the state directory around them keeps everybody else out.
+fn make_builds(builds: &Path, project: &str, for_root: bool) -> io::Result<()> {
+    let temporary = builds.join(format!("{project}.tmp"));
+    for (path, mode) in [(builds.join(project), 0o755), (temporary, 0o700)] {
+        DirBuilder::new().recursive(true).mode(mode).create(&path)?;
+        let ours = path.ancestors().take_while(|above| above.starts_with(builds));
+        for above in ours.filter(|_| !for_root) {
+            fs::set_permissions(above, Permissions::from_mode(0o777))?;
+        }
+    }
+    Ok(())
 }
 
 /// The first number that no other job has. Numbers of dead jobs come back when they are swept.
@@ -96,7 +213,7 @@ impl EmbeddedExecution {
     }
 
     pub(crate) fn get_sources(&mut self) {
-        self.lower.extend(self.checkout.take());
+        self.lower.extend(self.sources.drain(..).rev());
     }
 
     fn spec(&self) -> Spec {
@@ -106,31 +223,25 @@ impl EmbeddedExecution {
     }
 
     pub(crate) async fn start(&mut self, step: Step) -> Result<Running, ExecutorError> {
-        let starting = |error: io::Error| ExecutorError::system("starting a shell", error);
-        let script = script_file(&step.script).map_err(starting)?;
-        // one pipe for both, so that their order is kept
-        let (reader, writer) = io::pipe().map_err(starting)?;
+        let (streams, output) = streams(&step.script)?;
+        let task = Task::Run(self.container.shell(step.environment));
+        let started = self.sandbox.start(&self.spec(), task, streams).await;
+        running(started.map_err(|error| self.container.explain(error))?, output)
+    }
+
+    /// A shell on the terminal of this process, in what the job has left.
+    pub(crate) async fn debug(&mut self, environment: Vec<(String, String)>) -> Result<(), ExecutorError> {
+        let failed = |error: io::Error| ExecutorError::system("using the terminal", error);
+        let terminal = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+        let _raw = Raw::set(&terminal).map_err(failed)?;
         let streams = Streams {
-            stdin: Some(OwnedFd::from(script)),
-            stdout: Stdio::from(writer.try_clone().map_err(starting)?),
-            stderr: Stdio::from(writer),
+            stdin: Some(terminal.try_clone().map_err(failed)?),
+            stdout: Stdio::inherit(),
+            stderr: Stdio::inherit(),
         };
-        // a job that sets PATH or HOME itself has them once
-        let environment: BTreeMap<String, String> =
-            Spec::host_env().into_iter().chain(step.environment).collect();
-        let task = Task::Run(Command {
-            argv: ["/bin/sh", "-c", DETECT_SHELL].map(str::to_owned).to_vec(),
-            env: environment.into_iter().collect(),
-            cwd: self.site.builds.clone(),
-            uid: 0,
-            gid: 0,
-        });
-        let process = self.sandbox.start(&self.spec(), task, streams).await.map_err(system)?;
-        let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(starting)?;
-        let (stop, stops) = mpsc::unbounded_channel();
-        let (exited, exit) = oneshot::channel();
-        tokio::spawn(watch(process, stops, exited));
-        Ok(Running { output: Box::new(output), exit, stop })
+        let task = Task::Terminal(self.container.terminal(environment));
+        let mut process = self.sandbox.start(&self.spec(), task, streams).await.map_err(system)?;
+        process.wait().await.map_err(system).map(drop)
     }
 
     pub(crate) async fn pack(
@@ -159,7 +270,31 @@ impl EmbeddedExecution {
     }
 
     pub(crate) async fn cleanup(self) -> Result<(), ExecutorError> {
-        self.state.remove(&self.sandbox).await.map_err(system)
+        let stopped = self.company.stop(&self.sandbox).await;
+        self.state.remove(&self.sandbox).await.map_err(system).and(stopped)
+    }
+}
+
+/// A terminal that passes on every key; as it was before when dropped.
+struct Raw<'a> {
+    terminal: &'a OwnedFd,
+    before: Termios,
+}
+
+impl<'a> Raw<'a> {
+    fn set(terminal: &'a OwnedFd) -> io::Result<Raw<'a>> {
+        let before = tcgetattr(terminal)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(terminal, OptionalActions::Flush, &raw)?;
+        Ok(Raw { terminal, before })
+    }
+}
+
+impl Drop for Raw<'_> {
+    fn drop(&mut self) {
+        // a terminal that has gone needs no restoring
+        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
     }
 }
 
@@ -175,37 +310,4 @@ async fn finish<T: serde::de::DeserializeOwned>(
     }
     process.wait().await.map_err(system)?;
     serde_json::from_slice(&text).map_err(|error| ExecutorError::system(doing, error))
-}
-
-/// Waits for the script and passes on what it shall do.
-async fn watch(
-    mut process: Process,
-    mut stops: mpsc::UnboundedReceiver<Stop>,
-    exited: oneshot::Sender<Result<Exit, ExecutorError>>,
-) {
-    let mut listening = true;
-    let status = loop {
-        tokio::select! {
-            status = process.wait() => break status,
-            stop = stops.recv(), if listening => match stop {
-                Some(Stop::Terminate) => process.terminate(),
-                Some(Stop::Kill) => process.kill(),
-                None => {
-                    listening = false;
-                    process.kill();
-                }
-            },
-        }
-    };
-    let exit = status.map_err(system).map(|status| match status {
-        ExitStatus::Code(code) => Exit::Code(code),
-        ExitStatus::Signal(signal) => Exit::Signal(signal),
-    });
-    // the job may have gone; there is nobody to tell then
-    let _ = exited.send(exit);
-}
-
-fn system(error: Error) -> ExecutorError {
-    let reason = pipelines::status::FailureReason::RunnerSystemFailure;
-    ExecutorError { reason, message: error.to_string() }
 }

@@ -21,7 +21,7 @@
 //! [`Stop::Terminate`] or [`Stop::Kill`] to the running step, which reach *everything* that the step started.
 
 use crate::archive::{ArchiveError, Packed, Selection, Unpacked};
-use crate::{embedded, fake, shell};
+use crate::{docker, embedded, fake, shell};
 use pipelines::plan::{Image, Service};
 use pipelines::status::FailureReason;
 use std::fs::File;
@@ -38,23 +38,89 @@ pub enum Executor {
     Shell(shell::Shell),
     /// Our own containers.
     Embedded(embedded::Embedded),
+    /// Containers of a Docker or Podman engine.
+    Docker(docker::Docker),
 }
 
 /// What a job needs of a place.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Place {
     /// Path of the project: `group/name`.
     pub project: String,
     /// The sources, read only; none: the project directory stays empty (`GIT_STRATEGY: none` or `empty`).
     pub checkout: Option<PathBuf>,
+    /// Directories with files that lie over the sources, the uppermost last.
+    pub overlays: Vec<PathBuf>,
     /// Image, its name expanded.
     pub image: Option<Image>,
     /// Services, expanded.
     pub services: Vec<Service>,
     /// Name and value of the variables that are known before there is a place.
     pub variables: Vec<(String, String)>,
+    /// Those of them that hold nothing masked and are no files, expanded: what services and entrypoints get.
+    pub public: Vec<(String, String)>,
     /// Attempt of the job, from 1.
     pub attempt: u32,
+    /// Values that no log shows.
+    pub masked: Vec<String>,
+    /// Directory of the services' logs: `NAME.log`.
+    pub service_logs: PathBuf,
+    /// Where the executor says what the job's log shall tell.
+    pub said: Voice,
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&String> = self.variables.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Place")
+            .field("project", &self.project)
+            .field("image", &self.image)
+            .field("services", &self.services.iter().map(|service| &service.image.name).collect::<Vec<_>>())
+            .field("variables", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    /// Tells what is being done.
+    pub(crate) fn say(&self, text: impl Into<String>) {
+        self.said.say(Said::Line(text.into()));
+    }
+
+    /// Tells what may be wrong.
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        self.said.say(Said::Warning(text.into()));
+    }
+}
+
+/// Where an executor says something; by default nobody listens.
+#[derive(Clone, Debug, Default)]
+pub struct Voice(Option<mpsc::UnboundedSender<Said>>);
+
+impl Voice {
+    /// Somebody listens at the other end.
+    pub fn new() -> (Voice, mpsc::UnboundedReceiver<Said>) {
+        let (voice, said) = mpsc::unbounded_channel();
+        (Voice(Some(voice)), said)
+    }
+
+    /// Says it. A listener that has gone is none.
+    pub fn say(&self, said: Said) {
+        if let Some(voice) = &self.0 {
+            let _gone = voice.send(said);
+        }
+    }
+}
+
+/// What an executor has to say beside the output of the job's scripts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// For the log.
+    Line(String),
+    /// For the log and for whoever watches the run.
+    Warning(String),
+    /// For the log, between the lines of a script: the output of a service.
+    Beside(String),
 }
 
 /// Where a job finds itself; all paths as the job sees them.
@@ -105,13 +171,16 @@ pub enum Exit {
     Code(i32),
     /// A signal ended the shell.
     Signal(i32),
+    /// The shell exited with this code, and a process of the step was killed because the step's limit of memory was
+    /// reached.
+    OutOfMemory(i32),
 }
 
 impl Exit {
     /// The code a shell would report: 128 + signal for signals.
     pub fn code(self) -> i32 {
         match self {
-            Exit::Code(code) => code,
+            Exit::Code(code) | Exit::OutOfMemory(code) => code,
             Exit::Signal(signal) => 128 + signal,
         }
     }
@@ -174,7 +243,9 @@ pub enum Execution {
     /// A directory on this machine.
     Shell(shell::ShellExecution),
     /// Layers of a container.
-    Embedded(embedded::EmbeddedExecution),
+    Embedded(Box<embedded::EmbeddedExecution>),
+    /// A container of an engine.
+    Docker(Box<docker::DockerExecution>),
 }
 
 impl Executor {
@@ -184,6 +255,7 @@ impl Executor {
             Executor::Fake(_) => "fake",
             Executor::Shell(_) => "shell",
             Executor::Embedded(_) => "embedded",
+            Executor::Docker(docker) => docker.engine.kind.name(),
         }
     }
 
@@ -195,7 +267,12 @@ impl Executor {
         match self {
             Executor::Fake(fake) => fake.prepare(&place).map(Execution::Fake),
             Executor::Shell(shell) => shell.prepare(place).await.map(Execution::Shell),
-            Executor::Embedded(embedded) => embedded.prepare(place).await.map(Execution::Embedded),
+            Executor::Embedded(embedded) => {
+                embedded.prepare(place).await.map(|made| Execution::Embedded(Box::new(made)))
+            }
+            Executor::Docker(docker) => {
+                docker.prepare(place).await.map(|made| Execution::Docker(Box::new(made)))
+            }
         }
     }
 }
@@ -207,6 +284,7 @@ impl Execution {
             Execution::Fake(fake) => fake.site(),
             Execution::Shell(shell) => shell.site(),
             Execution::Embedded(embedded) => embedded.site(),
+            Execution::Docker(docker) => docker.site(),
         }
     }
 
@@ -222,6 +300,7 @@ impl Execution {
                 embedded.get_sources();
                 Ok(())
             }
+            Execution::Docker(docker) => docker.get_sources().await,
         }
     }
 
@@ -232,8 +311,24 @@ impl Execution {
     pub async fn start(&mut self, step: Step) -> Result<Running, ExecutorError> {
         match self {
             Execution::Fake(fake) => Ok(fake.start(&step)),
-            Execution::Shell(shell) => shell.start(&step),
+            Execution::Shell(shell) => shell.start(step).await,
             Execution::Embedded(embedded) => embedded.start(step).await,
+            Execution::Docker(docker) => docker.start(step).await,
+        }
+    }
+
+    /// Opens a shell for a person on the terminal of this process, in what the job's steps have left; comes back
+    /// when the person has left it. Between steps only.
+    ///
+    /// # Errors
+    /// There is no terminal, or this executor has no place that outlives a step.
+    pub async fn debug(&mut self, environment: Vec<(String, String)>) -> Result<(), ExecutorError> {
+        match self {
+            Execution::Embedded(embedded) => embedded.debug(environment).await,
+            _ => Err(ExecutorError::system(
+                "opening a shell in the job's place",
+                "only containers of `ci` have one",
+            )),
         }
     }
 
@@ -246,6 +341,7 @@ impl Execution {
             Execution::Fake(_) => Ok(Packed::default()),
             Execution::Shell(shell) => shell.pack(selection, archive).await,
             Execution::Embedded(embedded) => embedded.pack(selection, archive).await,
+            Execution::Docker(docker) => docker.pack(selection, archive).await,
         }
     }
 
@@ -258,6 +354,7 @@ impl Execution {
             Execution::Fake(_) => Ok(Unpacked::default()),
             Execution::Shell(shell) => shell.unpack(directory, archive).await,
             Execution::Embedded(embedded) => embedded.unpack(directory, archive).await,
+            Execution::Docker(docker) => docker.unpack(directory, archive).await,
         }
     }
 
@@ -270,6 +367,7 @@ impl Execution {
             Execution::Fake(_) => Ok(()),
             Execution::Shell(shell) => shell.cleanup().await,
             Execution::Embedded(embedded) => embedded.cleanup().await,
+            Execution::Docker(docker) => docker.cleanup().await,
         }
     }
 }

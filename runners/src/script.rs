@@ -64,7 +64,8 @@ fn echo(command: &str) -> String {
     format!("\x1b[32;1m$ {first}{more}\x1b[0;m")
 }
 
-fn quote(text: &str) -> String {
+/// A text as one word of a shell.
+pub(crate) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 

@@ -69,6 +69,12 @@ impl Variables {
         self.by_name.values().filter(|variable| variable.masked).map(|variable| variable.value.as_str())
     }
 
+    /// Name and value of those that are neither masked nor files.
+    pub fn public(&self) -> impl Iterator<Item = (&str, &str)> {
+        let public = self.by_name.values().filter(|variable| !variable.masked && !variable.file);
+        public.map(|variable| (variable.key.as_str(), variable.value.as_str()))
+    }
+
     /// Name and value of each.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.by_name.iter().map(|(key, variable)| (key.as_str(), variable.value.as_str()))

@@ -51,13 +51,18 @@ impl Workspace {
         self.project.with_file_name(name)
     }
 
+    /// Where things go that are being removed.
+    pub(crate) fn trash(&self) -> PathBuf {
+        self.root.join(format!("{}.trash", self.slot))
+    }
+
     /// Removes everything in the slot. Renamed first, so that the slot is empty even when deleting is
     /// interrupted; what is left in the trash goes the next time. Blocks.
     ///
     /// # Errors
     /// The directory can't be moved away or deleted.
     pub fn empty(&self) -> io::Result<()> {
-        let trash = self.root.join(format!("{}.trash", self.slot));
+        let trash = self.trash();
         remove(&trash)?;
         match fs::rename(&self.builds, &trash) {
             Ok(()) => remove(&trash),
@@ -103,7 +108,7 @@ fn make_writable(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies the tree `from` into the existing directory `to`: modes, times and links are kept; on file systems that
+/// Copies the tree `from` into the existing directory `to`, over what is there: modes, times and links are kept; on file systems that
 /// can, contents are shared until somebody writes. Blocks.
 ///
 /// # Errors
@@ -136,6 +141,9 @@ fn copy_entry(from: &Path, to: &Path) -> io::Result<bool> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && to.is_dir() => Ok(true),
             made => made.map(|()| true),
         };
+    }
+    if to.symlink_metadata().is_ok_and(|there| !there.is_dir()) {
+        fs::remove_file(to)?;
     }
     if found.is_symlink() {
         std::os::unix::fs::symlink(fs::read_link(from)?, to)?;

@@ -2,13 +2,23 @@
 
 mod apply;
 mod approve;
+mod artifacts;
 mod bundle;
+mod clean;
+mod completions;
 mod deploy;
+mod doctor;
+mod engine;
 mod env;
 mod expression;
 mod glob;
 mod history;
+mod images;
+mod init;
 mod lint;
+mod logs;
+mod man;
+mod networking;
 mod notify;
 mod plan;
 mod promote;
@@ -16,6 +26,7 @@ mod receipt;
 mod release;
 mod request;
 mod run;
+mod runs;
 
 use crate::error::{CliError, CliResult, EXIT_OK};
 use anstream::eprintln;
@@ -44,12 +55,18 @@ SLIPWAY_LOG=debug (error, warn, info, debug, trace) writes what ci itself does t
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the pipeline on this machine
     Run(run::RunArgs),
+    Init(init::InitArgs),
+    Runs(runs::RunsArgs),
+    Logs(logs::LogsArgs),
     /// Show which jobs a pipeline would have, and why
     Plan(plan::PlanArgs),
     /// Check .gitlab-ci.yml: every mistake, with its place and what to do
     Lint(lint::LintArgs),
+    /// What jobs have left: list it, or write it to a directory
+    Artifacts(artifacts::ArtifactsArgs),
+    /// Remove old runs, caches, snapshots and images
+    Clean(clean::CleanArgs),
     /// Put this project's release on the target of an environment
     Deploy(deploy::DeployArgs),
     Promote(promote::PromoteArgs),
@@ -62,17 +79,21 @@ enum Command {
     Env(env::EnvArgs),
     /// What this project's release is, and what runs of it
     Release(release::ReleaseArgs),
+    /// Say what works on this machine, what is missing, and how to get it. Exit code 1: jobs can't run in containers
+    Doctor(doctor::DoctorArgs),
     /// Evaluate a `rules:if` expression
     Expression(expression::ExpressionArgs),
     /// Does a `rules:changes` pattern match a path? Exit code 0: yes, 1: no
     Glob(glob::GlobArgs),
+    /// The container images on this machine
+    Images(images::ImagesArgs),
     /// Tell people; with a command: run it and tell people if it fails
     Notify(notify::NotifyArgs),
     /// Print a completion script for a shell
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+    #[command(hide = true)]
+    Names(completions::NamesArgs),
 }
 
 /// How results are printed.
@@ -103,9 +124,12 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> CliResult {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Images(args) => images::run(&args),
         Command::Notify(args) => notify::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Lint(args) => lint::run(&args),
+        Command::Artifacts(args) => artifacts::run(&args),
+        Command::Clean(args) => clean::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Env(args) => env::run(&args),
         Command::Promote(args) => promote::run(&args),
@@ -114,14 +138,15 @@ fn run(command: Command) -> CliResult {
         Command::Apply(args) => apply::run(&args),
         Command::Receipt(args) => receipt::run(&args),
         Command::Release(args) => release::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Expression(args) => expression::run(&args),
         Command::Glob(args) => glob::run(&args),
-        Command::Completions { shell } => {
-            let mut command = <Cli as clap::CommandFactory>::command();
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut command, "ci", &mut script);
-            print_raw(&script)
-        }
+        Command::Init(args) => init::run(&args),
+        Command::Runs(args) => runs::run(&args),
+        Command::Logs(args) => logs::run(&args),
+        Command::Completions(args) => completions::run(&args, <Cli as clap::CommandFactory>::command()),
+        Command::Man(args) => man::run(&args, <Cli as clap::CommandFactory>::command()),
+        Command::Names(args) => completions::names(&args),
     }
 }
 

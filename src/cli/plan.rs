@@ -42,7 +42,7 @@ enum PlanFormat {
 
 pub(super) fn run(args: &PlanArgs) -> CliResult {
     // the process ends here: taking a big configuration apart again would only cost time
-    let prepared = std::mem::ManuallyDrop::new(args.request.prepare()?);
+    let prepared = std::mem::ManuallyDrop::new(args.request.prepare_outline()?);
     if let Some(name) = &args.why {
         return why(&prepared, name, args.format);
     }
@@ -113,7 +113,8 @@ impl Prepared {
     }
 }
 
-fn table(prepared: &Prepared, plan: &Plan) -> String {
+/// The jobs of a plan by stage, a line each.
+pub(super) fn table(prepared: &Prepared, plan: &Plan) -> String {
     let request = &prepared.request;
     let kind = if request.tag { "tag" } else { "branch" };
     let mut text = format!(

@@ -1,8 +1,9 @@
 //! Arguments that say for which pipeline `run`, `plan` and `lint` work, and the way from them to a plan.
 
+use crate::downstream::Projects;
 use crate::error::{CliError, CliResult};
 use crate::project::{Base, Facts, Project, ProjectFiles};
-use crate::settings::{Settings, State, VariablesFile, load_gitlab_ci_local, load_variables};
+use crate::settings::{ResourceGroups, Settings, State, VariablesFile, load_gitlab_ci_local, load_variables};
 use crate::sources::Sources;
 use clap::builder::PossibleValuesParser;
 use pipelines::config::Config;
@@ -10,8 +11,9 @@ use pipelines::diagnostic::Diagnostic;
 use pipelines::hints::{Subject, hints, is_allowed};
 use pipelines::load::Loaded;
 use pipelines::plan::Outcome;
-use pipelines::request::{Commit, Request};
+use pipelines::request::{Changes, Commit, Request};
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 /// GitLab's values of `CI_PIPELINE_SOURCE`.
 const SOURCES: [&str; 18] = [
@@ -36,7 +38,7 @@ const SOURCES: [&str; 18] = [
 ];
 
 /// Which pipeline.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(super) struct RequestArgs {
     /// Directory in the project
     #[arg(short = 'C', value_name = "DIR", default_value = ".", hide_default_value = true)]
@@ -114,7 +116,9 @@ pub(super) struct Prepared {
     /// None when the configuration is not valid.
     pub(super) outcome: Option<Outcome>,
     /// The project's settings.
-    settings: Settings,
+    pub(super) settings: Settings,
+    /// Is the network not to be used?
+    offline: bool,
 }
 
 impl Prepared {
@@ -131,6 +135,21 @@ impl Prepared {
         self.diagnostics.iter().filter(shown).cloned().collect()
     }
 
+    /// Who gets a resource next, where the project says it.
+    pub(super) fn resource_groups(&self) -> ResourceGroups {
+        self.settings.resource_groups.clone()
+    }
+
+    /// Where other projects are.
+    pub(super) fn projects(&self) -> Projects {
+        Projects {
+            table: self.settings.sources.clone(),
+            own: (self.request.project.clone(), self.project.root().to_owned()),
+            mirrors: State::of(&self.project.state_name()).ok().map(|state| state.sources()),
+            offline: self.offline,
+        }
+    }
+
     fn is_foreign(&self, diagnostic: &Diagnostic) -> bool {
         let Some((span, _)) = diagnostic.labels.first() else { return false };
         let file = self.loaded.sources.file(span.file);
@@ -138,12 +157,30 @@ impl Prepared {
     }
 }
 
+/// Why git could not say what changed.
+type Unknown = Arc<OnceLock<String>>;
+
 impl RequestArgs {
-    /// Reads the project, checks its configuration and plans.
+    /// The same, with these changed paths.
+    pub(super) fn with_changed(&self, paths: Vec<String>) -> RequestArgs {
+        RequestArgs { no_changes: paths.is_empty(), changed: paths, changes_since: None, ..self.clone() }
+    }
+
+    /// Reads the project, checks its configuration and plans what is to run.
     pub(super) fn prepare(&self) -> CliResult<Prepared> {
+        self.prepare_to(true)
+    }
+
+    /// As [`RequestArgs::prepare`], for a plan that nobody runs.
+    pub(super) fn prepare_outline(&self) -> CliResult<Prepared> {
+        self.prepare_to(false)
+    }
+
+    fn prepare_to(&self, run: bool) -> CliResult<Prepared> {
         let project = Project::discover(&self.dir)?;
         let facts = project.facts(self.reference.as_deref(), self.tag)?;
-        let request = self.request(&project, &facts)?;
+        let unknown = Unknown::default();
+        let request = self.request(&project, &facts, &unknown)?;
         let settings = Settings::load(project.root())?;
         let files = self.files(&project, &facts, &settings)?;
         let mut loaded = pipelines::load::load(&request, &files, &self.file);
@@ -154,17 +191,35 @@ impl RequestArgs {
         }
         let outcome = match &config {
             Some(config) if !diagnostics.iter().any(Diagnostic::is_error) => {
-                Some(pipelines::plan::build(config, &request, &files, &mut diagnostics))
+                let plan = if run { pipelines::plan::build } else { pipelines::plan::outline };
+                Some(plan(config, &request, &files, &mut diagnostics))
             }
             _ => None,
         };
         drop(files);
-        Ok(Prepared { project, facts, request, loaded, diagnostics, config, outcome, settings })
+        if run {
+            // child pipelines ask later, when the work tree may be another
+            request.changes.get();
+        }
+        if let Some(why) = unknown.get() {
+            return Err(no_changes(why));
+        }
+        Ok(Prepared {
+            project,
+            facts,
+            request,
+            loaded,
+            diagnostics,
+            config,
+            outcome,
+            settings,
+            offline: self.offline,
+        })
     }
 
     /// As [`RequestArgs::prepare`], with our own hints about the project's files; what is allowed is left out.
     pub(super) fn prepare_lint(&self) -> CliResult<Prepared> {
-        let mut prepared = self.prepare()?;
+        let mut prepared = self.prepare_outline()?;
         if let (Some(root), Some(config), Some(_)) =
             (&prepared.loaded.root, &prepared.config, &prepared.outcome)
         {
@@ -198,14 +253,14 @@ impl RequestArgs {
         Ok(files.with_sources(sources))
     }
 
-    fn request(&self, project: &Project, facts: &Facts) -> CliResult<Request> {
+    fn request(&self, project: &Project, facts: &Facts, unknown: &Unknown) -> CliResult<Request> {
         let default_branch = self.default_branch.clone().unwrap_or_else(|| facts.default_branch.clone());
         Ok(Request {
             project: self.project.clone().unwrap_or_else(|| facts.path.clone()),
             reference: facts.reference.clone(),
             tag: facts.tag,
             source: self.source.clone(),
-            changes: self.changes(project, facts, &default_branch)?,
+            changes: self.changes(project, facts, &default_branch, unknown)?,
             target_branch: self.target_branch.clone(),
             known_refs: Some(facts.refs.clone()),
             variables: self.variables.iter().cloned().collect(),
@@ -214,16 +269,39 @@ impl RequestArgs {
             project_variables: self.project_variables(project, &facts.reference)?,
             inputs: self.inputs.iter().cloned().collect(),
             commit: self.commit(project, facts, &default_branch),
-            predefined: Default::default(),
+            predefined: self.predefined(project).into_iter().collect(),
             default_branch,
         })
     }
 
+    /// What git and the arguments say besides: who asks for the pipeline, and what the source brings along.
+    fn predefined(&self, project: &Project) -> Vec<(String, String)> {
+        let (name, email) = project.user();
+        let login = email.split('@').next().unwrap_or_default().to_owned();
+        let mut predefined = vec![
+            ("GITLAB_USER_ID".to_owned(), "1".to_owned()),
+            ("GITLAB_USER_NAME".to_owned(), name),
+            ("GITLAB_USER_EMAIL".to_owned(), email),
+            ("GITLAB_USER_LOGIN".to_owned(), login),
+            ("CI_CONFIG_PATH".to_owned(), self.file.clone()),
+        ];
+        if matches!(self.source.as_str(), "pipeline" | "parent_pipeline") {
+            let ids =
+                ["PROJECT", "PIPELINE", "JOB"].map(|what| (format!("CI_UPSTREAM_{what}_ID"), "1".into()));
+            predefined.extend(ids);
+        }
+        predefined
+    }
+
     fn commit(&self, project: &Project, facts: &Facts, default_branch: &str) -> Commit {
         let target = self.target_branch.as_deref().unwrap_or(default_branch);
-        let is_merge_request = self.source == "merge_request_event";
-        let merge_base = is_merge_request.then(|| project.merge_base(&facts.commit.sha, target)).flatten();
+        let merge_base = self.is_for_merge().then(|| project.merge_base(&facts.commit.sha, target)).flatten();
         Commit { merge_base, ..facts.commit.clone() }
+    }
+
+    /// Is it about merging one branch into another?
+    fn is_for_merge(&self) -> bool {
+        matches!(self.source.as_str(), "merge_request_event" | "external_pull_request_event")
     }
 
     fn project_variables(
@@ -240,23 +318,48 @@ impl RequestArgs {
         Ok(variables)
     }
 
+    /// A ref that was asked for must be there; else git is asked when a condition asks.
     fn changes(
         &self,
         project: &Project,
         facts: &Facts,
         default_branch: &str,
-    ) -> CliResult<Option<Vec<String>>> {
+        unknown: &Unknown,
+    ) -> CliResult<Changes> {
         if self.no_changes || !self.changed.is_empty() {
-            return Ok(Some(self.changed.clone()));
+            return Ok(Some(self.changed.clone()).into());
         }
-        let base = match &self.changes_since {
-            Some(name) => Base::Since(name.clone()),
-            None if facts.tag => return Ok(None),
-            None => Base::Upstream(self.target_branch.clone().unwrap_or_else(|| default_branch.to_owned())),
-        };
-        project.changed_paths(&base, &facts.reference, &facts.commit.sha, self.committed).map_err(|e| {
-            CliError::usage(format!("finding out what changed: {}", e.message()))
-                .hint("`--changed PATH` or `--no-changes` say it instead of git")
-        })
+        let (branch, sha, committed) = (facts.reference.clone(), facts.commit.sha.clone(), self.committed);
+        if let Some(name) = &self.changes_since {
+            let paths = project.changed_paths(&Base::Since(name.clone()), &branch, &sha, committed);
+            return paths.map(Changes::from).map_err(|e| no_changes(e.message()));
+        }
+        let merge = self.is_for_merge();
+        // only pushes of branches and merge requests have changes
+        if !merge && (facts.tag || self.source != "push") {
+            return Ok(Changes::default());
+        }
+        let target = self.target_branch.clone().unwrap_or_else(|| default_branch.to_owned());
+        let (root, unknown) = (project.root().to_owned(), unknown.clone());
+        Ok(Changes::when_asked(move || {
+            let paths = Project::discover(&root).map_err(|e| e.message).and_then(|project| {
+                let base = match merge.then(|| project.merge_base(&sha, &target)) {
+                    None => Base::Upstream(target.clone()),
+                    Some(Some(base)) => Base::Since(base),
+                    Some(None) => return Ok(None),
+                };
+                let paths = project.changed_paths(&base, &branch, &sha, committed);
+                paths.map_err(|e| e.message().to_owned())
+            });
+            paths.unwrap_or_else(|why| {
+                let _ = unknown.set(why);
+                None
+            })
+        }))
     }
+}
+
+fn no_changes(why: &str) -> CliError {
+    CliError::usage(format!("finding out what changed: {why}"))
+        .hint("`--changed PATH` or `--no-changes` say it instead of git")
 }

@@ -1,7 +1,7 @@
 //! The stream of events: numbered, dated, kept in a file, handed to whoever listens.
 
 use pipelines::event::{Event, EventKind};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -23,6 +23,9 @@ impl Journal {
     /// The file exists already or can't be created.
     pub fn create(path: &Path) -> io::Result<Journal> {
         let file = File::options().append(true).create_new(true).open(path)?;
+        // tells readers that the run is alive; the kernel lets go of it however this process ends. A file system
+        // without locks only makes runs look ended
+        let _ = file.try_lock();
         Ok(Journal { file, failed: false, seq: 0, at: 0, subscribers: Vec::new() })
     }
 
@@ -56,6 +59,12 @@ impl Journal {
         // one write a line, so that a reader never sees half an event in front of a whole one
         self.file.write_all(&line)
     }
+}
+
+/// Is the run that writes this journal still alive?
+pub fn is_being_written(path: &Path) -> bool {
+    let locked = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    File::open(path).is_ok_and(locked)
 }
 
 /// The events of a stored journal. A last line without an end (the machine stopped while it was written) is left

@@ -22,7 +22,7 @@ mod tests;
 pub use dispatcher::{DispatchError, Options, RunEnd, dispatch, name_below};
 pub use interrupt::interrupts;
 pub use job_run::JobRun;
-pub use journal::{Journal, read_journal};
+pub use journal::{Journal, is_being_written, read_journal};
 pub use overrides::Overrides;
 pub use recorder::Recorder;
 pub use runners::job::Cancel;

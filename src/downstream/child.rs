@@ -3,6 +3,7 @@
 use super::forward::Forwarded;
 use crate::project::{Project, ProjectFiles};
 use crate::report::diagnostic;
+use crate::sources::Sources;
 use pipelines::diagnostic::Diagnostic;
 use pipelines::plan::Plan;
 use pipelines::request::{Elsewhere, FetchError, Fetched, Files, Request};
@@ -29,10 +30,22 @@ pub(super) struct Refused {
     pub(super) details: String,
 }
 
+impl Refused {
+    /// Without findings.
+    pub(super) fn new(message: String) -> Refused {
+        Refused { message, details: String::new() }
+    }
+}
+
 /// Gives the text of a file in a job's artifacts: `(job, file)`.
 pub(super) type ReadArtifact<'a> = &'a dyn Fn(&str, &str) -> Result<String, String>;
 
 impl Configuration {
+    /// A file of the project.
+    pub(super) fn file(path: &str) -> Configuration {
+        Configuration { root: path.to_owned(), texts: BTreeMap::new() }
+    }
+
     /// What `trigger:include` of the job `name` describes. Files from artifacts are read now; they stand beside the
     /// project's files, so that their own includes look there.
     ///
@@ -101,10 +114,11 @@ pub(super) fn plan(
     checkout: &Path,
     request: &Request,
     configuration: Configuration,
+    sources: Sources,
 ) -> Result<Plan, Refused> {
-    let project = Project::discover(checkout)
-        .map_err(|error| Refused { message: error.message, details: String::new() })?;
-    let files = Beside { below: ProjectFiles::work_tree(&project), texts: configuration.texts };
+    let project = Project::discover(checkout).map_err(|error| Refused::new(error.message))?;
+    let below = ProjectFiles::work_tree(&project).with_sources(sources);
+    let files = Beside { below, texts: configuration.texts };
     let mut loaded = pipelines::load::load(request, &files, &configuration.root);
     let mut found = std::mem::take(&mut loaded.diagnostics);
     let config = loaded.root.as_ref().map(|root| pipelines::config::build(root, &mut found));
@@ -148,6 +162,14 @@ impl Files for Beside<'_> {
 
     fn fetch(&self, what: &Elsewhere) -> Result<Fetched, FetchError> {
         self.below.fetch(what)
+    }
+
+    fn list(&self, project: &str, reference: Option<&str>) -> Result<Arc<[String]>, FetchError> {
+        self.below.list(project, reference)
+    }
+
+    fn advice(&self, what: &Elsewhere) -> Option<String> {
+        self.below.advice(what)
     }
 }
 

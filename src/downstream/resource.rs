@@ -1,14 +1,16 @@
 //! Resource groups between pipelines: jobs of one group run one at a time, also those of child pipelines and of
 //! another `ci run` of the project. Within one pipeline the scheduler sees to it.
 
+use super::pipeline::Pipeline;
+use super::ticket::Ticket;
 use crate::digest::sha256_hex;
 use crate::dispatch::{Cancel, JobRun};
+use crate::settings::ProcessMode;
 use pipelines::event::EventKind;
 use pipelines::plan::Job;
 use pipelines::variables::{Unknown, expand};
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 /// Time between two looks at a resource that another process has: the system tells nobody when it becomes free.
@@ -19,20 +21,29 @@ pub(super) struct Held {
     _file: File,
 }
 
-/// Waits until the job's resource is free and takes it. None: the job was cancelled meanwhile.
+/// Waits until the job's resource is free and the job's turn, and takes it. None: the job was cancelled meanwhile.
 ///
 /// # Errors
-/// The lock file below `locks` can't be made or locked.
-pub(super) async fn hold(group: &str, locks: &Path, run: &mut JobRun) -> io::Result<Option<Held>> {
-    std::fs::create_dir_all(locks)?;
-    let path = locks.join(&sha256_hex(group.as_bytes())[..16]);
+/// The lock file or the queue below the pipeline's locks can't be made, read or locked.
+pub(super) async fn hold(group: &str, pipeline: &Pipeline, run: &mut JobRun) -> io::Result<Option<Held>> {
+    std::fs::create_dir_all(&pipeline.locks)?;
+    let path = pipeline.locks.join(&sha256_hex(group.as_bytes())[..16]);
+    let newest = match pipeline.resource_groups.get(group).copied().unwrap_or_default() {
+        ProcessMode::Unordered => None,
+        ProcessMode::OldestFirst => Some(false),
+        ProcessMode::NewestFirst | ProcessMode::NewestReadyFirst => Some(true),
+    };
+    let queue = path.with_extension("queue");
+    let ticket = newest.map(|newest| Ok::<_, io::Error>((Ticket::take(&queue, pipeline.created)?, newest)));
+    let ticket = ticket.transpose()?;
     let file = File::options().create(true).append(true).open(path)?;
     let mut told = false;
     loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(Held { _file: file })),
-            Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) => {}
+        let turn = ticket.as_ref().map_or(Ok(true), |(ticket, newest)| ticket.is_next(*newest))?;
+        match turn.then(|| file.try_lock()) {
+            Some(Ok(())) => return Ok(Some(Held { _file: file })),
+            Some(Err(TryLockError::Error(error))) => return Err(error),
+            Some(Err(TryLockError::WouldBlock)) | None => {}
         }
         if !std::mem::replace(&mut told, true) {
             let message = format!("waits for resource group `{group}`, which another pipeline uses");

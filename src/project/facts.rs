@@ -60,6 +60,12 @@ impl Project {
         Ok(Project { repository, root })
     }
 
+    /// A repository as a project, also one without a work tree.
+    pub fn of(repository: Repository) -> Project {
+        let root = repository.workdir().unwrap_or_else(|| repository.path()).to_path_buf();
+        Project { repository, root }
+    }
+
     /// Top directory of the work tree.
     pub fn root(&self) -> &Path {
         &self.root
@@ -68,6 +74,15 @@ impl Project {
     /// The repository.
     pub fn repository(&self) -> &Repository {
         &self.repository
+    }
+
+    /// Name and mail address that git knows the user by; empty where it does not.
+    pub fn user(&self) -> (String, String) {
+        let config = self.repository.config().and_then(|mut config| config.snapshot());
+        let text = |key: &str| {
+            config.as_ref().ok().and_then(|c| c.get_str(key).ok().map(str::to_owned)).unwrap_or_default()
+        };
+        (text("user.name"), text("user.email"))
     }
 
     /// A name for this project's own directory in our state, see [`state_name`].
@@ -80,16 +95,14 @@ impl Project {
     /// # Errors
     /// There is no commit yet, or git's files can't be read.
     pub fn facts(&self, reference: Option<&str>, tag: bool) -> CliResult<Facts> {
-        let reading =
-            |e: git2::Error| CliError::usage(format!("reading the git repository: {}", e.message()));
         let head = self.repository.head().map_err(|e| match e.code() {
             ErrorCode::UnbornBranch | ErrorCode::NotFound => {
                 CliError::usage("the repository has no commit yet")
                     .hint("commit once: a pipeline is for a commit")
             }
-            _ => reading(e),
+            _ => reading(&e),
         })?;
-        let at_head = head.peel_to_commit().map_err(reading)?;
+        let at_head = head.peel_to_commit().map_err(|e| reading(&e))?;
         let (name, is_tag) = match reference {
             Some(name) => (name.to_owned(), tag),
             None => self.checked_out(&head, at_head.id()),
@@ -97,8 +110,26 @@ impl Project {
         let full = if is_tag { format!("refs/tags/{name}") } else { format!("refs/heads/{name}") };
         let found = self.repository.find_reference(&full).ok();
         let commit = found.as_ref().and_then(|r| r.peel_to_commit().ok()).unwrap_or(at_head);
-        let tag_message = found
-            .filter(|_| is_tag)
+        self.facts_of(name, is_tag, &commit)
+    }
+
+    /// The facts of a branch or tag that is at `commit`; the branch may be known from `origin` only.
+    ///
+    /// # Errors
+    /// There is no branch or tag of that name, or git's files can't be read.
+    pub fn facts_at(&self, name: &str, commit: git2::Oid) -> CliResult<Facts> {
+        let there = |prefix: &str| self.repository.find_reference(&format!("{prefix}{name}")).is_ok();
+        let is_branch = there("refs/heads/") || there("refs/remotes/origin/");
+        if !is_branch && !there("refs/tags/") {
+            return Err(CliError::usage(format!("`{name}` is neither a branch nor a tag")));
+        }
+        let commit = self.repository.find_commit(commit).map_err(|e| reading(&e))?;
+        self.facts_of(name.to_owned(), !is_branch, &commit)
+    }
+
+    fn facts_of(&self, name: String, is_tag: bool, commit: &git2::Commit<'_>) -> CliResult<Facts> {
+        let tag = is_tag.then(|| self.repository.find_reference(&format!("refs/tags/{name}")).ok()).flatten();
+        let tag_message = tag
             .and_then(|r| r.peel_to_tag().ok())
             .and_then(|t| t.message().ok().flatten().map(str::to_owned));
         let default_branch = self.default_branch(&name);
@@ -108,7 +139,7 @@ impl Project {
             path: self.path(),
             commit: Commit {
                 sha: commit.id().to_string(),
-                before_sha: self.before(&name, &commit, &default_branch).filter(|_| !is_tag),
+                before_sha: self.before(&name, commit, &default_branch).filter(|_| !is_tag),
                 message: String::from_utf8_lossy(commit.message_bytes()).into_owned(),
                 author: format!(
                     "{} <{}>",
@@ -120,7 +151,7 @@ impl Project {
                 protected: !is_tag && name == default_branch,
                 merge_base: None,
             },
-            refs: self.refs().map_err(reading)?,
+            refs: self.refs().map_err(|e| reading(&e))?,
             reference: name,
             tag: is_tag,
             default_branch,
@@ -161,6 +192,11 @@ impl Project {
         let origin = self.repository.find_reference("refs/remotes/origin/HEAD").ok();
         let origin = origin.and_then(|r| r.symbolic_target().ok().flatten().map(str::to_owned));
         if let Some(name) = origin.as_deref().and_then(|n| n.strip_prefix("refs/remotes/origin/")) {
+            return name.to_owned();
+        }
+        if self.repository.is_bare()
+            && let Some(Ok(name)) = self.repository.head().ok().as_ref().map(git2::Reference::shorthand)
+        {
             return name.to_owned();
         }
         let exists = |name: &str| self.repository.find_branch(name, BranchType::Local).is_ok();
@@ -217,6 +253,10 @@ pub fn state_name(root: &Path) -> String {
         .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
         .collect();
     format!("{name}-{}", &digest[..12])
+}
+
+fn reading(error: &git2::Error) -> CliError {
+    CliError::usage(format!("reading the git repository: {}", error.message()))
 }
 
 /// Project path in a git URL: `https://host/group/project.git`, `git@host:group/project.git`. Local paths have none.

@@ -2,9 +2,13 @@
 
 use super::Project;
 use crate::sources::Sources;
-use git2::{ObjectType, Oid, Status, StatusOptions, Tree};
+use git2::{ObjectType, Oid, Status, StatusOptions, StatusShow, Tree};
 use pipelines::request::{Elsewhere, FetchError, Fetched, Files};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 use std::cell::OnceCell;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,13 +18,21 @@ pub struct ProjectFiles<'p> {
     /// The commit's tree; none: the work tree with its uncommitted changes.
     tree: Option<Tree<'p>>,
     paths: OnceCell<Vec<String>>,
+    /// The work tree.
+    directory: OnceCell<Option<File>>,
     sources: Sources,
 }
 
 impl<'p> ProjectFiles<'p> {
     /// The work tree, uncommitted changes included.
     pub fn work_tree(project: &'p Project) -> ProjectFiles<'p> {
-        ProjectFiles { project, tree: None, paths: OnceCell::new(), sources: Sources::default() }
+        ProjectFiles {
+            project,
+            tree: None,
+            paths: OnceCell::new(),
+            directory: OnceCell::new(),
+            sources: Sources::default(),
+        }
     }
 
     /// The tree of a commit.
@@ -29,8 +41,8 @@ impl<'p> ProjectFiles<'p> {
     /// There is no such commit.
     pub fn commit(project: &'p Project, sha: &str) -> Result<ProjectFiles<'p>, git2::Error> {
         let commit = project.repository().find_commit(Oid::from_str(sha)?)?;
-        let sources = Sources::default();
-        Ok(ProjectFiles { project, tree: Some(commit.tree()?), paths: OnceCell::new(), sources })
+        let files = ProjectFiles::work_tree(project);
+        Ok(ProjectFiles { tree: Some(commit.tree()?), ..files })
     }
 
     /// Where files come from that are not in the project.
@@ -45,6 +57,8 @@ impl<'p> ProjectFiles<'p> {
             index.iter().map(|entry| String::from_utf8_lossy(&entry.path).into_owned()).collect();
         let mut options = StatusOptions::new();
         options.include_untracked(true).recurse_untracked_dirs(true).exclude_submodules(true);
+        // what is staged is in the index; comparing that with the last commit would read all of its trees
+        options.show(StatusShow::Workdir);
         for entry in self.project.repository().statuses(Some(&mut options))?.iter() {
             let Ok(path) = entry.path() else { continue };
             if entry.status().contains(Status::WT_NEW) {
@@ -58,15 +72,35 @@ impl<'p> ProjectFiles<'p> {
         Ok(paths)
     }
 
+    /// The file below the work tree, if the path can't lead out of it.
+    fn open(&self, path: &str) -> std::io::Result<Option<File>> {
+        let root = self.directory.get_or_init(|| File::open(self.project.root()).ok());
+        let Some(root) = root.as_ref().filter(|_| is_plain(path)) else { return Ok(None) };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match openat2(root, path, flags, Mode::empty(), resolve) {
+            Ok(file) => {
+                let file = File::from(file);
+                Ok(file.metadata()?.is_file().then_some(file))
+            }
+            Err(Errno::NOENT) => Ok(None),
+            // links, and kernels that do not know the call
+            Err(_) => self.inside(path).map(File::open).transpose(),
+        }
+    }
+
     /// The path below the work tree, if it can't lead out of it.
     fn inside(&self, path: &str) -> Option<PathBuf> {
-        let relative = Path::new(path);
-        let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-        let full = self.project.root().join(relative);
+        let full = self.project.root().join(path);
         let real = full.canonicalize().ok()?;
         let root = self.project.root().canonicalize().ok()?;
-        (plain && real.starts_with(root) && real.is_file()).then_some(full)
+        (is_plain(path) && real.starts_with(root) && real.is_file()).then_some(full)
     }
+}
+
+/// Does it only go down?
+fn is_plain(path: &str) -> bool {
+    Path::new(path).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir))
 }
 
 /// All paths of a tree, sorted.
@@ -94,8 +128,11 @@ impl Files for ProjectFiles<'_> {
                     .to_vec()
             }
             None => {
-                let Some(full) = self.inside(path) else { return Ok(None) };
-                std::fs::read(full).map_err(|e| format!("reading `{path}`: {e}"))?
+                let failed = |e: std::io::Error| format!("reading `{path}`: {e}");
+                let Some(mut file) = self.open(path).map_err(failed)? else { return Ok(None) };
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes).map_err(failed)?;
+                bytes
             }
         };
         let text = String::from_utf8(bytes).map_err(|e| {

@@ -169,7 +169,7 @@ impl Why<'_> {
     }
 
     fn changes(&self) -> String {
-        match self.request.changes.as_deref() {
+        match self.request.changes.get() {
             None => "what changed is not known; that counts as a match".to_owned(),
             Some([]) => "nothing changed".to_owned(),
             Some(paths) => {

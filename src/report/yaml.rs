@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn other_values_are_read_back_as_they_were() {
-        let text = "a: [1, -2, 1.5, 1e5, 1.5e+30, true, ~, .inf, :sym, [x, [y]], {k: [v], l: {}}, [], {m: {n: 1}}]\n1: x\n";
+        let text = "a: [1, -2, 1.5, 1e5, 1.5e+30, true, ~, .inf, [x, [y]], {k: [v], l: {}}, [], {m: {n: 1}}]\n1: x\ns: :sym\n";
         assert_eq!(parse(&round(text)).to_json(), parse(text).to_json(), "{}", round(text));
     }
 

@@ -76,7 +76,14 @@ pub fn load_variables(file: &VariablesFile, reference: &str) -> CliResult<Vec<Pr
     let mut variables = Vec::new();
     for (key, value) in map {
         let key = key.as_str().ok_or_else(|| wrong("a variable's name must be text".into()))?.to_owned();
+        if !is_name(&key) {
+            return Err(wrong(format!("`{key}` is no name: use letters, digits and `_`, at most 255")));
+        }
         let several = match value {
+            serde_yaml::Value::Sequence(list) if !list.iter().all(serde_yaml::Value::is_mapping) => {
+                let what = "a list has a map for each environment, such as `{value: x, environment: dev}`";
+                return Err(wrong(format!("`{key}`: {what}")));
+            }
             serde_yaml::Value::Sequence(list) => list,
             one => vec![one],
         };
@@ -92,6 +99,11 @@ pub fn load_variables(file: &VariablesFile, reference: &str) -> CliResult<Vec<Pr
         }
     }
     Ok(variables)
+}
+
+/// GitLab's rule for the names of a project's variables.
+fn is_name(key: &str) -> bool {
+    (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 fn resolve(

@@ -1,6 +1,6 @@
 //! How the user gets in: the ssh agent, the usual key files, git's credential helpers.
 
-use git2::{Config, Cred, CredentialType, Error, ErrorClass, ErrorCode, RemoteCallbacks};
+use git2::{Config, Cred, CredentialHelper, CredentialType, Error, ErrorClass, ErrorCode, RemoteCallbacks};
 use std::path::PathBuf;
 
 /// Key files that ssh itself looks for; only such without a passphrase help here.
@@ -35,15 +35,17 @@ enum Way {
     Agent,
     Key(PathBuf),
     Helper,
-    Negotiate,
+}
+
+/// User and password for an http server, from git's credential helpers.
+pub(super) fn login(url: &str, user: Option<&str>) -> Option<(String, String)> {
+    let config = Config::open_default().ok()?;
+    CredentialHelper::new(url).username(user).config(&config).execute()
 }
 
 /// The ways that a server allows; the first one is last.
 fn offered(allowed: CredentialType) -> Vec<Way> {
     let mut ways = Vec::new();
-    if allowed.contains(CredentialType::DEFAULT) {
-        ways.push(Way::Negotiate);
-    }
     if allowed.contains(CredentialType::USER_PASS_PLAINTEXT) {
         ways.push(Way::Helper);
     }
@@ -65,7 +67,6 @@ impl Way {
             Way::Agent => Cred::ssh_key_from_agent(ssh_user),
             Way::Key(file) => Cred::ssh_key(ssh_user, None, file, None),
             Way::Helper => Cred::credential_helper(&Config::open_default()?, url, user),
-            Way::Negotiate => Cred::default(),
         }
     }
 }

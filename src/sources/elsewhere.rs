@@ -6,7 +6,7 @@ use super::remote::Remote;
 use super::revision::{self, Wanted};
 use super::table::{Place, SourceTable};
 use super::templates;
-use git2::{ErrorCode, Repository};
+use git2::{ErrorCode, Oid, Repository};
 use pipelines::diagnostic::did_you_mean;
 use pipelines::request::{Elsewhere, FetchError, Fetched};
 use std::cell::RefCell;
@@ -73,6 +73,36 @@ impl Sources {
         let paths: Arc<[String]> = self.checkout(project, &key.1).map_err(|r| r.error)?.paths().into();
         self.lists.borrow_mut().insert(key, paths.clone());
         Ok(paths)
+    }
+
+    /// Where a project is.
+    ///
+    /// # Errors
+    /// Nothing says it; what to do about it.
+    pub fn place_of(&self, project: &str) -> Result<Place, String> {
+        self.place(project).ok_or_else(|| where_it_is("HOST", project))
+    }
+
+    /// The repository of a project, and the commit of a ref in it (none: of its HEAD).
+    ///
+    /// # Errors
+    /// The project or the ref can't be had, or the project is a directory without git; what could help.
+    pub fn commit(
+        &self,
+        project: &str,
+        reference: Option<&str>,
+    ) -> Result<(Repository, Oid), (FetchError, Option<String>)> {
+        match self.open(project, &wanted(reference)) {
+            Ok(Checkout::Commit(repository, found)) => Ok((repository, found.commit)),
+            Ok(Checkout::Directory(dir)) => {
+                let why = format!("`{}` is no git repository, and a pipeline is for a commit", dir.display());
+                Err((FetchError::Other(why), Some("run `git init` there and commit once".to_owned())))
+            }
+            Err(refusal) => {
+                let advice = self.against(project, project, &refusal);
+                Err((refusal.error, Some(advice)))
+            }
+        }
     }
 
     /// What could help where `fetch` refused.
@@ -233,23 +263,28 @@ impl Sources {
 
     /// Remembers what helps against a refusal. `address` is the project as the configuration names it.
     fn refused(&self, what: &Elsewhere, address: &str, project: &str, refusal: Refusal) -> FetchError {
-        let advice = match self.place(project) {
+        self.advise(what, Some(self.against(address, project, &refusal)));
+        refusal.error
+    }
+
+    fn against(&self, address: &str, project: &str, refusal: &Refusal) -> String {
+        match self.place(project) {
             None => {
                 let host =
                     if address == project { "HOST" } else { address.split('/').next().unwrap_or("HOST") };
-                format!(
-                    "say in `.ci/settings.yml` where it is: `sources: {{{project}: https://{host}/{project}.git}}`"
-                )
+                where_it_is(host, project)
             }
             // the reason is in the message itself
             Some(place) if matches!(refusal.error, FetchError::Other(_)) => {
                 format!("it was looked for in `{place}`")
             }
             Some(place) => format!("it was looked for in `{place}`: {}", refusal.why),
-        };
-        self.advise(what, Some(advice));
-        refusal.error
+        }
     }
+}
+
+fn where_it_is(host: &str, project: &str) -> String {
+    format!("say in `.ci/settings.yml` where it is: `sources: {{{project}: https://{host}/{project}.git}}`")
 }
 
 fn wanted(reference: Option<&str>) -> Wanted {

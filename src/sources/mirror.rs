@@ -2,7 +2,8 @@
 
 use super::credentials;
 use super::revision::{self, Found, Wanted};
-use git2::{AutotagOption, ErrorClass, ErrorCode, FetchOptions, FetchPrune, ProxyOptions, Repository};
+use super::smart_http::{SmartHttp, is_http};
+use git2::{AutotagOption, ErrorClass, ErrorCode, FetchOptions, FetchPrune, Repository};
 use pipelines::request::FetchError;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Mirrors {
     /// How fetching each URL went in this command.
     fetched: RefCell<HashMap<String, Result<(), Refusal>>>,
+    http: SmartHttp,
 }
 
 /// Why a URL could not be fetched.
@@ -44,12 +46,31 @@ impl Mirrors {
             return Err(Refusal { error: FetchError::Other(why.clone()), why });
         }
         let known = self.fetched.borrow().get(url).cloned();
-        let result = known.unwrap_or_else(|| fetch(url, &path));
+        let result = known.unwrap_or_else(|| self.fetch(url, &path));
         self.fetched.borrow_mut().insert(url.to_owned(), result.clone());
         result?;
         let repository = Repository::open_bare(&path).map_err(|e| refusal(&e))?;
         let found = revision::find(&repository, wanted);
         Ok((repository, found))
+    }
+
+    /// Brings the mirror up to date; makes it first where there is none.
+    fn fetch(&self, url: &str, path: &Path) -> Result<(), Refusal> {
+        let _lock = lock(path).map_err(|e| {
+            let why = format!("locking the mirror `{}`: {e}", path.display());
+            Refusal { error: FetchError::Other(why.clone()), why }
+        })?;
+        let new = !path.exists();
+        let repository = Repository::open_bare(path).or_else(|_| Repository::init_bare(path));
+        let result = repository.map_err(|e| refusal(&e)).and_then(|repository| match is_http(url) {
+            true => self.http.fetch(url, &repository),
+            false => update(url, &repository).map_err(|e| refusal(&e)),
+        });
+        if new && result.is_err() {
+            // an empty mirror would look like a project without refs
+            let _ = std::fs::remove_dir_all(path);
+        }
+        result
     }
 }
 
@@ -62,21 +83,6 @@ fn mirror_name(url: &str) -> PathBuf {
     format!("{name}-{}.git", &digest[..16]).into()
 }
 
-/// Brings the mirror up to date; makes it first where there is none.
-fn fetch(url: &str, path: &Path) -> Result<(), Refusal> {
-    let _lock = lock(path).map_err(|e| {
-        let why = format!("locking the mirror `{}`: {e}", path.display());
-        Refusal { error: FetchError::Other(why.clone()), why }
-    })?;
-    let new = !path.exists();
-    let result = update(url, path).map_err(|e| refusal(&e));
-    if new && result.is_err() {
-        // an empty mirror would look like a project without refs
-        let _ = std::fs::remove_dir_all(path);
-    }
-    result
-}
-
 /// Held while the mirror changes: other commands may fetch the same.
 fn lock(path: &Path) -> std::io::Result<File> {
     if let Some(parent) = path.parent() {
@@ -87,13 +93,11 @@ fn lock(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-fn update(url: &str, path: &Path) -> Result<(), git2::Error> {
-    let repository = Repository::open_bare(path).or_else(|_| Repository::init_bare(path))?;
+/// By libgit2: ssh, git and local paths.
+fn update(url: &str, repository: &Repository) -> Result<(), git2::Error> {
     let mut remote = repository.remote_anonymous(url)?;
-    let mut proxy = ProxyOptions::new();
-    proxy.auto();
     let mut options = FetchOptions::new();
-    options.remote_callbacks(credentials::callbacks()).proxy_options(proxy);
+    options.remote_callbacks(credentials::callbacks());
     options.prune(FetchPrune::On).download_tags(AutotagOption::None).update_fetchhead(false);
     remote.fetch(&["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"], Some(&mut options), None)?;
     if let Ok(name) = remote.default_branch()
@@ -107,15 +111,13 @@ fn update(url: &str, path: &Path) -> Result<(), git2::Error> {
 fn refusal(error: &git2::Error) -> Refusal {
     let message = error.message();
     let no_access = error.code() == ErrorCode::Auth || error.code() == ErrorCode::NotFound;
-    let http =
-        error.class() == ErrorClass::Http && ["401", "403", "404"].iter().any(|c| message.ends_with(c));
     let why = match error.code() {
         ErrorCode::Certificate if error.class() == ErrorClass::Ssh => {
             format!("{message}: connect once with `ssh` to get its host key into `~/.ssh/known_hosts`")
         }
         _ => message.to_owned(),
     };
-    let error = if no_access || http { FetchError::NoProject } else { FetchError::Other(why.clone()) };
+    let error = if no_access { FetchError::NoProject } else { FetchError::Other(why.clone()) };
     Refusal { error, why }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `table` | `sources` of the settings: which project is where |
 //! | `mirror` | bare mirrors of git URLs, fetched at most once per command |
+//! | `smart_http`, `pkt_line` | fetching over http and https, which libgit2 is built without |
 //! | `credentials` | how the user gets in |
 //! | `revision` | refs and component versions to commits |
 //! | `checkout` | the files of a project at a commit, or of a plain directory |
@@ -15,10 +16,13 @@ mod checkout;
 mod credentials;
 mod elsewhere;
 mod mirror;
+mod pkt_line;
 mod remote;
 mod revision;
+mod smart_http;
 mod table;
 mod templates;
 
 pub use elsewhere::Sources;
 pub use table::{Place, SourceTable};
+pub(crate) use templates::text as template;

@@ -12,7 +12,7 @@ const ALL: [(&str, &str); 7] = [
 ];
 
 /// Text of a template.
-pub(super) fn text(name: &str) -> Option<&'static str> {
+pub(crate) fn text(name: &str) -> Option<&'static str> {
     ALL.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 

@@ -137,3 +137,36 @@ fn a_pipeline_that_nothing_is_in_says_so() {
     }
     check(&tree, &[(&["lint"], 0, &["valid"])]);
 }
+
+#[test]
+fn doctor_says_what_works_here() {
+    let tree = Tree::bare();
+    check(&tree, &[(&["doctor"], 0, &["containers", "disk", "GiB free"]), (&["doctor", "x"], 2, &["'x'"])]);
+    let said = tree.run(&["doctor", "--format", "json"]);
+    let document: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    let checks = document["checks"].as_array().unwrap();
+    assert!(checks.iter().all(|check| check["name"].is_string() && check["found"].is_string()), "{said}");
+    assert_eq!(checks[0]["name"], "containers");
+}
+
+#[test]
+fn debug_needs_a_job_a_container_and_a_terminal() {
+    let tree = Tree::pipeline(GOOD);
+    check(
+        &tree,
+        &[
+            (&["run", "--debug", "absent"], 2, &["`--debug absent`", "ci plan"]),
+            (&["run", "--debug", "unit"], 2, &["needs a terminal"]),
+            (&["run", "--debug", "unit", "--executor", "shell"], 2, &["container"]),
+        ],
+    );
+}
+
+#[test]
+fn settings_choose_the_image_and_the_limits() {
+    let tree = Tree::pipeline("job: {script: [echo never]}\n");
+    tree.write(".ci/settings.yml", "image: 127.0.0.1:1/absent:1\n");
+    check(&tree, &[(&["run"], 1, &["127.0.0.1:1/absent:1", "image_pull_failure"])]);
+    tree.write(".ci/settings.yml", "limits: {memory: tiny}\n");
+    check(&tree, &[(&["run"], 2, &["settings.yml", "such as `512m`"])]);
+}

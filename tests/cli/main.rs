@@ -6,16 +6,38 @@
 //! | `cases` | runs of the pipelines below `tests/cases/`, with what is expected as data |
 //! | `stopping` | Ctrl-C once and twice, SIGTERM, a `ci` that is killed |
 //! | `secrets` | what must not be found anywhere |
+//! | `services` | services and networks of jobs, real servers |
 //! | `events` | `--format json`, the journal, its replay |
 //! | `commands` | a table of commands, what they say, their exit codes |
+//! | `bucket` | caches in an S3 bucket |
+//! | `disk_full` | a disk that is full |
+//! | `keep` | artifacts, cleaning, expiry, releases |
+//! | `workspace` | the sources as jobs see them |
+//! | `images` | `ci images` against a registry on loopback |
+//! | `screen` | what `ci run` shows and leaves: quiet, JUnit, annotations, selections, watch |
+//! | `runs` | `ci runs`, `ci logs`, `ci run --failed` |
+//! | `init` | `ci init` for a project of every language |
 //! | `notify` | `ci notify` against a server on loopback |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
+mod bucket;
 mod cases;
 mod commands;
+mod disk_full;
 mod events;
+mod images;
+mod init;
+mod keep;
 mod notify;
+#[path = "../support/registry.rs"]
+mod registry;
+mod runs;
+#[path = "../support/said.rs"]
+mod said;
+mod screen;
 mod secrets;
+mod services;
 mod stopping;
 mod tree;
+mod workspace;

@@ -137,3 +137,19 @@ fn a_killed_ci_leaves_no_process_and_the_next_run_sweeps() {
     let trash = fs::read_dir(sandboxes.join(".trash")).map_or(0, Iterator::count);
     assert_eq!(trash, 0);
 }
+
+#[test]
+fn a_killed_ci_leaves_no_process_of_the_shell_executor_even_in_sessions_of_their_own() {
+    let yaml = "
+job:
+  script:
+    - trap '' TERM
+    - (setsid sh -c 'trap \"\" TERM; sleep {mark}' >/dev/null 2>&1 &)
+    - echo ready
+    - sleep 1000
+";
+    let mut run = Waiting::start("killed-shell", "shell", yaml);
+    run.signal(Signal::KILL);
+    assert_eq!(run.ended(), None);
+    until("the job's processes are gone", || !run.left());
+}

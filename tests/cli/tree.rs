@@ -1,5 +1,6 @@
 //! A git work tree, a directory for the state of `ci`, and `ci` in them.
 
+pub(crate) use crate::said::{Said, said};
 use pipelines::event::{Event, EventKind};
 use slipway::dispatch::read_journal;
 use std::fs;
@@ -9,26 +10,6 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What `ci` said and how it ended.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Said {
-    pub(crate) fn contains(&self, text: &str) -> bool {
-        self.stdout.contains(text) || self.stderr.contains(text)
-    }
-}
-
-impl std::fmt::Display for Said {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "exit code {}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.stdout, self.stderr)
-    }
-}
 
 /// One project, alone in the world.
 pub(crate) struct Tree {
@@ -154,16 +135,6 @@ impl Tree {
 
 fn contains(path: &Path, text: &str) -> bool {
     fs::read(path).is_ok_and(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
-}
-
-pub(crate) fn said(command: &mut Command) -> Said {
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said {
-        code: output.status.code().unwrap_or(-1),
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-    }
 }
 
 /// Waits for something that has no event to wait for.

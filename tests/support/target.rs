@@ -1,5 +1,6 @@
 //! A target: a real sshd on a free loopback port, as the user who runs the tests, with an epmd and pipes of its own.
 
+pub(crate) use super::said::{Said, said};
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -15,35 +16,6 @@ pub(crate) struct Target {
     home: TempDir,
     epmd: u16,
     daemons: Vec<Child>,
-}
-
-/// What `ci` said and how it ended.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Said {
-    #[track_caller]
-    pub(crate) fn ended(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
-        self
-    }
-
-    #[track_caller]
-    pub(crate) fn says(self, texts: &[&str]) -> Self {
-        for text in texts {
-            let found = self.stdout.contains(text) || self.stderr.contains(text);
-            assert!(found, "`{text}` is not in\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
-        }
-        self
-    }
-
-    pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
-    }
 }
 
 impl Target {
@@ -154,13 +126,7 @@ impl Target {
             .env("DEV_SSH_USER_HOST", "dev")
             .env("TARGET_DIR", self.release());
         ci.envs(variables.iter().copied());
-        let output = ci.output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Said {
-            code: output.status.code().unwrap_or(-1),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
+        said(&mut ci)
     }
 
     /// Runs a program in `directory` as an operator on the target would.

@@ -53,12 +53,15 @@ const REPORTS: [&str; 27] = [
 
 /// `artifacts`.
 pub(super) fn artifacts(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) -> Artifacts {
+    let mark = findings.mark();
     let mut entry = Entry::new(node, path, findings);
     check(&mut entry);
+    let before = entry.findings.look_on(entry.valid, node.span, mark);
+    let reports = entry.field("reports").map(|n| reports(n, &path.child("reports"), entry.findings));
+    entry.findings.look_back(&before);
     if !entry.valid {
         return Artifacts::default();
     }
-    let reports = entry.field("reports").map(|n| reports(n, &path.child("reports"), entry.findings));
     let other = ["name", "expose_as", "public", "access"];
     Artifacts {
         paths: entry.field("paths").map(texts),

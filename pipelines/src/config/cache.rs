@@ -29,6 +29,7 @@ pub(super) fn caches(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) 
 }
 
 fn cache(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) -> CacheConfig {
+    let mark = findings.mark();
     let mut entry = Entry::new(node, path, findings);
     entry.hash();
     entry.allowed_keys(&KEYS);
@@ -43,8 +44,9 @@ fn cache(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) -> CacheConf
     let moments = ["on_success", "on_failure", "always"];
     entry.one_of("when", &moments, "should be one of: on_success, on_failure, always");
     entry.at_most("fallback_keys", 5, "has to many entries (maximum 5)");
-    let valid = entry.valid;
-    let field = |key| super::check::field(node, key).filter(|_| valid);
+    let sound = entry.valid;
+    let before = findings.look_on(sound, node.span, mark);
+    let field = |key| super::check::field(node, key);
     let cache = Cache {
         key: String::new(),
         paths: field("paths").map(|n| strings(n, &path.child("paths"), findings)).unwrap_or_default(),
@@ -56,7 +58,9 @@ fn cache(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) -> CacheConf
         when: field("when").and_then(Node::as_str).unwrap_or("on_success").to_owned(),
         unprotect: field("unprotect").is_some_and(|n| boolean(n, &path.child("unprotect"), findings)),
     };
-    CacheConfig { key: field("key").map(|n| key(n, &path.child("key"), findings)), cache }
+    let key = field("key").map(|n| key(n, &path.child("key"), findings));
+    findings.look_back(&before);
+    CacheConfig { key, cache }
 }
 
 /// A list of texts.

@@ -53,6 +53,14 @@ pub(super) struct Findings<'d> {
     sound: HashSet<(Syntax, String)>,
     /// Has GitLab stopped looking?
     beyond: bool,
+    /// The entry that GitLab looks no deeper into, and the number of findings before it.
+    unsound: Option<(Span, usize)>,
+}
+
+/// What [`Findings::look_on`] changed.
+pub(super) struct Before {
+    beyond: bool,
+    unsound: Option<(Span, usize)>,
 }
 
 /// What a text can be written in.
@@ -68,7 +76,7 @@ impl<'d> Findings<'d> {
     /// Appends to `diagnostics`.
     pub(super) fn new(diagnostics: &'d mut Vec<Diagnostic>) -> Findings<'d> {
         let start = diagnostics.len();
-        Findings { diagnostics, start, errors: 0, sound: HashSet::new(), beyond: false }
+        Findings { diagnostics, start, errors: 0, sound: HashSet::new(), beyond: false, unsound: None }
     }
 
     /// What is wrong with a text, if anything is.
@@ -91,6 +99,9 @@ impl<'d> Findings<'d> {
     pub(super) fn push(&mut self, mut diagnostic: Diagnostic) {
         self.errors += usize::from(diagnostic.is_error());
         diagnostic.gitlab &= !self.beyond;
+        if diagnostic.is_error() && self.is_known(&diagnostic) {
+            return;
+        }
         let twice = |d: &Diagnostic| d.message == diagnostic.message && d.labels == diagnostic.labels;
         if !self.diagnostics.last().is_some_and(twice) {
             self.diagnostics.push(diagnostic);
@@ -100,6 +111,37 @@ impl<'d> Findings<'d> {
     /// Errors so far: two equal counts say that nothing in between failed.
     pub(super) fn errors(&self) -> usize {
         self.errors
+    }
+
+    /// How many findings there are: the place where those of an entry begin.
+    pub(super) fn mark(&self) -> usize {
+        self.diagnostics.len()
+    }
+
+    /// Before what stands in an entry is looked at. GitLab does not when the entry itself is not sound; `mark` is
+    /// where its findings begin.
+    pub(super) fn look_on(&mut self, sound: bool, entry: Span, mark: usize) -> Before {
+        let before = Before { beyond: self.beyond, unsound: self.unsound };
+        if !sound {
+            self.beyond = true;
+            self.unsound = Some((entry, mark));
+        }
+        before
+    }
+
+    /// After that.
+    pub(super) fn look_back(&mut self, before: &Before) {
+        self.beyond = before.beyond;
+        self.unsound = before.unsound;
+    }
+
+    /// Has something been said already about the value, or about one that it is part of?
+    fn is_known(&self, diagnostic: &Diagnostic) -> bool {
+        let (Some((entry, mark)), Some((new, _))) = (self.unsound, diagnostic.labels.first()) else {
+            return false;
+        };
+        let said = self.diagnostics.get(mark..).unwrap_or_default();
+        said.iter().flat_map(|d| &d.labels).any(|(span, _)| *span != entry && covers(*span, *new))
     }
 
     /// GitLab stops here; what else is found is for people who want to see all their mistakes at once.
@@ -392,6 +434,10 @@ impl<'a, 'f, 'd> Entry<'a, 'f, 'd> {
         }
         Some(number)
     }
+}
+
+fn covers(outer: Span, inner: Span) -> bool {
+    outer.file == inner.file && outer.start <= inner.start && inner.end <= outer.end
 }
 
 /// Value of a key of a map, null counting as absent.

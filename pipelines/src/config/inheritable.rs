@@ -117,10 +117,18 @@ pub(super) fn defaults(
     let top = Inheritable::read(root, &ROOT, findings, &TOP_LEVEL);
     let Some(node) = node.filter(|n| !n.is_null()) else { return Some(top) };
     let path = ROOT.child("default");
+    let mark = findings.mark();
     let mut entry = Entry::new(node, &path, findings);
     entry.hash();
     entry.allowed_keys(&KEYS);
-    let Some(map) = node.as_mapping().filter(|_| entry.valid) else { return Some(top) };
+    let sound = entry.valid;
+    let Some(map) = node.as_mapping() else { return Some(top) };
+    let before = findings.look_on(sound, node.span, mark);
+    if !sound {
+        Inheritable::read(map, &path, findings, &KEYS);
+        findings.look_back(&before);
+        return Some(top);
+    }
     let given = |map: &Mapping, key: &str| map.entry(key).filter(|e| !e.node.is_null()).map(|e| e.key_span);
     for key in TOP_LEVEL {
         if let (Some(above), Some(here)) = (given(root, key), given(map, key)) {

@@ -5,7 +5,7 @@ use super::inherit::Inheritance;
 use super::inheritable::{self, Inheritable};
 use super::needs::{self, NeedKind, Needs};
 use super::parallel::{self, Parallel};
-use super::types::{JobConfig, Rule};
+use super::types::{JobConfig, KeywordSpans, Rule};
 use super::{
     cache, environment, inherit, pages, policy, release, retry, ruby, rules, script, stages, tokens,
     variables,
@@ -115,16 +115,32 @@ pub(super) fn job(key: &Key, item: &yaml::Entry, scope: &Scope<'_>, findings: &m
     let name = key.to_string();
     let jobs = ROOT.child("jobs");
     let path = jobs.child(if name.is_empty() { "job" } else { &name });
+    let mark = findings.mark();
     let mut entry = Entry::new(&item.node, &path, findings);
     entry.allowed_keys(&JOB_KEYS);
     check_shared(&mut entry, key, item);
     check_job(&mut entry, &name);
-    let mut draft = Draft { config: start(&name, item), needs: None, parallel: None };
-    let Some(map) = item.node.as_mapping().filter(|_| entry.valid) else { return draft };
-    let inheritance = shared(&mut entry, &mut draft.config, scope);
-    let mut own = Inheritable::read(map, &path, findings, &inheritable::KEYS);
+    let sound = entry.valid;
+    let before = findings.look_on(sound, item.node.span, mark);
+    let draft = composed(&name, item, &path, scope, findings);
+    findings.look_back(&before);
+    draft
+}
+
+/// The job, its keywords looked at one by one.
+fn composed(
+    name: &str,
+    item: &yaml::Entry,
+    path: &Path<'_>,
+    scope: &Scope<'_>,
+    findings: &mut Findings<'_>,
+) -> Draft {
+    let mut draft = Draft { config: start(name, item), needs: None, parallel: None };
+    let Some(map) = item.node.as_mapping() else { return draft };
+    let inheritance = shared(&mut Entry::new(&item.node, path, findings), &mut draft.config, scope);
+    let mut own = Inheritable::read(map, path, findings, &inheritable::KEYS);
     own.inherit(scope.defaults, &inheritance);
-    work(&item.node, &path, findings, &mut draft.config.work);
+    work(&item.node, path, findings, &mut draft.config.work);
     take(&mut draft.config, own);
     if let Some(node) = field(&item.node, "allow_failure") {
         draft.config.allow_failure = Some(allow_failure(node, &path.child("allow_failure"), findings));
@@ -136,8 +152,8 @@ pub(super) fn job(key: &Key, item: &yaml::Entry, scope: &Scope<'_>, findings: &m
     draft.parallel =
         field(&item.node, "parallel").map(|n| parallel::parallel(n, &path.child("parallel"), findings, true));
     draft.config.dependencies = field(&item.node, "dependencies").map(texts);
-    pages::publish(&item.node, &name, &path, findings, &mut draft.config.work);
-    check_dependencies(&mut Entry::new(&item.node, &path, findings), &draft);
+    pages::publish(&item.node, name, path, findings, &mut draft.config.work);
+    check_dependencies(&mut Entry::new(&item.node, path, findings), &draft);
     draft
 }
 
@@ -146,6 +162,7 @@ pub(super) fn bridge(key: &Key, item: &yaml::Entry, scope: &Scope<'_>, findings:
     let name = key.to_string();
     let jobs = ROOT.child("jobs");
     let path = jobs.child(if name.is_empty() { "bridge" } else { &name });
+    let mark = findings.mark();
     let mut entry = Entry::new(&item.node, &path, findings);
     entry.allowed_keys(&BRIDGE_KEYS);
     check_shared(&mut entry, key, item);
@@ -154,7 +171,8 @@ pub(super) fn bridge(key: &Key, item: &yaml::Entry, scope: &Scope<'_>, findings:
     let mut draft = Draft { config: start(&name, item), needs: None, parallel: None };
     let mut bridges = 0;
     let composed = entry.valid;
-    if composed {
+    let before = entry.findings.look_on(composed, item.node.span, mark);
+    if item.node.as_mapping().is_some() {
         let inheritance = shared(&mut entry, &mut draft.config, scope);
         if draft.config.interruptible.is_none() && inheritance.takes("interruptible") {
             draft.config.interruptible = scope.defaults.interruptible;
@@ -173,22 +191,26 @@ pub(super) fn bridge(key: &Key, item: &yaml::Entry, scope: &Scope<'_>, findings:
         draft.parallel = field(&item.node, "parallel")
             .map(|n| parallel::parallel(n, &path.child("parallel"), entry.findings, false));
     }
-    if !(composed && field(&item.node, "trigger").is_some()) && bridges == 0 {
+    entry.findings.look_back(&before);
+    if !composed || (field(&item.node, "trigger").is_none() && bridges == 0) {
         entry.fail("missing-key", "config", "should contain either a trigger or a needs:pipeline");
     }
-    if bridges > 1 {
+    if composed && bridges > 1 {
         entry.fail("conflict", "config", "should contain at most one bridge need");
     }
     draft
 }
 
 fn start(name: &str, item: &yaml::Entry) -> JobConfig {
-    let keys = item.node.as_mapping().into_iter().flat_map(|m| m.iter());
+    let keywords = match &item.node.value {
+        Value::Mapping(keywords) => keywords.clone(),
+        _ => Arc::default(),
+    };
     JobConfig {
         name: name.to_owned(),
         base_name: Arc::from(name),
         span: item.key_span,
-        keyword_spans: Arc::new(keys.map(|(key, e)| (key.to_string(), e.key_span)).collect()),
+        keyword_spans: KeywordSpans(keywords),
         stage: "test".to_owned(),
         when: field(&item.node, "when").and_then(Node::as_str).and_then(moment),
         start_in: field(&item.node, "start_in").and_then(Node::as_str).map(str::to_owned),
@@ -206,7 +228,7 @@ fn start(name: &str, item: &yaml::Entry) -> JobConfig {
         inherit: super::types::Inherit::All,
         environment: None,
         cache: Vec::new(),
-        work: Work::default(),
+        work: Box::default(),
     }
 }
 

@@ -73,7 +73,7 @@ fn check_job(job: &JobConfig, jobs: &Jobs, stages: &Stages) -> Result<(), Box<Di
 }
 
 fn error(code: &'static str, job: &JobConfig, keyword: &str, text: String) -> Box<Diagnostic> {
-    let span = job.keyword_spans.get(keyword).copied().unwrap_or(job.span);
+    let span = job.keyword_spans.get(keyword).unwrap_or(job.span);
     Box::new(Diagnostic::error(code, text).at(span, ""))
 }
 

@@ -32,6 +32,7 @@ mod root;
 mod ruby;
 mod rules;
 mod script;
+mod size;
 mod stages;
 mod tokens;
 mod trigger;
@@ -44,6 +45,6 @@ mod tests;
 
 pub use root::{build, further};
 pub use types::{
-    CacheConfig, CacheKey, Changes, Config, Exists, Inherit, JobConfig, NeedConfig, Policy, Rule,
-    VariableConfig, Workflow,
+    CacheConfig, CacheKey, Changes, Config, Exists, Inherit, JobConfig, KeywordSpans, NeedConfig, Policy,
+    Rule, VariableConfig, Workflow,
 };

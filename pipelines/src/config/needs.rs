@@ -47,6 +47,8 @@ pub(super) struct Needs {
     pub(super) elsewhere: Vec<NeedConfig>,
     /// Those of them that download artifacts of a pipeline of the same family.
     pub(super) pipelines: Vec<plan::PipelineNeed>,
+    /// Those that download artifacts of another project, in words.
+    pub(super) projects: Vec<String>,
     /// Number of [`NeedKind::Bridge`] needs.
     pub(super) bridges: usize,
     /// Everything about them is right.
@@ -114,7 +116,11 @@ fn collect(items: &[&Node], entry: &mut Entry<'_, '_, '_>, needs: &mut Needs, al
                 } else {
                     pipelines += 1;
                 }
-                needs.elsewhere.push(NeedConfig::Elsewhere(cross_need(&mut need)));
+                let words = cross_need(&mut need);
+                if need.has("project") && !is_bool(need.field("artifacts"), false) {
+                    needs.projects.push(words.clone());
+                }
+                needs.elsewhere.push(NeedConfig::Elsewhere(words));
                 if let (Some(pipeline), Some(job)) = (need.text("pipeline"), need.text("job"))
                     && !is_bool(need.field("artifacts"), false)
                 {

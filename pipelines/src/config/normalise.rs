@@ -14,6 +14,9 @@ use std::collections::HashMap;
 /// Instances of each parallel job, by the job's name in the YAML.
 type Instances = HashMap<String, Vec<JobInstance>>;
 
+/// Needs and dependencies of all instances together: parallel jobs that need parallel jobs multiply.
+const MOST_NAMES: usize = 1_000_000;
+
 struct JobInstance {
     name: String,
     variables: IndexMap<String, String>,
@@ -27,20 +30,35 @@ pub(super) fn normalise(drafts: Vec<Draft>, findings: &mut Findings<'_>) -> Inde
         .filter_map(|d| Some((d.config.name.clone(), expand(&d.config.name, d.parallel.as_ref()?))))
         .collect();
     let mut jobs = IndexMap::with_capacity(drafts.len());
+    let mut names = 0;
     for mut draft in drafts {
+        let span = draft.config.span;
         draft.config.work.pipeline_needs =
             draft.needs.as_ref().map_or_else(Vec::new, |n| n.pipelines.clone());
+        draft.config.work.project_needs = draft.needs.as_ref().map_or_else(Vec::new, |n| n.projects.clone());
         draft.config.dependencies = draft.config.dependencies.map(|names| fan_out_names(names, &instances));
         match instances.get(&draft.config.name) {
             None => {
                 draft.config.needs = draft.needs.as_ref().map(|n| fan_out(&n.jobs, n, &instances));
+                names += names_in(&draft.config);
                 jobs.insert(draft.config.name.clone(), draft.config);
             }
             Some(all) => {
                 for instance in all {
-                    jobs.insert(instance.name.clone(), copy(&draft, instance, &instances, findings));
+                    let copy = copy(&draft, instance, &instances, findings);
+                    names += names_in(&copy);
+                    if names > MOST_NAMES {
+                        break;
+                    }
+                    jobs.insert(instance.name.clone(), copy);
                 }
             }
+        }
+        if names > MOST_NAMES {
+            let text = "The parsed YAML is too big";
+            let help = "all jobs together may need a million others, each of a parallel job counted";
+            findings.push(Diagnostic::error("yaml-too-big", text).at(span, "").help(help));
+            break;
         }
     }
     jobs
@@ -66,7 +84,11 @@ fn fan_out_names(names: Vec<String>, instances: &Instances) -> Vec<String> {
         Some(all) => all.iter().map(|i| i.name.clone()).collect(),
         None => vec![name],
     };
-    names.into_iter().flat_map(all).collect()
+    names.into_iter().flat_map(all).take(MOST_NAMES + 1).collect()
+}
+
+fn names_in(config: &JobConfig) -> usize {
+    config.needs.as_ref().map_or(0, Vec::len) + config.dependencies.as_ref().map_or(0, Vec::len)
 }
 
 fn fan_out(jobs: &[JobNeed], needs: &Needs, instances: &Instances) -> Vec<NeedConfig> {
@@ -80,6 +102,9 @@ fn fan_out(jobs: &[JobNeed], needs: &Needs, instances: &Instances) -> Vec<NeedCo
             }
         };
         all.extend(names.into_iter().map(|job| NeedConfig::Job(Need { job, ..need.clone() })));
+        if all.len() > MOST_NAMES {
+            break;
+        }
     }
     all.extend(needs.elsewhere.iter().cloned());
     all
@@ -152,7 +177,7 @@ fn interpolate(
 
 fn unknown_variable(name: &str, config: &JobConfig, instance: &JobInstance, findings: &mut Findings<'_>) {
     let text = format!("{} job: '{name}' does not exist in matrix configuration", config.base_name);
-    let span = config.keyword_spans.get("needs").copied();
+    let span = config.keyword_spans.get("needs");
     let mut diagnostic = Diagnostic::error("matrix-undefined", text).at_opt(span, "");
     if let Some(near) = did_you_mean(name, instance.variables.keys().map(String::as_str)) {
         diagnostic = diagnostic.help(format!("did you mean `matrix.{near}`?"));

@@ -3,9 +3,11 @@
 use super::check::{Entry, Findings, ROOT};
 use super::inheritable::{self, Inheritable};
 use super::job::{self, Draft, Scope};
+use super::size::Size;
 use super::types::{Config, Workflow};
 use super::{logic, mixed, normalise, ruby, stages, variables, workflow};
 use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::load::Partial;
 use crate::yaml::{self, Key, Mapping, Node};
 
 const RESERVED: [&str; 8] =
@@ -38,7 +40,7 @@ pub fn build(root: &Node, diagnostics: &mut Vec<Diagnostic>) -> Config {
     let stages = stages::stages(map.get("stages"), &mut findings);
     let stages_known = findings.errors() == errors;
     config.stages = stages.unique();
-    let drafts = drafts(&jobs, &defaults, &config.workflow, root, &mut findings);
+    let Some(drafts) = drafts(&jobs, &defaults, &config.workflow, root, &mut findings) else { return config };
     if findings.errors() > 0 {
         findings.go_beyond();
         let names: Vec<String> = jobs.iter().map(|(key, _)| key.to_string()).collect();
@@ -59,10 +61,15 @@ pub fn build(root: &Node, diagnostics: &mut Vec<Diagnostic>) -> Config {
     config
 }
 
+/// Findings that what is missing may have caused.
+const GUESSES: [&str; 7] =
+    ["no-script", "no-jobs", "missing-key", "need-undefined", "stage-undefined", "need-later", "on-stop"];
+
 /// What else is wrong with a configuration that GitLab has refused before it came to these checks.
-pub fn further(root: &Node) -> Vec<Diagnostic> {
+pub fn further(partial: &Partial) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    build(root, &mut found);
+    build(&partial.root, &mut found);
+    found.retain(|diagnostic| partial.complete || !GUESSES.contains(&diagnostic.code));
     found.iter_mut().for_each(|diagnostic| diagnostic.gitlab = false);
     found
 }
@@ -100,13 +107,14 @@ fn kind(key: &Key, node: &Node) -> Option<Kind> {
     }
 }
 
+/// None: there are more than memory should be filled with.
 fn drafts(
     jobs: &[(&Key, &yaml::Entry)],
     defaults: &Inheritable,
     workflow: &Workflow,
     root: &Node,
     findings: &mut Findings<'_>,
-) -> Vec<Draft> {
+) -> Option<Vec<Draft>> {
     let errors = findings.errors();
     for (key, entry) in jobs.iter().filter(|(key, entry)| kind(key, &entry.node).is_none()) {
         findings.push(unmatched(key, entry));
@@ -120,19 +128,27 @@ fn drafts(
         findings.go_beyond();
     }
     let scope = Scope { defaults, workflow_rules: workflow.rules.is_some() };
-    let mut drafts = Vec::with_capacity(jobs.len());
+    let globals = root.as_mapping().into_iter().flat_map(|map| map.iter());
+    let mut size =
+        Size::new(globals.filter(|(key, entry)| !is_job(key, &entry.node)).map(|(_, entry)| &entry.node));
+    let mut drafts: Vec<Draft> = Vec::with_capacity(jobs.len());
     for (key, entry) in jobs {
-        match kind(key, &entry.node) {
-            Some(Kind::Job) => drafts.push(job::job(key, entry, &scope, findings)),
-            Some(Kind::Bridge) => drafts.push(job::bridge(key, entry, &scope, findings)),
+        let draft = match kind(key, &entry.node) {
+            Some(Kind::Job) => job::job(key, entry, &scope, findings),
+            Some(Kind::Bridge) => job::bridge(key, entry, &scope, findings),
             Some(Kind::Hidden) => {
                 let (jobs, name) = (ROOT.child("jobs"), key.to_string());
                 Entry::new(&entry.node, &jobs.child(&name), findings).present("config");
+                continue;
             }
-            None => {}
+            None => continue,
+        };
+        if !size.add(&draft, &entry.node, findings) {
+            return None;
         }
+        drafts.push(draft);
     }
-    drafts
+    Some(drafts)
 }
 
 /// GitLab makes words of the name and then, if they are plain letters, a name of the words again.

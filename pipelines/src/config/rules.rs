@@ -82,6 +82,7 @@ pub(super) fn ends_in_bare_when(node: &Node) -> bool {
 }
 
 fn rule(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>, dialect: &Dialect) -> Rule {
+    let mark = findings.mark();
     let mut entry = Entry::new(node, path, findings);
     check(&mut entry, dialect);
     let mut rule = Rule {
@@ -97,9 +98,7 @@ fn rule(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>, dialect: &Dia
         interruptible: entry.field("interruptible").map(is_true),
         auto_cancel: None,
     };
-    if !entry.valid {
-        return rule;
-    }
+    let before = entry.findings.look_on(entry.valid, node.span, mark);
     rule.changes = entry.field("changes").map(|n| changes(n, &path.child("changes"), entry.findings));
     rule.exists = entry.field("exists").map(|n| exists(n, &path.child("exists"), entry.findings));
     if let Some(n) = entry.field("variables") {
@@ -110,6 +109,7 @@ fn rule(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>, dialect: &Dia
     }
     rule.auto_cancel =
         entry.field("auto_cancel").map(|n| auto_cancel(n, &path.child("auto_cancel"), entry.findings));
+    entry.findings.look_back(&before);
     rule
 }
 

@@ -49,7 +49,10 @@ fn job_keywords_fail_in_gitlabs_words() {
         ("stage: [a]", &["jobs:j:stage config should be a string"]),
         ("rules: []", &["jobs:j:rules config can't be blank"]),
         ("rules: [{if: '$A =='}]", &["jobs:j:rules:rule if invalid expression syntax"]),
-        ("rules: [{when: [a, :b]}]", &["jobs:j:rules:rule when unknown value: [\"a\", :b]"]),
+        (
+            "rules:\n    - when:\n        - a\n        - :b",
+            &["jobs:j:rules:rule when unknown value: [\"a\", :b]"],
+        ),
         ("rules: [{variables: {A: {value: x}}}]", &["jobs:j:rules:rule:variables:a config must be a string"]),
         (
             "rules: [{exists: 1}]",
@@ -259,4 +262,24 @@ fn own_hint_for_only_beside_rules() {
     let (_, diagnostics) = check("a: {script: x, only: [main]}\nb: {script: x, rules: [{if: $A}]}\n");
     let codes: Vec<_> = diagnostics.iter().map(|d| (d.code, d.gitlab)).collect();
     assert_eq!(codes, [("only-with-rules", false)]);
+}
+
+#[test]
+fn what_multiplies_is_refused_before_it_fills_the_memory() {
+    let long = "x".repeat(100_000);
+    let jobs = |range: std::ops::Range<u32>, job: &str| -> String {
+        range.map(|i| format!("j{i}: {{parallel: 200, {job}}}\n")).collect()
+    };
+    let all = (0..200).map(|i| format!("j{i}")).collect::<Vec<_>>().join(", ");
+    let table = [
+        format!("variables: {{A: {long}}}\n{}", jobs(0..15, "script: x")),
+        jobs(0..15, &format!("script: {long}")),
+        jobs(0..200, "script: x") + &jobs(200..210, &format!("script: x, needs: [{all}]")),
+        jobs(0..200, "script: x") + &jobs(200..210, &format!("script: x, dependencies: [{all}]")),
+        jobs(0..2000, "script: x"),
+    ];
+    for text in table {
+        assert_eq!(errors(&text), BTreeSet::from(["The parsed YAML is too big".to_owned()]));
+    }
+    valid(&jobs(0..2, &format!("script: {long}")));
 }

@@ -41,6 +41,7 @@ pub(super) fn trigger(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>)
 }
 
 fn check(entry: &mut Entry<'_, '_, '_>) {
+    let mark = entry.findings.mark();
     let child = entry.has("include");
     entry.present("config");
     if child {
@@ -53,10 +54,8 @@ fn check(entry: &mut Entry<'_, '_, '_>) {
     }
     entry.string("strategy");
     entry.one_of("strategy", &["depend", "mirror"], "should be depend or mirror");
-    if !entry.valid {
-        return;
-    }
     let path = entry.path;
+    let before = entry.findings.look_on(entry.valid, entry.node.span, mark);
     if let Some(node) = entry.field("include") {
         check_includes(node, &path.child("include"), entry.findings);
     }
@@ -70,6 +69,7 @@ fn check(entry: &mut Entry<'_, '_, '_>) {
         forward.boolean("yaml_variables");
         forward.boolean("pipeline_variables");
     }
+    entry.findings.look_back(&before);
 }
 
 fn check_includes(node: &Node, path: &Path<'_>, findings: &mut Findings<'_>) {

@@ -2,6 +2,7 @@
 
 use crate::plan::{AllowFailure, AutoCancel, Environment, When, Work};
 use crate::source::Span;
+use crate::yaml::Mapping;
 use indexmap::IndexMap;
 use std::sync::Arc;
 
@@ -146,6 +147,17 @@ pub struct CacheConfig {
     pub cache: crate::plan::Cache,
 }
 
+/// Places of a job's keywords.
+#[derive(Clone, Debug, Default)]
+pub struct KeywordSpans(pub(super) Arc<Mapping>);
+
+impl KeywordSpans {
+    /// Where a keyword stands.
+    pub fn get(&self, keyword: &str) -> Option<Span> {
+        self.0.entry(keyword).map(|entry| entry.key_span)
+    }
+}
+
 /// A visible job instance.
 #[derive(Clone, Debug)]
 pub struct JobConfig {
@@ -156,7 +168,7 @@ pub struct JobConfig {
     /// Where the job's key stands.
     pub span: Span,
     /// Places of the job's keywords, by keyword, for diagnostics and `--why`.
-    pub keyword_spans: Arc<IndexMap<String, Span>>,
+    pub keyword_spans: KeywordSpans,
     /// Stage.
     pub stage: String,
     /// As written.
@@ -192,5 +204,5 @@ pub struct JobConfig {
     /// Caches with unresolved keys.
     pub cache: Vec<CacheConfig>,
     /// The rest, as it will run.
-    pub work: Work,
+    pub work: Box<Work>,
 }

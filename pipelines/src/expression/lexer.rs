@@ -49,13 +49,22 @@ impl Operator {
     }
 }
 
-static VARIABLE: LazyLock<Regex> = LazyLock::new(|| fixed(r"^\$([0-9A-Za-z_]+)"));
 static INPUT: LazyLock<Regex> = LazyLock::new(|| fixed(r"^\$\[\[\s*inputs\.([0-9A-Za-z_-]+)\s*\]\]"));
-static STRING: LazyLock<Regex> = LazyLock::new(|| fixed(r#"^(?:"([^"\n]*)"|'([^'\n]*)')"#));
-// the last character before the closing slash may be a slash itself, but no backslash
-static PATTERN: LazyLock<Regex> = LazyLock::new(|| fixed(r"^(/(?:[^/]|\\/)+[^\\]/[ismU]*)"));
-static WORD: LazyLock<Regex> =
-    LazyLock::new(|| fixed(r"^(?:(\()|(\))|(null)|(true)|(false)|(==)|(=~)|(!=)|(!~)|(&&)|(\|\|)|(!))"));
+/// In the order in which they are tried.
+static WORDS: [(&str, Token); 12] = [
+    ("(", Token::Open),
+    (")", Token::Close),
+    ("null", Token::Value(Operand::Null)),
+    ("true", Token::Value(Operand::Bool(true))),
+    ("false", Token::Value(Operand::Bool(false))),
+    ("==", Token::Operator(Operator::Equal)),
+    ("=~", Token::Operator(Operator::Match)),
+    ("!=", Token::Operator(Operator::NotEqual)),
+    ("!~", Token::Operator(Operator::NoMatch)),
+    ("&&", Token::Operator(Operator::And)),
+    ("||", Token::Operator(Operator::Or)),
+    ("!", Token::Operator(Operator::Not)),
+];
 
 fn fixed(pattern: &str) -> Regex {
     Regex::new(pattern).expect("the lexer's patterns are constants")
@@ -87,38 +96,87 @@ fn token(rest: &str, at: usize, inputs: bool) -> Result<(usize, Token), SyntaxEr
         let group = captures.iter().skip(1).flatten().next()?.as_str().to_owned();
         Some((captures[0].len(), group))
     };
-    if inputs && let Some((length, name)) = found(&INPUT) {
+    if inputs
+        && rest.starts_with("$[[")
+        && let Some((length, name)) = found(&INPUT)
+    {
         return Ok((length, Token::Value(Operand::Input(name))));
     }
-    if let Some((length, name)) = found(&VARIABLE) {
-        return Ok((length, Token::Value(Operand::Variable(name))));
+    if let Some(name) = variable(rest) {
+        return Ok((1 + name.len(), Token::Value(Operand::Variable(name.to_owned()))));
     }
-    if let Some((length, value)) = found(&STRING) {
-        return Ok((length, Token::Value(Operand::Text(value))));
+    if let Some(text) = string(rest) {
+        return Ok((2 + text.len(), Token::Value(Operand::Text(text.to_owned()))));
     }
-    if let Some((length, literal)) = found(&PATTERN) {
+    if let Some(literal) = pattern(rest) {
         let regexp = Regexp::literal(&literal.replace("\\/", "/")).map_err(|e| {
             SyntaxError::new(format!("invalid regular expression `{literal}`: {e}"), Some(at))
         })?;
-        return Ok((length, Token::Value(Operand::Pattern(regexp))));
+        return Ok((literal.len(), Token::Value(Operand::Pattern(regexp))));
     }
-    let Some((length, word)) = found(&WORD) else {
+    let Some((word, token)) = WORDS.iter().find(|(word, _)| rest.starts_with(word)) else {
         let word: String = rest.split_whitespace().next().unwrap_or_default().chars().take(40).collect();
         return Err(SyntaxError::new(format!("`{word}` is not part of the expression language"), Some(at)));
     };
-    let token = match word.as_str() {
-        "(" => Token::Open,
-        ")" => Token::Close,
-        "null" => Token::Value(Operand::Null),
-        "true" => Token::Value(Operand::Bool(true)),
-        "false" => Token::Value(Operand::Bool(false)),
-        "==" => Token::Operator(Operator::Equal),
-        "!=" => Token::Operator(Operator::NotEqual),
-        "=~" => Token::Operator(Operator::Match),
-        "!~" => Token::Operator(Operator::NoMatch),
-        "&&" => Token::Operator(Operator::And),
-        "||" => Token::Operator(Operator::Or),
-        _ => Token::Operator(Operator::Not),
+    Ok((word.len(), token.clone()))
+}
+
+/// The name after a `$`.
+fn variable(rest: &str) -> Option<&str> {
+    let rest = rest.strip_prefix('$')?;
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+    Some(&rest[..end]).filter(|name| !name.is_empty())
+}
+
+/// What stands between quotes, on one line.
+fn string(rest: &str) -> Option<&str> {
+    let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let end = rest[1..].find([quote, '\n'])?;
+    rest[1 + end..].starts_with(quote).then(|| &rest[1..=end])
+}
+
+/// What Ruby finds with `/(?:[^/]|\\/)+[^\\]/[ismU]*`: slashes inside have a backslash. The last character before the
+/// closing slash may be a slash itself, but no backslash.
+fn pattern(rest: &str) -> Option<&str> {
+    let bytes = rest.strip_prefix('/')?.as_bytes();
+    let mut at = 0;
+    // how many characters (`\/` is one), and whether the last one may stand before the closing slash
+    let (mut count, mut plain) = (0, false);
+    let end = loop {
+        match &bytes[at..] {
+            [b'\\', b'/', b'/', ..] => break at + 3,
+            [b'\\', b'/', ..] => (at, count, plain) = (at + 2, count + 1, false),
+            [b'/', b'/', ..] if count > 0 => break at + 2,
+            [b'/', ..] if count > 1 && plain => break at + 1,
+            [b'/', ..] | [] => return None,
+            [byte, ..] => {
+                let starts = (*byte as i8) >= -0x40;
+                (at, count, plain) = (at + 1, count + usize::from(starts), *byte != b'\\');
+            }
+        }
     };
-    Ok((length, token))
+    let flags = bytes[end..].iter().take_while(|b| b"ismU".contains(b)).count();
+    rest.get(..1 + end + flags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn patterns_end_where_the_regular_expression_says(text in "/[/\\\\aé\nim]{0,9}") {
+            let ruby = fixed(r"^/(?:[^/]|\\/)+[^\\]/[ismU]*");
+            prop_assert_eq!(pattern(&text), ruby.find(&text).map(|found| found.as_str()));
+        }
+
+        #[test]
+        fn texts_and_variables_end_where_the_regular_expressions_say(text in "[$\"'a_é0 \n]{0,9}") {
+            let quoted = fixed(r#"^(?:"([^"\n]*)"|'([^'\n]*)')"#);
+            prop_assert_eq!(string(&text).map(|text| text.len() + 2), quoted.find(&text).map(|found| found.len()));
+            let name = fixed(r"^\$([0-9A-Za-z_]+)");
+            prop_assert_eq!(variable(&text).map(|name| name.len() + 1), name.find(&text).map(|found| found.len()));
+        }
+    }
 }

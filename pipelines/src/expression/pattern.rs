@@ -4,8 +4,18 @@
 
 use super::SyntaxError;
 use regex::{Regex, RegexBuilder};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::iter::Peekable;
 use std::str::Chars;
+
+/// So many compiled expressions are kept; then all are forgotten.
+const MOST_KEPT: usize = 1000;
+
+thread_local! {
+    /// By source and flags: checks, plans and hints ask for the same ones again and again, and compiling takes long.
+    static KEPT: RefCell<HashMap<(String, String), Regex>> = RefCell::default();
+}
 
 /// A compiled RE2 expression.
 #[derive(Clone, Debug)]
@@ -20,6 +30,10 @@ impl Regexp {
     /// # Errors
     /// RE2 would refuse it.
     pub fn new(source: &str, flags: &str) -> Result<Regexp, SyntaxError> {
+        let key = (source.to_owned(), flags.to_owned());
+        if let Some(regex) = KEPT.with_borrow(|kept| kept.get(&key).cloned()) {
+            return Ok(Regexp { source: source.to_owned(), regex });
+        }
         let regex = RegexBuilder::new(&rewrite(source)?)
             .case_insensitive(flags.contains('i'))
             .dot_matches_new_line(flags.contains('s'))
@@ -27,6 +41,12 @@ impl Regexp {
             .swap_greed(flags.contains('U'))
             .build()
             .map_err(|e| SyntaxError::new(first_reason(&e), None))?;
+        KEPT.with_borrow_mut(|kept| {
+            if kept.len() >= MOST_KEPT {
+                kept.clear();
+            }
+            kept.insert(key, regex.clone());
+        });
         Ok(Regexp { source: source.to_owned(), regex })
     }
 

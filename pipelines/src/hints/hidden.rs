@@ -27,7 +27,7 @@ pub(super) fn unused(subject: &Subject<'_>) -> Vec<Diagnostic> {
         }
     }
     // references and anchors are gone from the tree
-    for (_, file) in subject.sources.files() {
+    for (_, file) in subject.sources.files().filter(|(_, file)| file.text.contains("!reference")) {
         used.extend(REFERENCE.captures_iter(&file.text).map(|captures| captures[1].to_owned()));
     }
     let hidden = root.iter().filter(|(key, _)| key.to_string().starts_with('.'));
@@ -48,11 +48,12 @@ fn has_alias(subject: &Subject<'_>, key: Span, node: &Node) -> bool {
     let text = &subject.sources.file(key.file).text;
     let end = if node.span.file == key.file { node.span.end } else { key.end };
     let Some(own) = text.get(key.start as usize..(end as usize).min(text.len())) else { return false };
-    ANCHOR.captures_iter(own).any(|captures| {
-        let alias = format!("*{}", &captures[1]);
-        text.match_indices(&alias).any(|(at, _)| {
-            let after = text[at + alias.len()..].chars().next();
-            after.is_none_or(|c| c.is_whitespace() || ",]}:".contains(c))
+    own.contains('&')
+        && ANCHOR.captures_iter(own).any(|captures| {
+            let alias = format!("*{}", &captures[1]);
+            text.match_indices(&alias).any(|(at, _)| {
+                let after = text[at + alias.len()..].chars().next();
+                after.is_none_or(|c| c.is_whitespace() || ",]}:".contains(c))
+            })
         })
-    })
 }

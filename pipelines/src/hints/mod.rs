@@ -79,7 +79,7 @@ impl Subject<'_> {
 
 /// Where a job's keyword was written, or the job's name when the keyword is inherited.
 fn keyword(job: &JobConfig, name: &str) -> Span {
-    job.keyword_spans.get(name).copied().unwrap_or(job.span)
+    job.keyword_spans.get(name).unwrap_or(job.span)
 }
 
 /// Keeps one finding per place: jobs that extend the same one share its faults.

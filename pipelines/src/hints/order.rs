@@ -26,7 +26,7 @@ pub(super) fn repeated_stages(subject: &Subject<'_>) -> Vec<Diagnostic> {
         job.rules.iter().all(|rule| rule.needs.is_none())
             && needs.iter().all(is_plain)
             && needs.len() == earlier().count()
-            && earlier().all(is_waited_for)
+            && earlier().all(|other| is_waited_for(other) && is_always_there(other))
     });
     once(repeats.map(|job| {
         let text = format!(
@@ -39,8 +39,12 @@ pub(super) fn repeated_stages(subject: &Subject<'_>) -> Vec<Diagnostic> {
     }))
 }
 
-/// Stages do not wait for optional manual jobs, needs do.
+/// Stages do not wait for optional manual jobs and go on when a job was skipped; needs do not.
 fn is_waited_for(job: &JobConfig) -> bool {
-    let manual = |when: Option<When>| when == Some(When::Manual);
-    !manual(job.when) && !job.rules.iter().any(|rule| manual(rule.when))
+    !matches!(job.when, Some(When::Manual | When::OnFailure))
+}
+
+/// A need of a job that rules left out is an error, a stage without it is none.
+fn is_always_there(job: &JobConfig) -> bool {
+    job.rules.is_empty() && job.only.is_none() && job.except.is_none()
 }

@@ -14,7 +14,7 @@ pub(super) fn duplicate_pipelines(subject: &Subject<'_>) -> Option<Diagnostic> {
         reference: branch.to_owned(),
         tag: false,
         source: "push".to_owned(),
-        changes: None,
+        changes: None.into(),
         known_refs: None,
         ..request.clone()
     };
@@ -38,5 +38,5 @@ pub(super) fn duplicate_pipelines(subject: &Subject<'_>) -> Option<Diagnostic> {
 }
 
 fn plan(subject: &Subject<'_>, request: &Request) -> Option<Plan> {
-    plan::build(subject.config, request, subject.files, &mut Vec::new()).plan
+    plan::outline(subject.config, request, subject.files, &mut Vec::new()).plan
 }

@@ -36,6 +36,12 @@ pub(crate) struct Loader<'a> {
     pub(crate) sources: SourceMap,
     /// Findings that end nothing.
     pub(crate) findings: Vec<Diagnostic>,
+    /// What GitLab stops at.
+    failure: Option<Diagnostic>,
+    /// Everything that went wrong with includes, that one among them.
+    failures: Vec<Diagnostic>,
+    /// Are there too many files to go on?
+    exhausted: bool,
     included: usize,
     bytes: usize,
 }
@@ -56,25 +62,42 @@ impl<'a> Loader<'a> {
             scope,
             sources: SourceMap::new(),
             findings: Vec::new(),
+            failure: None,
+            failures: Vec::new(),
+            exhausted: false,
             included: 0,
             bytes: 0,
         }
     }
 
-    /// The root file's content, everything included merged in.
+    /// The root file's content, everything included merged in as far as it could be had: see
+    /// [`Loader::take_failures`].
     ///
     /// # Errors
-    /// The first thing that GitLab stops at.
+    /// Something is wrong with the root file itself.
     pub(crate) fn root(&mut self, id: FileId) -> Result<Node, Diagnostic> {
         let given = inputs::from_texts(&self.request.inputs, Span::new(id, 0, 0));
         let file = File { id, origin: &Origin::Own, given: &given, component: None };
-        let content = self.content(&file)?;
-        let expanded = self.expand(&content, &Origin::Own)?;
+        let content = self.content(&file).map_err(|error| match (error.code, &error.help) {
+            ("input", None) => error.help("inputs are given by `--input NAME=VALUE`, or in `trigger:inputs`"),
+            _ => error,
+        })?;
+        let expanded = self.expand(&content, &Origin::Own);
         let Some(include) = expanded.as_mapping().and_then(|mapping| mapping.get("include")) else {
             return Ok(expanded);
         };
-        self.findings.extend(unused::check(include));
+        if self.failure.is_none() {
+            self.findings.extend(unused::check(include));
+        }
         Ok(without_include(&expanded))
+    }
+
+    /// What is wrong with includes: what GitLab stops at, and everything else; none: nothing is.
+    pub(crate) fn take_failures(&mut self) -> Option<(Diagnostic, Vec<Diagnostic>)> {
+        let first = self.failure.take()?;
+        let mut others = std::mem::take(&mut self.failures);
+        others.retain(|other| *other != first);
+        Some((first, others))
     }
 
     pub(super) fn is_own(&self, project: &str) -> bool {
@@ -171,70 +194,85 @@ impl<'a> Loader<'a> {
     }
 
     /// The content with its includes merged in, below its own keys. Without files it stays as it is.
-    fn expand(&mut self, content: &Node, origin: &Origin) -> Result<Node, Diagnostic> {
-        let Some(own) = content.as_mapping() else { return Ok(content.clone()) };
-        let Some(include) = own.get("include") else { return Ok(content.clone()) };
-        let locations = self.locations(include, origin)?;
+    fn expand(&mut self, content: &Node, origin: &Origin) -> Node {
+        let Some(own) = content.as_mapping() else { return content.clone() };
+        let Some(include) = own.get("include") else { return content.clone() };
+        let locations = match self.locations(include, origin) {
+            Ok(locations) => locations,
+            Err(failure) => {
+                self.failures.push(failure.clone());
+                self.failure.get_or_insert(failure);
+                Vec::new()
+            }
+        };
         if locations.is_empty() {
-            return Ok(content.clone());
+            return content.clone();
         }
         let mut merged = Mapping::default();
-        for file in self.files_of(&locations, origin)? {
+        for file in self.files_of(&locations, origin) {
             if let Some(mapping) = file.as_mapping() {
                 deep_merge(&mut merged, mapping);
             }
         }
         deep_merge(&mut merged, own);
-        Ok(without_include(&Node::new(Value::Mapping(Arc::new(merged)), content.span)))
+        without_include(&Node::new(Value::Mapping(Arc::new(merged)), content.span))
     }
 
     /// GitLab looks at all places before it reads the first file; then a file's own failure waits until all are
-    /// read, while a failure in a nested include ends everything.
-    fn files_of(&mut self, locations: &[Location], origin: &Origin) -> Result<Vec<Node>, Diagnostic> {
-        let mut first_failure = None;
-        let mut sound = Vec::new();
+    /// read, while a failure in a nested include ends everything. We read on, to know of all failures at once.
+    fn files_of(&mut self, locations: &[Location], origin: &Origin) -> Vec<Node> {
+        if self.exhausted {
+            return Vec::new();
+        }
+        let (mut sound, mut failures) = (Vec::new(), Vec::new());
         for location in locations {
             self.included += 1;
             if self.included > MAX_INCLUDES {
-                let message = format!("Maximum of {MAX_INCLUDES} nested includes are allowed!");
-                return Err(Diagnostic::error("include-limit", message)
-                    .at(location.span, "one too many")
-                    .help("files that are included twice count twice: does a file include itself?"));
+                self.exhaust(location);
+                return Vec::new();
             }
             match self.check_place(location) {
                 Ok(()) => sound.push(location),
-                Err(failure) => first_failure = first_failure.or(Some(failure)),
+                Err(failure) => failures.push(failure),
             }
         }
         let mut contents = Vec::with_capacity(sound.len());
         for location in sound {
-            match self.own_content(location, origin) {
-                Ok((content, origin)) => contents.push(self.finish(location, &content, &origin)?),
-                Err(failure) => first_failure = first_failure.or(Some(failure)),
+            let file = self.own_content(location, origin);
+            match file.and_then(|(content, origin)| self.finish(location, &content, &origin)) {
+                Ok(content) => contents.push(content),
+                Err(failure) => failures.push(failure),
             }
         }
-        match first_failure {
-            Some(failure) => Err(failure),
-            None => contents.into_iter().collect(),
+        if let Some(first) = failures.first() {
+            self.failure.get_or_insert_with(|| first.clone());
         }
+        self.failures.append(&mut failures);
+        contents
     }
 
-    /// The nested includes of a file; the inner failure is the file's own, the outer one ends everything.
-    fn finish(
-        &mut self,
-        location: &Location,
-        content: &Node,
-        origin: &Origin,
-    ) -> Result<Result<Node, Diagnostic>, Diagnostic> {
-        let expanded = self.expand(content, origin)?;
-        if expanded.as_mapping().is_none_or(Mapping::is_empty) {
+    fn exhaust(&mut self, location: &Location) {
+        let message = format!("Maximum of {MAX_INCLUDES} nested includes are allowed!");
+        let failure = Diagnostic::error("include-limit", message)
+            .at(location.span, "one too many")
+            .help("files that are included twice count twice: does a file include itself?");
+        self.exhausted = true;
+        self.failure.get_or_insert(failure);
+    }
+
+    /// The file with its nested includes.
+    fn finish(&mut self, location: &Location, content: &Node, origin: &Origin) -> Result<Node, Diagnostic> {
+        let known = self.failures.len();
+        let expanded = self.expand(content, origin);
+        let has_failed = self.exhausted || self.failures.len() > known;
+        if expanded.as_mapping().is_none_or(Mapping::is_empty) && !has_failed {
             let name = self.masked(&location.name);
             let message = format!("Included file `{name}` does not have valid YAML syntax!");
-            return Ok(Err(Diagnostic::error("include-file", message)
+            return Err(Diagnostic::error("include-file", message)
                 .at(location.span, "")
-                .help("the file has no keys at all")));
+                .help("the file has no keys at all"));
         }
-        Ok(Ok(expanded))
+        Ok(expanded)
     }
 
     fn own_content(&mut self, location: &Location, origin: &Origin) -> Result<(Node, Origin), Diagnostic> {

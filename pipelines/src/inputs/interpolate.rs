@@ -108,6 +108,9 @@ impl Walk<'_> {
     }
 
     fn text(&mut self, text: &str, span: Span) -> Option<Replaced> {
+        if !text.contains("$[[") {
+            return None;
+        }
         let whole = block::PATTERN.captures(text).filter(|found| found[0].len() == text.len());
         if let Some(captures) = whole {
             let value = self.block(&captures[0], &captures[1], span)?;

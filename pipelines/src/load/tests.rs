@@ -1,5 +1,5 @@
 use super::*;
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::request::{Commit, Elsewhere, FetchError, Fetched, ProjectVariable};
 use crate::yaml;
 use proptest::prelude::*;
@@ -71,7 +71,7 @@ fn request() -> Request {
         source: "push".to_owned(),
         project_variables: vec![variable("DIR", "ci", false), variable("SECRET", "hush-hush-1", true)],
         variables: [("WHO".to_owned(), "me".to_owned())].into_iter().collect(),
-        changes: Some(vec!["src/a.rs".to_owned()]),
+        changes: Some(vec!["src/a.rs".to_owned()]).into(),
         commit: Commit { sha: "abc".to_owned(), ..Commit::default() },
         ..Request::default()
     }
@@ -81,10 +81,11 @@ fn loaded(text: &str) -> Loaded {
     load(&request(), &memory(text), ".gitlab-ci.yml")
 }
 
-/// The tree as Ruby prints it, or the messages.
+/// The tree as Ruby prints it, or GitLab's messages.
 fn shown(text: &str) -> String {
     let loaded = loaded(text);
-    let errors: Vec<_> = loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error).collect();
+    let said = |d: &&Diagnostic| d.severity == Severity::Error && d.gitlab;
+    let errors: Vec<_> = loaded.diagnostics.iter().filter(said).collect();
     if errors.is_empty() {
         return yaml::inspect(loaded.root.as_ref().unwrap());
     }

@@ -5,7 +5,7 @@ use super::conditions::{Conditions, Verdict};
 use super::layers::{Own, Shared, add, environment_variables, forwarded_variables, shown_variables};
 use super::outcome::{Because, JobReason, Outcome};
 
-use super::{AllowFailure, AutoCancel, Job, Need, Plan, When};
+use super::{AllowFailure, AutoCancel, Job, Need, Plan, When, Work};
 use crate::config::{Config, JobConfig, NeedConfig, Rule};
 use crate::diagnostic::Diagnostic;
 use crate::request::{Files, Request};
@@ -28,32 +28,19 @@ pub fn build(
     files: &dyn Files,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Outcome {
-    let mut outcome = Outcome::default();
-    let mut planner = Planner {
-        config,
-        keys: Keys::new(files, &request.commit),
-        conditions: Conditions::new(request, files),
-        shared: Shared::new(config, request),
-        errors: Vec::new(),
-    };
-    let Some(auto_cancel) = planner.workflow(&mut outcome) else { return outcome };
-    let jobs: Vec<Job> =
-        config.jobs.iter().filter_map(|job| planner.job(job, &mut outcome.reasons)).collect();
-    planner.check_needs(&jobs, diagnostics);
-    let name = planner.name();
-    let only_edges = jobs.iter().all(|job| matches!(job.stage.as_str(), ".pre" | ".post"));
-    if planner.errors.is_empty() && only_edges {
-        planner.errors.push(Diagnostic::error("no-jobs", NO_JOBS).help(
-            "jobs in `.pre` and `.post` alone make no pipeline; `ci plan --why JOB` says why a job is left out",
-        ));
-    }
-    outcome.creation_errors = planner.errors;
-    if outcome.creation_errors.is_empty() {
-        let used: HashSet<&str> = jobs.iter().map(|job| job.stage.as_str()).collect();
-        let stages = config.stages.iter().filter(|s| used.contains(s.as_str())).cloned().collect();
-        outcome.plan = Some(Plan { name, auto_cancel: auto_cancel.0, stages, jobs });
-    }
-    outcome
+    let planner = Planner::new(config, request, files);
+    planner.plan(diagnostics)
+}
+
+/// As [`build`] for those who look at the plan and run nothing: jobs have no [`Job::environment_variables`].
+pub fn outline(
+    config: &Config,
+    request: &Request,
+    files: &dyn Files,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Outcome {
+    let planner = Planner { environments: false, ..Planner::new(config, request, files) };
+    planner.plan(diagnostics)
 }
 
 /// `auto_cancel` of a workflow that lets the pipeline pass.
@@ -64,10 +51,46 @@ struct Planner<'a> {
     keys: Keys<'a>,
     conditions: Conditions<'a>,
     shared: Shared<'a>,
+    /// Do jobs get their environment?
+    environments: bool,
     errors: Vec<Diagnostic>,
 }
 
 impl<'a> Planner<'a> {
+    fn new(config: &'a Config, request: &'a Request, files: &'a dyn Files) -> Planner<'a> {
+        Planner {
+            config,
+            keys: Keys::new(files, &request.commit),
+            conditions: Conditions::new(request, files),
+            shared: Shared::new(config, request),
+            environments: true,
+            errors: Vec::new(),
+        }
+    }
+
+    fn plan(mut self, diagnostics: &mut Vec<Diagnostic>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let Some(auto_cancel) = self.workflow(&mut outcome) else { return outcome };
+        let config = self.config;
+        let mut jobs = Vec::with_capacity(config.jobs.len());
+        jobs.extend(config.jobs.iter().filter_map(|job| self.job(job, &mut outcome.reasons)));
+        self.check_needs(&jobs, diagnostics);
+        let name = self.name();
+        let only_edges = jobs.iter().all(|job| matches!(job.stage.as_str(), ".pre" | ".post"));
+        if self.errors.is_empty() && only_edges {
+            self.errors.push(Diagnostic::error("no-jobs", NO_JOBS).help(
+                "jobs in `.pre` and `.post` alone make no pipeline; `ci plan --why JOB` says why a job is left out",
+            ));
+        }
+        outcome.creation_errors = self.errors;
+        if outcome.creation_errors.is_empty() {
+            let used: HashSet<&str> = jobs.iter().map(|job| job.stage.as_str()).collect();
+            let stages = config.stages.iter().filter(|s| used.contains(s.as_str())).cloned().collect();
+            outcome.plan = Some(Plan { name, auto_cancel: auto_cancel.0, stages, jobs });
+        }
+        outcome
+    }
+
     /// Evaluates `workflow:rules`; none when they filter the pipeline out.
     fn workflow(&mut self, outcome: &mut Outcome) -> Option<Passed> {
         let workflow = &self.config.workflow;
@@ -158,8 +181,11 @@ impl<'a> Planner<'a> {
             variables: shown_variables(&self.shared, &own),
             environment,
             cache: caches.map(|(i, c)| self.keys.resolve(c, i)).collect(),
-            work: config.work.clone(),
-            environment_variables: environment_variables(&self.shared.scope(&own)),
+            work: Work::clone(&config.work),
+            environment_variables: match self.environments {
+                true => environment_variables(&self.shared.scope(&own)),
+                false => Vec::new(),
+            },
             forwarded_variables: match config.work.trigger {
                 Some(_) => forwarded_variables(&self.shared, &own),
                 None => Vec::new(),
@@ -223,7 +249,7 @@ fn replacing_needs(needs: &[NeedConfig]) -> Option<Vec<Need>> {
 }
 
 fn needs_errors(config: &JobConfig, needs: &[Need], names: &HashSet<&str>) -> Vec<Diagnostic> {
-    let span = config.keyword_spans.get("needs").copied().unwrap_or(config.span);
+    let span = config.keyword_spans.get("needs").unwrap_or(config.span);
     let name = &config.name;
     if needs.len() > MOST_NEEDS {
         let text = format!(

@@ -66,7 +66,7 @@ impl<'a> Conditions<'a> {
         if job.has_rules {
             return verdict;
         }
-        let span = |keyword: &str| job.keyword_spans.get(keyword).copied();
+        let span = |keyword: &str| job.keyword_spans.get(keyword);
         let only = match &job.only {
             Some(only) => {
                 let refs = only.refs.clone().or(default_only().refs);

@@ -291,6 +291,9 @@ pub struct Work {
     /// Artifacts of other pipelines that it downloads. Not part of the plan document.
     #[serde(skip)]
     pub pipeline_needs: Vec<PipelineNeed>,
+    /// `needs` of other projects, in words: nothing here knows their artifacts. Not part of the plan document.
+    #[serde(skip)]
+    pub project_needs: Vec<String>,
 }
 
 /// One job of a created pipeline.
@@ -338,4 +341,27 @@ pub struct Job {
     /// Of trigger jobs: what the YAML defines for the downstream pipeline. Not part of the plan document.
     #[serde(skip)]
     pub forwarded_variables: Vec<JobVariable>,
+}
+
+impl Job {
+    /// A job that waits for the earlier stages, must succeed, and does nothing.
+    pub fn new(name: impl Into<String>, stage: impl Into<String>) -> Job {
+        Job {
+            name: name.into(),
+            stage: stage.into(),
+            when: When::OnSuccess,
+            start_in: None,
+            allow_failure: AllowFailure::Static(false),
+            needs: None,
+            dependencies: None,
+            interruptible: false,
+            tags: Vec::new(),
+            variables: IndexMap::new(),
+            environment: None,
+            cache: Vec::new(),
+            work: Work::default(),
+            environment_variables: Vec::new(),
+            forwarded_variables: Vec::new(),
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::config::{Config, Inherit, JobConfig, Rule, VariableConfig};
 use crate::request::{ProjectVariable, Request};
 use crate::variables::{Layer, Scope, Unknown, Variable, environment_slug, predefined, slug};
 use indexmap::IndexMap;
-use regex::Regex;
+use regex::{Regex, bytes};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -52,7 +52,7 @@ impl<'a> Shared<'a> {
             .map(|(name, value)| (name, Variable::raw(value)))
             .partition(|(name, _)| name.starts_with("GITLAB_USER_"));
         let pipeline = request.pipeline_variables().collect();
-        let mut root = Layer::new();
+        let mut root = Layer::default();
         add(&mut root, &config.variables);
         Shared { request, predefined, user, root, pipeline, project: RefCell::default() }
     }
@@ -80,13 +80,13 @@ impl<'a> Shared<'a> {
     pub(super) fn own(&self, job: &JobConfig) -> Own<'_> {
         let everything = job.variables.is_empty() && job.matrix.is_empty() && job.inherit == Inherit::All;
         let yaml = if everything { Cow::Borrowed(&self.root) } else { Cow::Owned(self.yaml(job)) };
-        Own { job: job_layer(job), yaml, environment: Layer::new(), project: self.project(None) }
+        Own { job: job_layer(job), yaml, environment: Layer::default(), project: self.project(None) }
     }
 
     fn yaml(&self, job: &JobConfig) -> Layer {
         let mut yaml = match &job.inherit {
             Inherit::All => self.root.clone(),
-            Inherit::None => Layer::new(),
+            Inherit::None => Layer::default(),
             Inherit::Only(names) => {
                 let wanted = self.root.iter().filter(|(name, _)| names.contains(name));
                 wanted.map(|(name, variable)| (name.clone(), variable.clone())).collect()
@@ -101,7 +101,7 @@ impl<'a> Shared<'a> {
 
     /// Expands the name of the job's environment, and puts it and what depends on it into the job's layers.
     pub(super) fn enter(&self, own: &mut Own<'_>, environment: &Environment) -> String {
-        own.environment = Layer::new();
+        own.environment = Layer::default();
         own.project = self.project(None);
         let scope = self.scope(own);
         let name = scope.expand(&environment.name, Unknown::Remove);
@@ -148,19 +148,21 @@ pub(super) fn add(layer: &mut Layer, variables: &IndexMap<String, VariableConfig
     }
 }
 
-static GROUP_SUFFIX: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?:[\s:]+(?:\[.*\]|\d+[\s:/\\]+\d+)){1,3}\s*$").expect("the pattern is a constant")
+static GROUP_SUFFIX: LazyLock<bytes::Regex> = LazyLock::new(|| {
+    // only ASCII counts as space and digit, as in Ruby; and a `.` of bytes compiles in no time
+    let pattern = r"(?-u)(?:[\t-\r :]+(?:\[.*\]|[0-9]+[\t-\r :/\\]+[0-9]+)){1,3}[\t-\r ]*$";
+    bytes::Regex::new(pattern).expect("the pattern is a constant")
 });
 
 /// The name of a parallel job without what tells its instances apart.
 fn group_name(name: &str) -> &str {
-    let may_have_suffix = name.trim_end().ends_with(|c: char| c == ']' || c.is_numeric());
-    let suffix = if may_have_suffix { GROUP_SUFFIX.find(name) } else { None };
+    let may_have_suffix = name.trim_end().ends_with(|c: char| c == ']' || c.is_ascii_digit());
+    let suffix = if may_have_suffix { GROUP_SUFFIX.find(name.as_bytes()) } else { None };
     name[..suffix.map_or(name.len(), |suffix| suffix.start())].trim()
 }
 
 fn job_layer(job: &JobConfig) -> Layer {
-    let mut layer = Layer::new();
+    let mut layer = Layer::default();
     let mut set = |name: &str, value: &str| drop(layer.insert(name.to_owned(), Variable::raw(value)));
     set("CI_JOB_NAME", &job.name);
     set("CI_JOB_NAME_SLUG", &slug(&job.name));
@@ -185,7 +187,7 @@ fn set_manual(layer: &mut Layer, when: When) {
 }
 
 fn environment_layer(name: &str, environment: &Environment) -> Layer {
-    let mut layer = Layer::new();
+    let mut layer = Layer::default();
     let tier = environment.deployment_tier.as_deref().unwrap_or_else(|| guess_tier(name));
     for (key, value) in [
         ("CI_ENVIRONMENT_NAME", name),

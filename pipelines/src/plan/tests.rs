@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::config::{CacheConfig, CacheKey, Changes, Config, Exists, JobConfig, NeedConfig, Policy, Rule};
-use crate::config::{Inherit, VariableConfig, Workflow};
-use crate::request::{Commit, Elsewhere, FetchError, Fetched, Files, ProjectVariable, Request};
+use crate::config::{Inherit, KeywordSpans, VariableConfig, Workflow};
+use crate::request::{self, Commit, Elsewhere, FetchError, Fetched, Files, ProjectVariable, Request};
 use crate::source::{SourceMap, Span};
 use indexmap::IndexMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Tracked paths; a path's blob id is its name.
 struct Tree(Vec<String>);
@@ -65,7 +66,7 @@ fn job(name: &str) -> JobConfig {
         name: name.into(),
         base_name: name.into(),
         span: span(),
-        keyword_spans: Arc::default(),
+        keyword_spans: KeywordSpans::default(),
         stage: "test".into(),
         when: None,
         start_in: None,
@@ -83,7 +84,7 @@ fn job(name: &str) -> JobConfig {
         inherit: Inherit::All,
         environment: None,
         cache: Vec::new(),
-        work: Work { script: vec!["x".into()], ..Work::default() },
+        work: Box::new(Work { script: vec!["x".into()], ..Work::default() }),
     }
 }
 
@@ -247,8 +248,38 @@ fn changes_and_exists_see_variables_of_the_instance() {
         on("e-a", "a", there.clone()),
         on("e-b", "b", there),
     ];
-    let request = Request { changes: Some(vec!["b/x".into()]), ..push() };
+    let request = Request { changes: Some(vec!["b/x".into()]).into(), ..push() };
     assert_eq!(names(&outcome(&config(jobs), &request)), ["c-b", "e-a"]);
+}
+
+#[test]
+fn changes_are_found_out_only_when_a_rule_asks() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let find = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        Some(vec!["b/x".to_owned()])
+    };
+    let request = Request { changes: request::Changes::when_asked(find), ..push() };
+    let unless = Changes { paths: vec!["b/*".into()], compare_to: None };
+    let never = Rule { changes: Some(unless.clone()), ..rule(Some("$CI_COMMIT_TAG")) };
+    assert_eq!(names(&outcome(&config(vec![job("j"), with_rules("k", vec![never])]), &request)), ["j"]);
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    let rules = vec![Rule { changes: Some(unless), ..rule(None) }];
+    let jobs = vec![with_rules("a", rules.clone()), with_rules("b", rules)];
+    assert_eq!(names(&outcome(&config(jobs), &request)), ["a", "b"]);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn an_outline_is_the_plan_without_environments() {
+    let own = JobConfig { variables: variables(&[("A", "$CI_JOB_NAME")]), ..job("j") };
+    let config = config(vec![own, with_rules("k", vec![rule(Some("$CI_COMMIT_BRANCH"))])]);
+    let mut whole = outcome(&config, &push()).plan.unwrap();
+    assert!(whole.jobs.iter().all(|job| job.environment_variables.iter().any(|v| v.key == "CI_JOB_NAME")));
+    whole.jobs.iter_mut().for_each(|job| job.environment_variables.clear());
+    let outline = outline(&config, &push(), &Tree(Vec::new()), &mut Vec::new());
+    assert_eq!(outline.plan, Some(whole));
 }
 
 #[test]

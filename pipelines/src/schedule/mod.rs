@@ -20,4 +20,4 @@ mod selection;
 pub use graph::PlanError;
 pub use input::{Action, Change, Input, JobId, Outcome};
 pub use scheduler::Scheduler;
-pub use selection::{Selection, UnknownJob, names, select};
+pub use selection::{Selection, UnknownJob, names, only, select};

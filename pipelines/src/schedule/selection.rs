@@ -11,15 +11,21 @@ pub struct Selection {
     pub jobs: Vec<String>,
     /// Also all that these wait for: their needs, or else the earlier stages; transitively.
     pub needs: bool,
+    /// All jobs of these stages.
+    pub stages: Vec<String>,
+    /// These jobs, what they wait for, and all jobs of the stages before theirs: the pipeline as far as them.
+    pub until: Vec<String>,
 }
 
-/// A name that no job of the plan has.
+/// A name that no job, or no stage, of the plan has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the pipeline has no job `{name}`{}", near.as_ref().map_or(String::new(), |n| format!("; did you mean `{n}`?")))]
+#[error("the pipeline has no {what} `{name}`{}", near.as_ref().map_or(String::new(), |n| format!("; did you mean `{n}`?")))]
 pub struct UnknownJob {
+    /// `job` or `stage`.
+    pub what: &'static str,
     /// What was asked for.
     pub name: String,
-    /// A job with a similar name.
+    /// One with a similar name.
     pub near: Option<String>,
 }
 
@@ -37,27 +43,55 @@ fn is_fraction(text: &str) -> bool {
 /// The plan with the selected jobs only: for scheduling the others don't exist, so nothing waits for them.
 ///
 /// # Errors
-/// A name fits no job.
+/// A name fits no job, or no stage.
 pub fn select(plan: &Plan, selection: &Selection) -> Result<Plan, UnknownJob> {
-    if selection.jobs.is_empty() {
+    if selection.jobs.is_empty() && selection.stages.is_empty() && selection.until.is_empty() {
         return Ok(plan.clone());
     }
-    let mut chosen = BTreeSet::new();
-    for name in &selection.jobs {
-        let meant: Vec<usize> = (0..plan.jobs.len()).filter(|i| names(&plan.jobs[*i], name)).collect();
-        chosen.extend(&meant);
-        if meant.is_empty() {
-            let near = did_you_mean(name, plan.jobs.iter().map(|j| j.name.as_str())).map(str::to_owned);
-            return Err(UnknownJob { name: name.clone(), near });
-        }
-    }
+    let mut chosen = meant(plan, &selection.jobs)?;
     if selection.needs {
         add_predecessors(plan, &mut chosen);
     }
-    let jobs: Vec<Job> = chosen.into_iter().map(|index| plan.jobs[index].clone()).collect();
+    let mut last = meant(plan, &selection.until)?;
+    if !last.is_empty() {
+        let stage = |index: usize| plan.stages.iter().position(|s| *s == plan.jobs[index].stage);
+        let furthest = last.iter().filter_map(|index| stage(*index)).max();
+        add_predecessors(plan, &mut last);
+        chosen.extend((0..plan.jobs.len()).filter(|index| stage(*index) < furthest));
+        chosen.extend(last);
+    }
+    for name in &selection.stages {
+        let known = plan.stages.iter().any(|stage| stage == name);
+        if !known {
+            let near = did_you_mean(name, plan.stages.iter().map(String::as_str)).map(str::to_owned);
+            return Err(UnknownJob { what: "stage", name: name.clone(), near });
+        }
+        chosen.extend((0..plan.jobs.len()).filter(|index| plan.jobs[*index].stage == *name));
+    }
+    Ok(only(plan, |index| chosen.contains(&index)))
+}
+
+/// The plan with only the jobs at the places that `keep` wants, and their stages.
+pub fn only(plan: &Plan, keep: impl Fn(usize) -> bool) -> Plan {
+    let kept = plan.jobs.iter().enumerate().filter(|(index, _)| keep(*index));
+    let jobs: Vec<Job> = kept.map(|(_, job)| job.clone()).collect();
     let used: BTreeSet<&str> = jobs.iter().map(|j| j.stage.as_str()).collect();
     let stages = plan.stages.iter().filter(|s| used.contains(s.as_str())).cloned().collect();
-    Ok(Plan { name: plan.name.clone(), auto_cancel: plan.auto_cancel.clone(), stages, jobs })
+    Plan { name: plan.name.clone(), auto_cancel: plan.auto_cancel.clone(), stages, jobs }
+}
+
+/// The jobs that are meant by these names.
+fn meant(plan: &Plan, wanted: &[String]) -> Result<BTreeSet<usize>, UnknownJob> {
+    let mut chosen = BTreeSet::new();
+    for name in wanted {
+        let found: Vec<usize> = (0..plan.jobs.len()).filter(|i| names(&plan.jobs[*i], name)).collect();
+        chosen.extend(&found);
+        if found.is_empty() {
+            let near = did_you_mean(name, plan.jobs.iter().map(|j| j.name.as_str())).map(str::to_owned);
+            return Err(UnknownJob { what: "job", name: name.clone(), near });
+        }
+    }
+    Ok(chosen)
 }
 
 fn add_predecessors(plan: &Plan, chosen: &mut BTreeSet<usize>) {
@@ -132,21 +166,44 @@ mod tests {
         ];
         for (wanted, needs, expected) in table {
             let jobs = wanted.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect();
-            let selected = select(&plan(), &Selection { jobs, needs }).unwrap();
+            let selected = select(&plan(), &Selection { jobs, needs, ..Selection::default() }).unwrap();
             let names: Vec<&str> = selected.jobs.iter().map(|j| j.name.as_str()).collect();
             assert_eq!(names.join(","), expected, "{wanted} {needs}");
         }
     }
 
     #[test]
+    fn a_pipeline_is_run_stage_by_stage_or_as_far_as_a_job() {
+        let list = |text: &str| text.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect();
+        let table = [
+            ("test", "", "", "unit 1/2,unit 2/2,site: [a]"),
+            ("build,deploy", "", "", "lint,compile,deploy,report"),
+            ("", "deploy", "", "lint,compile,unit 1/2,unit 2/2,site: [a],deploy"),
+            ("", "unit", "", "lint,compile,unit 1/2,unit 2/2"),
+            ("", "compile", "", "compile"),
+            ("build", "", "deploy", "lint,compile,deploy"),
+        ];
+        for (stages, until, jobs, expected) in table {
+            let (stages, until, jobs) = (list(stages), list(until), list(jobs));
+            let selection = Selection { jobs, stages, until, needs: false };
+            let selected = select(&plan(), &selection).unwrap();
+            let names: Vec<&str> = selected.jobs.iter().map(|j| j.name.as_str()).collect();
+            assert_eq!(names.join(","), expected, "{selection:?}");
+        }
+        let unknown = Selection { stages: vec!["tset".to_owned()], ..Selection::default() };
+        let error = select(&plan(), &unknown).unwrap_err();
+        assert_eq!(error.to_string(), "the pipeline has no stage `tset`; did you mean `test`?");
+    }
+
+    #[test]
     fn stages_without_a_selected_job_vanish() {
-        let selection = Selection { jobs: vec!["deploy".to_owned()], needs: false };
+        let selection = Selection { jobs: vec!["deploy".to_owned()], ..Selection::default() };
         assert_eq!(select(&plan(), &selection).unwrap().stages, ["deploy"]);
     }
 
     #[test]
     fn an_unknown_name_is_an_error_that_suggests() {
-        let selection = Selection { jobs: vec!["deplyo".to_owned()], needs: false };
+        let selection = Selection { jobs: vec!["deplyo".to_owned()], ..Selection::default() };
         let error = select(&plan(), &selection).unwrap_err();
         assert_eq!(error.to_string(), "the pipeline has no job `deplyo`; did you mean `deploy`?");
     }

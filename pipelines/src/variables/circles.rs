@@ -2,18 +2,36 @@
 
 use super::expand::references;
 use super::scope::{Definition, Scope};
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
 /// The circles among a scope's variables, each as the names in it. A variable that refers to itself alone is no
 /// circle. Order and names are those of Ruby's `TSort`, which GitLab's message shows.
 pub fn circles<'a>(scope: &Scope<'a>) -> Vec<Vec<&'a str>> {
-    let mut search = Search { scope, numbers: HashMap::new(), component: Vec::new(), found: Vec::new() };
+    if !may_have_circles(scope) {
+        return Vec::new();
+    }
+    let mut search = Search { scope, numbers: HashMap::default(), component: Vec::new(), found: Vec::new() };
     for definition in scope.definitions() {
         if definition.variable.may_refer() && !search.numbers.contains_key(&key(definition)) {
             search.run(definition);
         }
     }
     search.found
+}
+
+/// Does any value that refers to others refer to another such value? Few do, and the search takes much longer.
+fn may_have_circles(scope: &Scope<'_>) -> bool {
+    let referring: Vec<_> = scope.definitions().filter(|d| d.variable.may_refer()).collect();
+    let mut times: HashMap<&str, usize, RandomState> = HashMap::default();
+    for definition in &referring {
+        *times.entry(definition.name).or_default() += 1;
+    }
+    let another = |from: &str, to: &str| match times.get(to) {
+        Some(times) => from != to || *times > 1,
+        None => false,
+    };
+    referring.iter().any(|d| references(&d.variable.value).any(|name| another(d.name, name)))
 }
 
 fn key(definition: Definition<'_>) -> (&str, usize) {
@@ -24,7 +42,7 @@ fn key(definition: Definition<'_>) -> (&str, usize) {
 struct Search<'s, 'a> {
     scope: &'s Scope<'a>,
     /// In order of the visits; none once the component is complete.
-    numbers: HashMap<(&'a str, usize), Option<usize>>,
+    numbers: HashMap<(&'a str, usize), Option<usize>, RandomState>,
     component: Vec<(&'a str, usize)>,
     found: Vec<Vec<&'a str>>,
 }

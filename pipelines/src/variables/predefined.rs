@@ -16,8 +16,11 @@ pub fn predefined(request: &Request) -> IndexMap<String, String> {
     set("CI_CONFIG_PATH", ".gitlab-ci.yml");
     set("CI_PIPELINE_SOURCE", &request.source);
     set("CI_PIPELINE_IID", "1");
-    if request.source == "trigger" {
-        set("CI_PIPELINE_TRIGGERED", "true");
+    match request.source.as_str() {
+        "trigger" => set("CI_PIPELINE_TRIGGERED", "true"),
+        // there is no schedule that somebody has described
+        "schedule" => set("CI_PIPELINE_SCHEDULE_DESCRIPTION", ""),
+        _ => {}
     }
     set("CI_DEFAULT_BRANCH", &request.default_branch);
     set("CI_DEFAULT_BRANCH_SLUG", &slug(&request.default_branch));
@@ -26,6 +29,9 @@ pub fn predefined(request: &Request) -> IndexMap<String, String> {
     commit(request, &mut set);
     if request.is_merge_request() {
         merge_request(request, &mut set);
+    }
+    if request.source == "external_pull_request_event" {
+        external_pull_request(request, &mut set);
     }
     all.extend(request.predefined.iter().map(|(k, v)| (k.clone(), v.clone())));
     all
@@ -69,6 +75,7 @@ fn project(request: &Request, set: &mut dyn FnMut(&str, &str)) {
     set("CI_PROJECT_REPOSITORY_LANGUAGES", "");
     set("CI_PROJECT_TOPICS", "");
     set("CI_PROJECT_CLASSIFICATION_LABEL", "");
+    set("GITLAB_FEATURES", "");
     let kind = if request.tag { "tags" } else { "heads" };
     set("CI_CONFIG_REF_URI", &format!("localhost/{path}//.gitlab-ci.yml@refs/{kind}/{}", request.reference));
 }
@@ -110,10 +117,13 @@ fn merge_request(request: &Request, set: &mut dyn FnMut(&str, &str)) {
         set(&format!("CI_MERGE_REQUEST_{name}_PATH"), &request.project);
         set(&format!("CI_MERGE_REQUEST_{name}_URL"), &url);
     }
-    for name in
-        ["APPROVED", "DRAFT", "SQUASH_ON_MERGE", "TARGET_BRANCH_PROTECTED", "DESCRIPTION_IS_TRUNCATED"]
-    {
+    for name in ["APPROVED", "DRAFT", "SQUASH_ON_MERGE", "DESCRIPTION_IS_TRUNCATED"] {
         set(&format!("CI_MERGE_REQUEST_{name}"), "false");
+    }
+    // as for the commit's own ref: the default branch is the one that is protected
+    for (name, branch) in [("SOURCE", request.reference.as_str()), ("TARGET", target)] {
+        let protected = if branch == request.default_branch { "true" } else { "false" };
+        set(&format!("CI_MERGE_REQUEST_{name}_BRANCH_PROTECTED"), protected);
     }
     set("CI_MERGE_REQUEST_EVENT_TYPE", "detached");
     set("CI_MERGE_REQUEST_REF_PATH", "refs/merge-requests/1/head");
@@ -126,4 +136,20 @@ fn merge_request(request: &Request, set: &mut dyn FnMut(&str, &str)) {
     let base = request.commit.merge_base.as_deref().unwrap_or(&request.commit.sha);
     set("CI_MERGE_REQUEST_DIFF_BASE_SHA", base);
     set("CI_OPEN_MERGE_REQUESTS", &format!("{}!1", request.project));
+}
+
+fn external_pull_request(request: &Request, set: &mut dyn FnMut(&str, &str)) {
+    let target = request.target_branch.as_deref().unwrap_or(&request.default_branch);
+    let base = request.commit.merge_base.as_deref().unwrap_or(&request.commit.sha);
+    for (name, value) in [
+        ("IID", "1"),
+        ("SOURCE_REPOSITORY", request.project.as_str()),
+        ("TARGET_REPOSITORY", request.project.as_str()),
+        ("SOURCE_BRANCH_NAME", request.reference.as_str()),
+        ("SOURCE_BRANCH_SHA", request.commit.sha.as_str()),
+        ("TARGET_BRANCH_NAME", target),
+        ("TARGET_BRANCH_SHA", base),
+    ] {
+        set(&format!("CI_EXTERNAL_PULL_REQUEST_{name}"), value);
+    }
 }

@@ -1,6 +1,7 @@
 //! All variables that one job can see, in layers, and their values with references replaced.
 
 use super::expand::{Unknown, expand, expand_value, references};
+use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -48,7 +49,7 @@ impl Variable {
 }
 
 /// Variables of one origin.
-pub type Layer = IndexMap<String, Variable>;
+pub type Layer = IndexMap<String, Variable, RandomState>;
 
 /// Where a variable is defined.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +92,7 @@ fn shadowed(layer: &Layer, above: &[&Layer]) -> HashSet<usize> {
 #[derive(Debug, Default)]
 pub struct Scope<'a> {
     layers: Vec<&'a Layer>,
-    expanded: RefCell<HashMap<Key<'a>, Rc<str>>>,
+    expanded: RefCell<HashMap<Key<'a>, Rc<str>, RandomState>>,
 }
 
 impl<'a> Scope<'a> {
@@ -181,7 +182,8 @@ impl<'a> Scope<'a> {
             self.expanded.borrow_mut().insert(key(wanted), Rc::from(value.as_str()));
             return value;
         }
-        let mut begun = HashSet::from([key(wanted)]);
+        let mut begun: HashSet<_, RandomState> = HashSet::default();
+        begun.insert(key(wanted));
         let mut waiting = vec![(wanted, needed)];
         while let Some((definition, needed)) = waiting.last_mut() {
             match needed.pop() {

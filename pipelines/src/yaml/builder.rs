@@ -2,11 +2,11 @@
 //! allows are never built.
 
 use super::document::{Failure, Piece};
+use super::flow;
 use super::repair::repair;
-use super::{Entry, Key, Mapping, Node, Value, inspect, tag};
+use super::{Entries, Entry, Key, Mapping, Node, Value, inspect, tag};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
-use indexmap::IndexMap;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -60,7 +60,7 @@ struct Open {
 
 enum Content {
     Sequence(Vec<Node>),
-    Mapping { entries: IndexMap<Key, Entry>, key: Option<Built>, merged: bool },
+    Mapping { entries: Entries, key: Option<Built>, merged: bool },
 }
 
 impl<'a> Builder<'a> {
@@ -79,6 +79,9 @@ impl<'a> Builder<'a> {
             let done = match event {
                 Event::Scalar(text, style, anchor, tag) => {
                     let built = self.scalar(&text, style, tag.as_deref(), (start, end))?;
+                    if self.in_flow() {
+                        flow::check_scalar(self.piece, built.node.span, style, self.expects_key())?;
+                    }
                     self.remember(anchor, &built);
                     self.attach(built)?
                 }
@@ -91,7 +94,7 @@ impl<'a> Builder<'a> {
                     None
                 }
                 Event::MappingStart(anchor, tag) => {
-                    let content = Content::Mapping { entries: IndexMap::new(), key: None, merged: false };
+                    let content = Content::Mapping { entries: Entries::default(), key: None, merged: false };
                     self.start(anchor, tag, start, content)?;
                     None
                 }
@@ -103,6 +106,15 @@ impl<'a> Builder<'a> {
             root = done.unwrap_or(root);
         }
         if self.aliased > MAX_ALIASED_BYTES { Err(self.too_big(root.span.start as usize)) } else { Ok(root) }
+    }
+
+    fn in_flow(&self) -> bool {
+        self.open.iter().rev().any(|open| open.flow)
+    }
+
+    /// Is the next value a key?
+    fn expects_key(&self) -> bool {
+        matches!(self.open.last().map(|open| &open.content), Some(Content::Mapping { key: None, .. }))
     }
 
     fn scalar(
@@ -316,7 +328,7 @@ fn is_merge_key(key: &Built) -> bool {
 
 /// What `<<` means in Psych: aliases and mappings are merged over what stands so far, a sequence of mappings in
 /// reverse order; anything else is an ordinary value, which the caller then stores under `<<`.
-fn merge(entries: &mut IndexMap<Key, Entry>, value: &Built) -> bool {
+fn merge(entries: &mut Entries, value: &Built) -> bool {
     let sources: Vec<&Mapping> = match (&value.node.value, value.via) {
         (Value::Mapping(mapping), _) => vec![mapping],
         (Value::Sequence(items), Via::Sequence) => match items.iter().map(Node::as_mapping).collect() {
@@ -473,6 +485,32 @@ mod tests {
 
     #[test]
     fn what_libyaml_refuses_is_refused() {
+        let in_brackets = [
+            "{a: :b}",
+            "[:a, b]",
+            "{a:}",
+            "{a: b:}",
+            "[a:, b]",
+            "{x: {b:,c: d}}",
+            "{a b\n c: d}",
+            "{a: b, \"c\n d\": e}",
+            "[a:b:]",
+            "[http://x:]",
+            "{a: b, :c: d}",
+            "[a:?b]",
+            "{a:[b]}",
+            "{a\n: b}",
+        ];
+        for text in in_brackets {
+            let text = format!("k: {text}\n");
+            assert_eq!(load(&text).map_err(|error| error.code).err(), Some("yaml-syntax"), "{text:?}");
+        }
+        for text in
+            ["[c:d, a::b]", "{\"a\":b, \"c\":}", "{? a\n  b\n : d}", "{a, b\n, c: d}", "{x: http://y/?z=:1}"]
+        {
+            let text = format!("k: {text}\n");
+            assert!(load(&text).is_ok(), "{text:?}");
+        }
         for text in ["\ta: b\n", ": b\n", "a:\n\tb: c\n", "a: b: c\n", "a: x\n}\n", "a: [b\n", "a\nb: c\n"] {
             assert_eq!(load(text).map_err(|error| error.code).err(), Some("yaml-syntax"), "{text:?}");
         }

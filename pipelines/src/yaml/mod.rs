@@ -5,6 +5,7 @@
 
 mod builder;
 mod document;
+mod flow;
 mod inspect;
 mod node;
 mod repair;
@@ -13,4 +14,4 @@ mod tag;
 
 pub use document::parse;
 pub use inspect::{inspect, text};
-pub use node::{Entry, Key, Mapping, Node, Text, Value};
+pub use node::{Entries, Entry, Key, Mapping, Node, Text, Value};

@@ -2,6 +2,7 @@
 //! anchors and matrix instances cost a pointer, and an alias bomb costs nothing.
 
 use crate::source::Span;
+use foldhash::fast::RandomState;
 use indexmap::{Equivalent, IndexMap};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -66,11 +67,14 @@ pub struct Entry {
     pub node: Node,
 }
 
+/// Entries by key; keywords are looked up so often that the hash counts.
+pub type Entries = IndexMap<Key, Entry, RandomState>;
+
 /// A mapping in the order of first appearance.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mapping {
     /// The entries.
-    pub entries: IndexMap<Key, Entry>,
+    pub entries: Entries,
 }
 
 impl Mapping {

@@ -40,11 +40,14 @@ pub(super) fn resolve(text: &str) -> Result<Value, Refused> {
     if is_wordy(text) || text.contains('\n') {
         return Ok(word(text));
     }
-    if TIME.is_match(text) {
-        return Err(Refused("Time"));
-    }
-    if DATE.is_match(text) {
-        return Err(Refused("Date"));
+    // compiling the patterns takes longer than reading a small file: first the characters that they can't do without
+    if text.contains('-') {
+        if text.contains(':') && TIME.is_match(text) {
+            return Err(Refused("Time"));
+        }
+        if DATE.is_match(text) {
+            return Err(Refused("Date"));
+        }
     }
     Ok(match text.to_ascii_lowercase().as_str() {
         ".inf" | "+.inf" => Value::Float(f64::INFINITY),
@@ -89,14 +92,18 @@ fn number(text: &str) -> Option<Value> {
     if text.starts_with(':') {
         return None;
     }
-    if let Some(captures) = SEXAGESIMAL.captures(text) {
+    if text.contains(':')
+        && let Some(captures) = SEXAGESIMAL.captures(text)
+    {
         return Some(sexagesimal(text, captures.get(1).is_some()));
     }
-    if FLOAT.is_match(text) {
+    if text.contains('.') && FLOAT.is_match(text) {
         let digits = text.replace([',', '_'], "");
         return digits.parse().ok().map(Value::Float);
     }
-    INTEGER.is_match(text).then(|| integer(text))
+    let decimal = text.bytes().all(|b| b.is_ascii_digit()) && !(text.len() > 1 && text.starts_with('0'));
+    let possible = |b: u8| b.is_ascii_hexdigit() || b"+-_,x".contains(&b);
+    (decimal || text.bytes().all(possible) && INTEGER.is_match(text)).then(|| integer(text))
 }
 
 /// Psych counts from hours even without seconds: `12:30` is 12 * 3600 + 30 * 60.

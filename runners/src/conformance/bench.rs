@@ -3,9 +3,9 @@
 use crate::archive;
 use crate::artifacts::Index;
 use crate::executor::Executor;
-use crate::job::{self, Cancel, JobSpec, Outcome, Run, Runner};
+use crate::job::{self, Cancel, JobSources, JobSpec, Outcome, Run, Runner};
 use pipelines::event::{EventKind, Phase};
-use pipelines::plan::{AllowFailure, Artifacts, Job, JobVariable, Plan, When, Work};
+use pipelines::plan::{Artifacts, Job, JobVariable, Plan, Work};
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -63,6 +63,7 @@ impl Bench {
             parent: None,
             dir: dir.path().join("run"),
             cache: dir.path().join("cache"),
+            bucket: None,
             project: "group/app".to_owned(),
             plan: Arc::new(Plan::default()),
             checkout,
@@ -78,29 +79,14 @@ impl Bench {
             output_limit: Run::OUTPUT_LIMIT,
             grace: Duration::from_secs(30),
             timeout: Run::TIMEOUT,
+            debug: None,
         };
         Ok(Bench { run, executor: executor.clone(), _dir: dir })
     }
 
     /// A job with a script in stage `test`.
     pub fn job(name: &str, script: &[&str]) -> Job {
-        Job {
-            name: name.to_owned(),
-            stage: "test".to_owned(),
-            when: When::OnSuccess,
-            start_in: None,
-            allow_failure: AllowFailure::Static(false),
-            needs: None,
-            dependencies: None,
-            interruptible: false,
-            tags: Vec::new(),
-            variables: Default::default(),
-            environment: None,
-            cache: Vec::new(),
-            work: Work { script: texts(script), ..Work::default() },
-            environment_variables: Vec::new(),
-            forwarded_variables: Vec::new(),
-        }
+        Job { work: Work { script: texts(script), ..Work::default() }, ..Job::new(name, "test") }
     }
 
     /// Artifacts with these paths.
@@ -135,7 +121,8 @@ impl Bench {
         let mark = format!("SLIPWAY_BENCH={}-{id}", std::process::id());
         let (key, value) = mark.split_once('=').unwrap_or_default();
         job.environment_variables.push(Bench::variable(key, value));
-        let spec = JobSpec { id, job, attempt, run: Arc::new(self.run.clone()) };
+        let spec =
+            JobSpec { id, job, attempt, run: Arc::new(self.run.clone()), sources: JobSources::default() };
         let (dir, path) = (spec.dir(), spec.log());
         let (events, mut received) = mpsc::unbounded_channel();
         let (switch, switched) = watch::channel(Cancel::No);
@@ -176,7 +163,8 @@ impl Bench {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{}-{id}", std::process::id());
         job.environment_variables.push(Bench::variable("SLIPWAY_BENCH", &mark));
-        let spec = JobSpec { id, job, attempt: 1, run: Arc::new(self.run.clone()) };
+        let spec =
+            JobSpec { id, job, attempt: 1, run: Arc::new(self.run.clone()), sources: JobSources::default() };
         let path = spec.log();
         let (events, mut received) = mpsc::unbounded_channel();
         let (_switch, switched) = watch::channel(Cancel::No);

@@ -119,6 +119,31 @@ pub(super) const CASES: &[Case] = &[
         ..PLAIN
     },
     Case {
+        rule: "a line without end is no trouble",
+        script: &["head -c 20000000 /dev/zero | tr '\\0' x; echo the e''nd"],
+        output_limit: Some(1000),
+        log: &["xxx", "exceeded limit of 1000 bytes", "Job succeeded"],
+        ..PLAIN
+    },
+    Case {
+        rule: "noise is no trouble",
+        script: &["head -c 100000 /dev/urandom | tr '\\200-\\377' '\\000-\\177'", "echo; echo the e''nd"],
+        log: &["the end\n", "Job succeeded"],
+        ..PLAIN
+    },
+    Case {
+        rule: "a script that closes its output runs on, and its exit code counts",
+        script: &["exec >&- 2>&-; sleep 0.1; exit 6"],
+        expected: Expected::Exit(6),
+        ..PLAIN
+    },
+    Case {
+        rule: "what left its session ends with the script, too",
+        script: &["(setsid sleep 1000 >/dev/null 2>&1 &) & echo star''ted"],
+        log: &["started", "Job succeeded"],
+        ..PLAIN
+    },
+    Case {
         rule: "masked values are hidden, encoded or cut in pieces",
         script: &[
             "echo $TOKEN",

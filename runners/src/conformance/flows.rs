@@ -162,7 +162,7 @@ async fn dotenv(executor: &Executor) -> Seen {
 
 async fn bad_dotenv(executor: &Executor) -> Seen {
     let report = go(&bench(executor)?, reporting("printf 'A=1\\n# comment\\n' >build.env")).await?;
-    let failed = matches!(&report.outcome, Outcome::Failed { reason: FailureReason::DataIntegrityFailure, message, .. } if message.contains("Invalid Format"));
+    let failed = matches!(&report.outcome, Outcome::Failed { reason: FailureReason::DataIntegrityFailure, message: Some(message), .. } if message.contains("Invalid Format"));
     expect(failed, "accepted", &report)
 }
 

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// An image, unpacked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
@@ -17,7 +19,7 @@ pub struct Image {
 }
 
 /// Defaults that an image gives its containers (OCI image configuration, `config`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Name and value.
     pub environment: Vec<(String, String)>,
@@ -38,7 +40,7 @@ pub struct Config {
 }
 
 /// How an image's container says that it is ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// Program and arguments; exit code 0: healthy.
     pub command: Vec<String>,

@@ -1,15 +1,17 @@
 //! The course of one attempt.
 
 use super::environment::{Moment, compose};
-use super::outcome::{End, Outcome};
+use super::outcome::End;
 use super::spec::{Cancel, JobSpec};
-use crate::executor::{Execution, Executor};
+use crate::executor::{Execution, Executor, Said, Voice};
 use crate::log::{JobLog, JobLogOptions, Tone, coverage};
 use crate::variables::Variables;
 use pipelines::event::{EventKind, Phase};
+use pipelines::schedule::Outcome;
 use pipelines::status::{FailureReason, Status};
 use std::time::SystemTime;
-use tokio::sync::{mpsc::UnboundedSender, watch};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 
 /// Runs one attempt of a job to its end. Phases, log growth and notices go to `events`; the log and the
@@ -27,7 +29,7 @@ pub async fn run(
     let failed = |error: std::io::Error| Outcome::Failed {
         reason: FailureReason::RunnerSystemFailure,
         exit_code: None,
-        message: format!("writing the log `{}`: {error}", path.display()),
+        message: Some(format!("writing the log `{}`: {error}", path.display())),
     };
     let log = match JobLog::open(options) {
         Ok(log) => log,
@@ -55,6 +57,9 @@ pub(super) struct Attempt<'a> {
     /// What the job's processes see; complete after `prepare`.
     pub(super) variables: Variables,
     pub(super) dotenv: Vec<(String, String)>,
+    /// What the executor says, and with which voice.
+    pub(super) said: UnboundedReceiver<Said>,
+    pub(super) voice: Voice,
 }
 
 impl<'a> Attempt<'a> {
@@ -68,6 +73,7 @@ impl<'a> Attempt<'a> {
         let asked = spec.job.work.timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let timeout = asked.unwrap_or(spec.run.timeout);
         let now = Instant::now();
+        let (voice, said) = Voice::new();
         Attempt {
             spec,
             executor,
@@ -80,6 +86,8 @@ impl<'a> Attempt<'a> {
             deadline: now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(86_400 * 365)),
             variables: Variables::default(),
             dotenv: Vec::new(),
+            said,
+            voice,
         }
     }
 
@@ -88,10 +96,13 @@ impl<'a> Attempt<'a> {
         let mut execution = self.prepare().await?;
         let result = self.inside(&mut execution).await;
         self.phase(Phase::Cleanup, "Cleaning up");
+        self.pass_on_all();
         if let Err(error) = execution.cleanup().await {
             // the outcome of the job stands; the place is swept by the next one
             self.warn(&error.message);
         }
+        // services have ended with it
+        self.pass_on_all();
         result
     }
 
@@ -103,6 +114,9 @@ impl<'a> Attempt<'a> {
         self.download_artifacts(execution).await?;
         self.check()?;
         let mut result = self.script(execution).await;
+        if result.is_ok() {
+            result = self.release(execution).await;
+        }
         if *self.cancel.borrow() == Cancel::Kill {
             return Err(End::Canceled);
         }
@@ -114,6 +128,11 @@ impl<'a> Attempt<'a> {
         let broken = FailureReason::RunnerSystemFailure;
         if matches!(&result, Err(End::Failed { reason, .. }) if *reason == broken) {
             return result;
+        }
+        if matches!(&result, Err(End::Failed { .. }))
+            && self.spec.run.debug.as_ref() == Some(&self.spec.job.name)
+        {
+            self.debug(execution).await;
         }
         let after = self.after_script(execution, status_of(&result)).await;
         result = result.and(after);
@@ -175,6 +194,22 @@ impl<'a> Attempt<'a> {
         let _ = self.events.send(EventKind::JobPhase { job: self.spec.job.name.clone(), phase });
     }
 
+    /// Passes on what the executor says.
+    pub(super) fn pass_on(&mut self, said: Said) {
+        match said {
+            Said::Line(text) => self.say(&text),
+            Said::Warning(text) => self.warn(&text),
+            Said::Beside(text) => self.log.beside(text),
+        }
+    }
+
+    /// Passes on what the executor has said so far.
+    pub(super) fn pass_on_all(&mut self) {
+        while let Ok(said) = self.said.try_recv() {
+            self.pass_on(said);
+        }
+    }
+
     /// A sentence for the log only.
     pub(super) fn say(&mut self, text: &str) {
         self.log.line(Tone::Plain, text);
@@ -183,8 +218,7 @@ impl<'a> Attempt<'a> {
     /// A sentence for the log and for whoever watches the run.
     pub(super) fn warn(&mut self, text: &str) {
         self.log.line(Tone::Warning, &format!("WARNING: {text}"));
-        let message = self.log.masked(text);
-        let _ = self.events.send(EventKind::Notice { job: Some(self.spec.job.name.clone()), message });
+        self.log.notice(text);
     }
 
     /// The last line of the log, and the outcome with secrets masked.
@@ -203,7 +237,7 @@ impl<'a> Attempt<'a> {
             Err(End::Failed { reason, exit_code, message }) => {
                 let message = self.log.masked(&message);
                 self.log.line(Tone::Error, &format!("ERROR: Job failed: {message}"));
-                Outcome::Failed { reason, exit_code, message }
+                Outcome::Failed { reason, exit_code, message: Some(message) }
             }
         }
     }

@@ -37,6 +37,7 @@ pub(super) fn compose(spec: &JobSpec, moment: &Moment<'_>) -> Variables {
 fn persisted(spec: &JobSpec, moment: &Moment<'_>, variables: &mut Variables) {
     let started = iso8601(moment.started);
     let runner = &spec.run.runner;
+    let url = format!("http://localhost/{}", spec.run.project);
     let tags = serde_json::Value::from(runner.tags.clone()).to_string();
     let facts = [
         ("CI_JOB_ID", spec.id.to_string()),
@@ -51,6 +52,9 @@ fn persisted(spec: &JobSpec, moment: &Moment<'_>, variables: &mut Variables) {
         ("CI_RUNNER_TAGS", tags),
         ("CI_RUNNER_SHORT_TOKEN", "local".to_owned()),
         ("CI_SERVER", "yes".to_owned()),
+        ("CI_JOB_URL", format!("{url}/-/jobs/{}", spec.id)),
+        ("CI_PIPELINE_URL", format!("{url}/-/pipelines/{}", spec.run.id)),
+        ("CI_REPOSITORY_URL", format!("{url}.git")),
     ];
     for (key, value) in facts {
         variables.put(key, value);

@@ -59,6 +59,12 @@ impl Attempt<'_> {
         }
         cache::save(directory, key, file).map_err(|error| error.to_string())?;
         self.say(&format!("Saved cache {key}: {} files and directories", packed.files.len()));
+        if let Some(bucket) = self.spec.run.bucket.clone() {
+            match bucket.push(&cache::file_name(key), &cache::path(directory, key)).await {
+                Ok(()) => self.say(&format!("Saved cache {key} in the bucket")),
+                Err(text) => self.warn(&format!("cache {key} could not be saved in the bucket: {text}")),
+            }
+        }
         Ok(())
     }
 

@@ -16,10 +16,12 @@ mod environment;
 mod keep;
 mod outcome;
 mod prepare;
+mod release;
 mod script_phases;
 mod spec;
 mod supervise;
 
 pub use attempt::run;
-pub use outcome::Outcome;
-pub use spec::{Cancel, JobSpec, Run, Runner};
+pub use pipelines::schedule::Outcome;
+pub use release::{Assets, Link, RELEASE, Release};
+pub use spec::{Cancel, JobSources, JobSpec, Run, Runner};

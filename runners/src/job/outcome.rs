@@ -1,26 +1,8 @@
 //! How an attempt ended.
 
-use crate::executor::ExecutorError;
+use crate::executor::{ExecutorError, Exit};
 use pipelines::status::FailureReason;
 use std::time::Duration;
-
-/// How an attempt of a job ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Everything went well.
-    Success,
-    /// The script, or the runner, failed.
-    Failed {
-        /// For `retry:when`.
-        reason: FailureReason,
-        /// Of the script, if it got so far.
-        exit_code: Option<i32>,
-        /// For people; secrets are masked.
-        message: String,
-    },
-    /// It was cancelled.
-    Canceled,
-}
 
 /// What ends an attempt before its last phase.
 #[derive(Debug)]
@@ -34,8 +16,20 @@ impl End {
         End::Failed { reason: FailureReason::RunnerSystemFailure, exit_code: None, message: message.into() }
     }
 
-    pub(super) fn exit(code: i32) -> End {
-        let message = format!("exit code {code}");
+    pub(super) fn exit(exit: Exit) -> End {
+        let code = exit.code();
+        let why = match exit {
+            Exit::OutOfMemory(_) => {
+                ": out of memory: the job reached `limits: {memory}` of the settings, and the kernel killed a process"
+            }
+            // also what a shell says of its last command
+            _ if code == 137 => {
+                ": SIGKILL: it was killed from outside, perhaps because the machine has no memory left (that can be \
+                 told only of a job with `limits: {memory}`)"
+            }
+            _ => "",
+        };
+        let message = format!("exit code {code}{why}");
         End::Failed { reason: FailureReason::ScriptFailure, exit_code: Some(code), message }
     }
 

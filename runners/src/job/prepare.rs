@@ -5,14 +5,14 @@ use super::outcome::End;
 use crate::artifacts::{self, Index};
 use crate::executor::{Directory, Execution, Executor, Place};
 use crate::log::Tone;
-use crate::variables::{FileVariable, Variables};
+use crate::variables::{FileVariable, Variables, is_name};
 use crate::{archive, cache};
-use pipelines::event::Phase;
+use pipelines::event::{EventKind, Phase};
 use pipelines::plan::PipelineNeed;
 use pipelines::status::FailureReason;
 use std::fs::File;
 use std::io::Seek;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 impl Attempt<'_> {
     /// Makes the place. Cancelling does not wait for it: a place that is half made is swept by its executor.
@@ -29,19 +29,28 @@ impl Attempt<'_> {
         self.say(&format!("Using the {} executor", self.executor.name()));
         self.refuse_or_warn(&known)?;
         self.check()?;
-        let place = self.place(&known);
-        let mut cancel = self.cancel.clone();
+        let place = self.place(&known)?;
+        let (executor, deadline, mut cancel) = (self.executor, self.deadline, self.cancel.clone());
         let canceled = async move {
             // a sender that is gone can't cancel any more
             if cancel.wait_for(|level| *level != super::Cancel::No).await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
-        tokio::select! {
-            prepared = self.executor.prepare(place) => Ok(prepared?),
-            () = canceled => Err(End::Canceled),
-            () = tokio::time::sleep_until(self.deadline) => Err(self.timed_out()),
-        }
+        tokio::pin!(canceled);
+        let preparing = executor.prepare(place);
+        tokio::pin!(preparing);
+        let prepared = loop {
+            tokio::select! {
+                biased;
+                prepared = &mut preparing => break Ok(prepared?),
+                Some(said) = self.said.recv() => self.pass_on(said),
+                () = &mut canceled => break Err(End::Canceled),
+                () = tokio::time::sleep_until(deadline) => break Err(self.timed_out()),
+            }
+        };
+        self.pass_on_all();
+        prepared
     }
 
     /// What this runner can't do is said: refused when the job would mean something else without it.
@@ -51,65 +60,113 @@ impl Attempt<'_> {
             let message = "`run` (steps) is not supported: use `script`".to_owned();
             return Err(End::Failed { reason: FailureReason::RunnerUnsupported, exit_code: None, message });
         }
-        if matches!(self.executor, Executor::Embedded(_)) {
-            self.refuse_containers(known)?;
-        }
         let shell = matches!(self.executor, Executor::Shell(_));
         let ignored = [
             ("image", work.image.is_some() && shell, "the shell executor runs the job on this machine"),
             ("services", !work.services.is_empty() && shell, "the shell executor starts none"),
-            ("release", work.release.is_some(), "no release is made"),
-            ("secrets", work.secrets.is_some(), "no secrets are fetched"),
-            ("id_tokens", work.id_tokens.is_some(), "no tokens are issued"),
-            ("GIT_CLONE_PATH", known.get("GIT_CLONE_PATH").is_some(), "the sources are in `CI_PROJECT_DIR`"),
         ];
         for (what, applies, consequence) in ignored {
             if applies {
                 self.warn(&format!("`{what}` is ignored: {consequence}"));
             }
         }
+        self.tell_secrets(known);
+        for need in work.project_needs.clone() {
+            let need = known.expand(&need);
+            self.warn(&format!(
+                "`needs` ({need}) is ignored: artifacts of other projects' pipelines are not known here"
+            ));
+        }
         Ok(())
     }
 
-    /// Of images, the embedded executor has `host` only so far: a job that asks for more would mean something else.
-    fn refuse_containers(&self, known: &Variables) -> Result<(), End> {
+    /// Nothing here asks a vault or issues tokens: their variables may come from the project's own files.
+    fn tell_secrets(&mut self, known: &Variables) {
         let work = &self.spec.job.work;
-        let image = work.image.as_ref().map(|image| known.expand(&image.name));
-        let message = match image.filter(|name| name != "host" && !name.is_empty()) {
-            Some(name) => format!(
-                "image `{name}` can't be used: this version has the image `host` only (this machine's own files); \
-                 `ci run --set image=host` runs all jobs there"
-            ),
-            None if !work.services.is_empty() => {
-                "`services` can't be started by this version; `ci run --set services=none` leaves them out"
-                    .to_owned()
+        let kinds = [
+            (&work.secrets, "secret", "no vault is asked"),
+            (&work.id_tokens, "ID token", "no tokens are issued"),
+        ];
+        let mut told = Vec::new();
+        for (map, kind, why) in kinds {
+            for name in map.iter().filter_map(serde_json::Value::as_object).flat_map(|map| map.keys()) {
+                told.push(match known.get(name) {
+                    Some(_) => (true, format!("{kind} {name}: taken from the variables of this project")),
+                    None => (
+                        false,
+                        format!(
+                            "{kind} `{name}` is not set, {why} here: define `{name}` in `.ci/variables.yml`"
+                        ),
+                    ),
+                });
             }
-            None => return Ok(()),
-        };
-        Err(End::Failed { reason: FailureReason::RunnerUnsupported, exit_code: None, message })
+        }
+        for (there, text) in told {
+            if there { self.say(&text) } else { self.warn(&text) }
+        }
     }
 
-    fn place(&self, known: &Variables) -> Place {
-        let strategy = known.expand(known.get("GIT_STRATEGY").unwrap_or_default());
+    /// Where the project goes below the directory of all builds: its own path, else `GIT_CLONE_PATH`.
+    fn project_path(&self, known: &Variables) -> Result<String, End> {
+        let Some(asked) = known.get("GIT_CLONE_PATH").map(str::to_owned).filter(|path| !path.is_empty())
+        else {
+            return Ok(self.spec.run.project.clone());
+        };
+        // the directory is not known before there is a place; nobody has a path like this
+        const BUILDS: &str = "/\u{1}";
+        let mut variables = known.clone();
+        variables.put("CI_BUILDS_DIR", BUILDS);
+        // every job has builds of its own: no number is needed to tell them apart
+        variables.put("CI_CONCURRENT_ID", "0");
+        variables.put("CI_CONCURRENT_PROJECT_ID", "0");
+        let path = variables.expand(&asked);
+        let plain = |component| matches!(component, Component::Normal(_));
+        match Path::new(&path).strip_prefix(BUILDS) {
+            Ok(below) if below.components().all(plain) && below.components().next().is_some() => {
+                Ok(below.to_string_lossy().into_owned())
+            }
+            _ => Err(End::Failed {
+                reason: FailureReason::RunnerSystemFailure,
+                exit_code: None,
+                message: format!("the GIT_CLONE_PATH `{asked}` has to be within `$CI_BUILDS_DIR`"),
+            }),
+        }
+    }
+
+    fn place(&self, known: &Variables) -> Result<Place, End> {
+        let sources = &self.spec.sources;
+        let brought = matches!(self.strategy(known), Ok(Strategy::Fetch));
+        let checkout = sources.checkout.as_ref().unwrap_or(&self.spec.run.checkout);
         let work = &self.spec.job.work;
         let image = work.image.clone().map(|mut image| {
             image.name = known.expand(&image.name);
+            expand_options(&mut image, known);
             image
         });
+        // files are the job's alone, and what is masked was not meant for programs of others
+        let public = public(known);
         let services = work.services.iter().cloned().map(|mut service| {
             service.image.name = known.expand(&service.image.name);
+            expand_options(&mut service.image, known);
             service.alias = service.alias.map(|alias| known.expand(&alias));
+            let own = std::mem::take(&mut service.variables);
+            service.variables.extend(public.iter().cloned());
+            service.variables.extend(own.into_iter().map(|(name, value)| (name, known.expand(&value))));
             service
         });
-        Place {
-            project: self.spec.run.project.clone(),
-            checkout: (!matches!(strategy.as_str(), "none" | "empty"))
-                .then(|| self.spec.run.checkout.clone()),
+        Ok(Place {
+            project: self.project_path(known)?,
+            checkout: brought.then(|| checkout.clone()),
+            overlays: if brought { sources.overlays.clone() } else { Vec::new() },
             image,
             services: services.collect(),
             variables: known.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            public: public.clone(),
             attempt: self.spec.attempt,
-        }
+            masked: known.masked().map(str::to_owned).collect(),
+            service_logs: self.spec.dir().join("services"),
+            said: self.voice.clone(),
+        })
     }
 
     /// Writes file variables beside the project directory, for their owner only.
@@ -138,14 +195,42 @@ impl Attempt<'_> {
         if let Some(commands) = hook.filter(|commands| !commands.is_empty()) {
             self.hook(execution, commands).await?;
         }
-        match self.variables.get("GIT_STRATEGY") {
-            Some(strategy @ ("none" | "empty")) => {
-                let text = format!("GIT_STRATEGY is {strategy}: the project directory stays empty");
-                self.say(&text);
+        match self.strategy(&self.variables)? {
+            Strategy::None => self.say("Skipping the sources: `GIT_STRATEGY` is none"),
+            Strategy::Empty => self.say("Skipping the sources: `GIT_STRATEGY` is empty"),
+            Strategy::Fetch => {
+                execution.get_sources().await?;
+                self.tell_sources();
             }
-            _ => execution.get_sources().await?,
         }
         Ok(())
+    }
+
+    fn tell_sources(&mut self) {
+        let short: String = self.variables.get("CI_COMMIT_SHA").unwrap_or_default().chars().take(8).collect();
+        let reference = self.variables.get("CI_COMMIT_REF_NAME").unwrap_or_default().to_owned();
+        if self.spec.sources.checkout.is_some() {
+            self.say("`GIT_CHECKOUT` is false: the repository without its files");
+        } else {
+            self.say(&format!("Checked out {short} as detached HEAD (ref is {reference})"));
+        }
+        for note in self.spec.sources.notes.clone() {
+            self.warn(&note);
+        }
+    }
+
+    /// `GIT_STRATEGY`: the place is new for each job, so `clone` and `fetch` are the same.
+    fn strategy(&self, variables: &Variables) -> Result<Strategy, End> {
+        match variables.expand(variables.get("GIT_STRATEGY").unwrap_or_default()).as_str() {
+            "" | "clone" | "fetch" => Ok(Strategy::Fetch),
+            "none" => Ok(Strategy::None),
+            "empty" => Ok(Strategy::Empty),
+            other => Err(End::Failed {
+                reason: FailureReason::RunnerSystemFailure,
+                exit_code: None,
+                message: format!("unknown GIT_STRATEGY `{other}`: use `clone`, `fetch`, `none` or `empty`"),
+            }),
+        }
     }
 
     /// Restores what there is; a cache that can't be had fails nothing.
@@ -172,7 +257,10 @@ impl Attempt<'_> {
             self.warn(&format!("cache key `{}` is empty after expansion: the cache is not used", cache.key));
             return;
         };
-        match cache::open(&self.spec.run.cache, &keys) {
+        self.fetch_cache(&keys).await;
+        let opened = cache::open(&self.spec.run.cache, &keys);
+        self.tell_cache(&keys[0], opened.as_ref().ok().and_then(|found| Some(found.as_ref()?.0.as_str())));
+        match opened {
             Ok(None) => self.say(&format!("No cache for {}", keys.join(", "))),
             Ok(Some((key, file))) => match execution.unpack(Directory::Project, file).await {
                 Ok(unpacked) => self.say(&format!("Restored cache {key}: {} files", unpacked.files)),
@@ -180,6 +268,36 @@ impl Attempt<'_> {
             },
             Err(error) => self.warn(&format!("cache {} could not be opened: {error}", keys[0])),
         }
+    }
+
+    /// Brings the first of the keys that the bucket has a newer cache for, before one on disk is taken.
+    async fn fetch_cache(&mut self, keys: &[String]) {
+        let Some(bucket) = self.spec.run.bucket.clone() else { return };
+        let directory = &self.spec.run.cache;
+        if let Err(error) = std::fs::create_dir_all(directory) {
+            return self.warn(&format!("making `{}`: {error}", directory.display()));
+        }
+        for key in keys {
+            let file = cache::path(directory, key);
+            let name = cache::file_name(key);
+            match bucket.fetch(&name, &file).await {
+                Ok(true) => return self.say(&format!("Fetched cache {key} from the bucket")),
+                Ok(false) if file.exists() => return,
+                Ok(false) => {}
+                Err(text) => {
+                    return self
+                        .warn(&format!("the bucket of caches can't be used, what is here is: {text}"));
+                }
+            }
+        }
+    }
+
+    /// Whoever watches the run hears whether a cache was there.
+    fn tell_cache(&self, asked: &str, found: Option<&str>) {
+        let key = self.log.masked(found.unwrap_or(asked));
+        let told = EventKind::JobCache { job: self.spec.job.name.clone(), key, hit: found.is_some() };
+        // nobody listening is no reason to stop a job
+        let _ = self.events.send(told);
     }
 
     /// Variables that the jobs this one builds on hand over.
@@ -241,6 +359,38 @@ impl Attempt<'_> {
         }
         Ok(())
     }
+}
+
+/// Variables that may be seen by whoever can look at a container: nothing masked, not even as a part.
+fn public(known: &Variables) -> Vec<(String, String)> {
+    let resolved = known.resolve(Path::new(""));
+    let files: Vec<&str> = resolved.files.iter().map(|file| file.name.as_str()).collect();
+    let masked: Vec<&str> = resolved.variables.masked().filter(|value| !value.is_empty()).collect();
+    let shown = |name: &str, value: &str| {
+        is_name(name)
+            && !files.contains(&name)
+            && !value.contains('\0')
+            && !masked.iter().any(|secret| value.contains(secret))
+    };
+    let all = resolved.variables.iter();
+    all.filter(|(name, value)| shown(name, value)).map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+/// `image:docker:user` and `image:docker:platform` may be variables, too.
+fn expand_options(image: &mut pipelines::plan::Image, known: &Variables) {
+    let options = image.docker.as_mut().and_then(|docker| docker.as_object_mut());
+    for value in options.into_iter().flat_map(|options| options.values_mut()) {
+        if let Some(text) = value.as_str() {
+            *value = known.expand(text).into();
+        }
+    }
+}
+
+/// How the sources come in.
+enum Strategy {
+    Fetch,
+    None,
+    Empty,
 }
 
 fn missing(job: &str, why: &str) -> End {

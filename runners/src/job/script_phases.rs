@@ -74,7 +74,7 @@ impl Attempt<'_> {
         let end = match self.step(execution, step).await {
             Ok(Ended::Canceled) => return Err(End::Canceled),
             Ok(Ended::Exited(exit)) if exit.code() == 0 => return Ok(()),
-            Ok(Ended::Exited(exit)) => End::exit(exit.code()),
+            Ok(Ended::Exited(exit)) => End::exit(exit),
             Ok(Ended::TimedOut) if deadline < self.deadline => {
                 End::timeout(limit, &format!("`{AFTER_SCRIPT_TIMEOUT}`"))
             }
@@ -94,6 +94,20 @@ impl Attempt<'_> {
         Ok(())
     }
 
+    /// Lets a person look around. That takes no time of the job's own.
+    pub(super) async fn debug(&mut self, execution: &mut Execution) {
+        let begun = Instant::now();
+        self.say("Waiting for the shell of `--debug` to be left");
+        let opened = match self.environment("failed") {
+            Ok(environment) => execution.debug(environment).await.map_err(|error| error.message),
+            Err(_) => Err("a variable holds a NUL character".to_owned()),
+        };
+        if let Err(message) = opened {
+            self.warn(&format!("no shell could be opened: {message}"));
+        }
+        self.deadline += begun.elapsed();
+    }
+
     fn limit_of(&mut self, name: &str) -> Option<Duration> {
         let text = self.variables.get(name)?.to_owned();
         let limit = go_duration(&text);
@@ -106,7 +120,7 @@ impl Attempt<'_> {
     fn judge(&self, ended: Ended) -> Result<(), End> {
         match ended {
             Ended::Exited(exit) if exit.code() == 0 => Ok(()),
-            Ended::Exited(exit) => Err(End::exit(exit.code())),
+            Ended::Exited(exit) => Err(End::exit(exit)),
             Ended::Canceled => Err(End::Canceled),
             Ended::TimedOut => Err(self.timed_out()),
         }
@@ -122,8 +136,13 @@ impl Attempt<'_> {
         let environment = self.environment(commands.status)?;
         let running = execution.start(Step { script, environment }).await?;
         let grace = self.spec.run.grace;
-        let rules =
-            Rules { deadline: commands.deadline, grace, cancel: &mut self.cancel, obeys: commands.obeys };
+        let rules = Rules {
+            deadline: commands.deadline,
+            grace,
+            cancel: &mut self.cancel,
+            obeys: commands.obeys,
+            said: &mut self.said,
+        };
         Ok(supervise(running, &mut self.log, rules).await?)
     }
 

@@ -1,10 +1,11 @@
 //! What a job needs to run.
 
+use crate::bucket::Bucket;
 use crate::log::DEFAULT_LIMIT;
 use pipelines::plan::{Job, JobVariable, Plan};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct Run {
     pub dir: PathBuf,
     /// The project's directory of caches.
     pub cache: PathBuf,
+    /// Where caches are kept as well.
+    pub bucket: Option<Arc<Bucket>>,
     /// Path of the project: `group/name`.
     pub project: String,
     /// The whole plan: which artifacts flow where.
@@ -40,6 +43,8 @@ pub struct Run {
     pub grace: Duration,
     /// Of jobs without a `timeout`.
     pub timeout: Duration,
+    /// The job that opens a shell for a person when its script fails.
+    pub debug: Option<String>,
 }
 
 /// Facts about the runner for `CI_RUNNER_*`.
@@ -66,6 +71,19 @@ pub struct JobSpec {
     pub attempt: u32,
     /// What it shares with the others.
     pub run: Arc<Run>,
+    /// What it sees of the sources.
+    pub sources: JobSources,
+}
+
+/// A job's own view of the sources; the default is the run's checkout as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobSources {
+    /// In the place of [`Run::checkout`].
+    pub checkout: Option<PathBuf>,
+    /// Directories that lie over the checkout, the uppermost last. Read only.
+    pub overlays: Vec<PathBuf>,
+    /// Sentences for the log: what can't be had here.
+    pub notes: Vec<String>,
 }
 
 /// Whether, and how urgently, a job is to end. Only ever raised.
@@ -93,7 +111,12 @@ impl Run {
 
     /// Directory of a job's attempts.
     pub fn job_dir(&self, job: &str) -> PathBuf {
-        self.dir.join("jobs").join(directory_name(job))
+        Run::job_dir_in(&self.dir, job)
+    }
+
+    /// Directory of a job's attempts in the run that is kept in `run`.
+    pub fn job_dir_in(run: &Path, job: &str) -> PathBuf {
+        run.join("jobs").join(directory_name(job))
     }
 }
 

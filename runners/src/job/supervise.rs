@@ -1,10 +1,10 @@
 //! Watches a running step: its output, its end, the clock, and people who want it to end.
 
 use super::spec::Cancel;
-use crate::executor::{ExecutorError, Exit, Running, Stop};
+use crate::executor::{ExecutorError, Exit, Running, Said, Stop};
 use crate::log::JobLog;
 use tokio::io::AsyncReadExt;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant, sleep_until};
 
 /// A process that left its group may hold the output open; so long we still listen after the shell's end.
@@ -19,6 +19,8 @@ pub(super) struct Rules<'a> {
     pub(super) cancel: &'a mut watch::Receiver<Cancel>,
     /// Requests below this are not this step's business.
     pub(super) obeys: Cancel,
+    /// What is said beside the step's output.
+    pub(super) said: &'a mut mpsc::UnboundedReceiver<Said>,
 }
 
 /// Why a step ended.
@@ -63,6 +65,13 @@ pub(super) async fn supervise(
                 drain_until = Some(Instant::now() + DRAIN);
             }
             changed = rules.cancel.changed(), if listening => listening = changed.is_ok(),
+            Some(said) = rules.said.recv() => match said {
+                Said::Line(text) | Said::Beside(text) => log.beside(text),
+                Said::Warning(text) => {
+                    log.notice(&text);
+                    log.beside(format!("WARNING: {text}"));
+                }
+            },
             () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
             () = sleep_until(log.due().unwrap_or(now)), if log.due().is_some() => log.announce(),
         }
@@ -121,7 +130,7 @@ impl Ending {
 mod tests {
     use super::*;
     use crate::log::JobLogOptions;
-    use tokio::sync::{mpsc, oneshot};
+    use tokio::sync::oneshot;
 
     fn log(dir: &tempfile::TempDir) -> JobLog {
         let (events, _) = mpsc::unbounded_channel();
@@ -145,7 +154,9 @@ mod tests {
         let (_switch, mut cancel) = watch::channel(Cancel::No);
         let deadline = Instant::now() + Duration::from_secs(60);
         let grace = Duration::from_secs(grace);
-        supervise(running, log, Rules { deadline, grace, cancel: &mut cancel, obeys: Cancel::Graceful }).await
+        let (_nobody, mut said) = mpsc::unbounded_channel();
+        let obeys = Cancel::Graceful;
+        supervise(running, log, Rules { deadline, grace, cancel: &mut cancel, obeys, said: &mut said }).await
     }
 
     #[tokio::test]

@@ -53,6 +53,8 @@ pub struct JobLog {
     masker: Masker,
     limit: Limit,
     section: Option<&'static str>,
+    /// Lines that wait for the end of a script's line.
+    beside: Vec<String>,
     error: Option<io::Error>,
 }
 
@@ -77,6 +79,7 @@ impl JobLog {
             at_line_start: true,
             masker: Masker::default(),
             section: None,
+            beside: Vec::new(),
             error: None,
         })
     }
@@ -96,11 +99,45 @@ impl JobLog {
         self.masker.mask(text)
     }
 
+    /// Tells whoever watches the run, with what the log hides hidden.
+    pub fn notice(&self, text: &str) {
+        let (job, message) = (Some(self.options.job.clone()), self.masked(text));
+        // nobody listening is no reason to stop a job
+        let _ = self.options.events.send(EventKind::Notice { job, message });
+    }
+
     /// Bytes of a script, in any pieces.
     pub fn output(&mut self, bytes: &[u8]) {
         let mut shown = Vec::with_capacity(bytes.len());
         self.masker.push(bytes, &mut shown);
+        if let Some(end) = shown.iter().rposition(|byte| *byte == b'\n').filter(|_| !self.beside.is_empty()) {
+            let rest = shown.split_off(end + 1);
+            self.limited(&shown);
+            self.write_beside(false);
+            shown = rest;
+        }
         self.limited(&shown);
+        self.write_beside(false);
+    }
+
+    /// A line of somebody else's output: it is written when the script is at the beginning of a line, so that it
+    /// tears no line apart, and no secret: what the mask holds back stays held back. It counts as output.
+    pub fn beside(&mut self, line: String) {
+        self.beside.push(line);
+        self.write_beside(false);
+    }
+
+    fn write_beside(&mut self, even_within_a_line: bool) {
+        if self.beside.is_empty() || !(even_within_a_line || self.at_line_start) {
+            return;
+        }
+        let newline = if self.at_line_start { "" } else { "\n" };
+        let mut text = newline.to_owned();
+        for line in std::mem::take(&mut self.beside) {
+            text.push_str(&self.masker.mask(&line));
+            text.push('\n');
+        }
+        self.limited(text.as_bytes());
     }
 
     /// The script has ended: what looked like the beginning of a secret was none.
@@ -108,6 +145,7 @@ impl JobLog {
         let mut shown = Vec::new();
         self.masker.finish(&mut shown);
         self.limited(&shown);
+        self.write_beside(true);
     }
 
     /// A line of the runner itself.
@@ -239,6 +277,23 @@ mod tests {
             last = length;
         }
         assert_eq!(last, text.len() as u64);
+    }
+
+    #[test]
+    fn lines_beside_the_output_tear_neither_lines_nor_secrets_apart() {
+        let (mut log, _events, _dir) = log(1000);
+        log.hide("secretsecret");
+        let path = log.path().to_owned();
+        log.output(b"half a ");
+        log.beside("[service:a] one".into());
+        log.output(b"line\nthe next secret");
+        log.beside("[service:a] secretsecret".into());
+        log.output(b"secret ends");
+        log.beside("[service:a] three".into());
+        log.finish().unwrap();
+        let expected = "half a line\n[service:a] one\nthe next [MASKED] ends\n\
+            [service:a] [MASKED]\n[service:a] three\n";
+        assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
     }
 
     #[test]

@@ -12,8 +12,9 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, set_parent_process_d
 use rustix::thread::UnshareFlags;
 
 use super::error::Doing;
+use super::user::User;
 use super::wire::{self, Order, Status};
-use super::{Command, Failure, Task, archive, privilege, root, seccomp, sys};
+use super::{Command, Failure, Task, archive, privilege, root, seccomp, sys, terminal, unpack};
 
 /// What the supervisor hands over by forking.
 pub(super) struct Setup<'a> {
@@ -38,14 +39,18 @@ fn live(mut setup: Setup<'_>) -> Result<Status, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).doing(|| "tying us to the supervisor".to_owned())?;
     setup.gate.read_exact(&mut [0]).doing(|| "waiting for the supervisor".to_owned())?;
 
+    if let Task::Unpack { into } = &setup.order.task {
+        wire::send_status(setup.socket, &Status::Started);
+        return unpack::unpack(into, setup.stdin.take(), setup.rootless).map(|()| Status::Exited(0));
+    }
     let namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     sys::unshare(namespaces).doing(|| "creating mount, IPC and UTS namespaces".to_owned())?;
     // hides the host's cgroup paths, no more; old kernels and some containers refuse it
     let _optional = sys::unshare(UnshareFlags::NEWCGROUP);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    root::build(&setup.order.spec, setup.rootless)?;
+    let user = root::build(&setup.order.spec, setup.rootless)?;
 
-    if let Task::Run(command) = &setup.order.task {
+    if let Task::Run(command) | Task::Terminal(command) = &setup.order.task {
         // while we still are root of a root file system that may be an image's
         let made = std::fs::create_dir_all(&command.cwd);
         made.doing(|| format!("making the working directory `{}`", command.cwd.display()))?;
@@ -55,24 +60,24 @@ fn live(mut setup: Setup<'_>) -> Result<Status, Failure> {
     privilege::drop_capabilities()?;
     sys::block_signals().doing(|| "blocking signals".to_owned())?;
 
-    let task = start_task(&mut setup)?;
+    let task = start_task(&mut setup, &user)?;
     wire::send_status(setup.socket, &Status::Started);
     reap_until(task)
 }
 
 /// Forks the task and waits until it runs: a program that can't be executed is a failure, not an exit code.
-fn start_task(setup: &mut Setup<'_>) -> Result<Pid, Failure> {
+fn start_task(setup: &mut Setup<'_>, user: &User) -> Result<Pid, Failure> {
     let doing = || "starting the task".to_owned();
     let (mut trouble, tell_trouble) = std::io::pipe().doing(doing)?;
     let pid = match sys::fork().doing(doing)? {
         sys::Fork::Child => {
             drop(trouble);
             let failure = match &setup.order.task {
-                Task::Run(command) => execute(command, setup.stdin.take()),
+                Task::Run(command) => execute(command, user, setup.stdin.take()),
                 other => {
                     // nothing to execute: it has begun
                     drop(tell_trouble);
-                    let code = perform(other, setup.stdin.take(), setup.socket);
+                    let code = perform(other, user, setup.stdin.take(), setup.socket);
                     sys::exit_now(code);
                 }
             };
@@ -94,48 +99,88 @@ fn start_task(setup: &mut Setup<'_>) -> Result<Pid, Failure> {
 }
 
 /// Becomes the program; comes back only with the reason why not.
-fn execute(command: &Command, stdin: Option<OwnedFd>) -> Failure {
+fn execute(command: &Command, user: &User, stdin: Option<OwnedFd>) -> Failure {
     let [program, arguments @ ..] = command.argv.as_slice() else {
         return Failure::new("starting the task", "its argv is empty");
     };
-    if let Err(failure) = leave_ours(command) {
-        return failure;
-    }
-    let error = std::process::Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .envs(command.env.iter().map(|(name, value)| (name, value)))
-        .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
-        .exec();
-    Failure::new(format!("executing `{program}`"), error.to_string())
-}
-
-/// Sheds what the program shall not inherit from us: session, user, directory, blocked signals, files.
-fn leave_ours(command: &Command) -> Result<(), Failure> {
     // no controlling terminal: nothing inside can type into the user's shell
     let _always_works = rustix::process::setsid();
-    let user = || format!("becoming user {}, group {}", command.uid, command.gid);
-    let uid = rustix::fs::Uid::from_raw(command.uid);
-    let gid = rustix::fs::Gid::from_raw(command.gid);
-    if rustix::thread::set_thread_groups(&[]).is_err() && command.uid != 0 {
-        return Err(Failure::new(user(), "only one user id is mapped in this user namespace").help(
-            "install newuidmap (package uidmap) and give this user a range in /etc/subuid and /etc/subgid",
-        ));
+    if let Err(failure) = leave_ours(command, user) {
+        return failure;
     }
-    rustix::thread::set_thread_res_gid(gid, gid, gid).doing(user)?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid).doing(user)?;
+    let error = program_of(command, user, program, arguments)
+        .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
+        .exec();
+    not_executed(program, &error)
+}
+
+/// The same on a terminal that is ours already.
+pub(super) fn execute_on_terminal(command: &Command, user: &User) -> Failure {
+    let [program, arguments @ ..] = command.argv.as_slice() else {
+        return Failure::new("starting the task", "its argv is empty");
+    };
+    if let Err(failure) = leave_ours(command, user) {
+        return failure;
+    }
+    not_executed(program, &program_of(command, user, program, arguments).exec())
+}
+
+fn program_of(command: &Command, user: &User, program: &str, arguments: &[String]) -> std::process::Command {
+    let mut made = std::process::Command::new(program);
+    made.args(arguments).env_clear().env("HOME", &user.home);
+    made.envs(command.env.iter().map(|(name, value)| (name, value)));
+    made
+}
+
+/// Why a program could not be executed.
+pub(super) fn not_executed(program: &str, error: &std::io::Error) -> Failure {
+    let failure = Failure::new(format!("executing `{program}`"), error.to_string());
+    if error.kind() == std::io::ErrorKind::ArgumentListTooLong {
+        return failure
+            .help("a variable is larger than 128 KiB, or all together are too large: use file variables");
+    }
+    failure
+}
+
+/// Sheds what the program shall not inherit from us: user, directory, blocked signals, files.
+fn leave_ours(command: &Command, user: &User) -> Result<(), Failure> {
     let cwd: &Path = &command.cwd;
+    // while we are root: a directory that the user may not enter is the image's mistake, as under Docker
     rustix::process::chdir(cwd).doing(|| format!("changing to the working directory `{}`", cwd.display()))?;
+    become_user(user)?;
     sys::reset_signals().doing(|| "resetting signals".to_owned())?;
     sys::close_on_exec_all().doing(|| "closing our files".to_owned())
 }
 
+fn become_user(user: &User) -> Result<(), Failure> {
+    let doing = || format!("becoming user {}, group {}", user.uid, user.gid);
+    let uid = rustix::fs::Uid::from_raw(user.uid);
+    let gid = rustix::fs::Gid::from_raw(user.gid);
+    let groups: Vec<_> = user.groups.iter().copied().map(rustix::fs::Gid::from_raw).collect();
+    if rustix::thread::set_thread_groups(&groups).is_err() && user.uid != 0 {
+        return Err(Failure::new(doing(), "only one user id is mapped in this user namespace").help(
+            "install newuidmap (package uidmap) and give this user a range in /etc/subuid and /etc/subgid",
+        ));
+    }
+    let not_mapped = |failure: Failure| failure.help(root::NO_SUCH_ID);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).doing(doing).map_err(not_mapped)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).doing(doing).map_err(not_mapped)
+}
+
 /// Does a task that is no program; its failure is told at once, the code is for pid 1 only.
-fn perform(task: &Task, stdin: Option<OwnedFd>, socket: &UnixStream) -> i32 {
+fn perform(task: &Task, user: &User, stdin: Option<OwnedFd>, socket: &UnixStream) -> i32 {
     let done = match task {
         Task::Archive { dir, selection } => archive::archive(dir, selection),
-        Task::Restore { dir } => archive::restore(dir, stdin),
-        Task::Check | Task::Run(_) | Task::Remove { .. } => Ok(()),
+        Task::Terminal(command) => terminal::serve(command, user, stdin),
+        // what comes in is the user's, as what the script writes
+        Task::Restore { dir } => become_user(user).and_then(|()| archive::restore(dir, stdin)),
+        Task::Check
+        | Task::Run(_)
+        | Task::Plain(_)
+        | Task::Remove { .. }
+        | Task::Route { .. }
+        | Task::Settle { .. }
+        | Task::Unpack { .. } => Ok(()),
     };
     match done {
         Ok(()) => 0,
@@ -165,7 +210,8 @@ fn reap_until(task: Pid) -> Result<Status, Failure> {
     }
 }
 
-fn outcome(status: WaitStatus) -> Status {
+/// The end of a program, to be told.
+pub(super) fn outcome(status: WaitStatus) -> Status {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Status::Exited(code),
         (None, Some(signal)) => Status::Signaled(signal),

@@ -7,8 +7,9 @@ use std::process::Stdio;
 
 use tokio::io::AsyncWriteExt as _;
 
+use super::spec::NewLayer;
 use super::wire::{self, Order};
-use super::{Error, ExitStatus, INIT_ARG, Network, Process, Root, Spec, Task};
+use super::{Command, Error, ExitStatus, INIT_ARG, Process, Spec, Task};
 
 /// Starts sandboxes by running an executable whose `main` calls [`init_main`](super::init_main) for [`INIT_ARG`].
 #[derive(Clone, Debug)]
@@ -76,19 +77,29 @@ impl Sandbox {
         Ok(process)
     }
 
+    /// Starts a program on this machine, without a sandbox, but under a supervisor: what it starts ends with it, and
+    /// when this process ends.
+    pub async fn start_plain(&self, command: Command, streams: Streams) -> Result<Process, Error> {
+        self.start(&Spec::none(), Task::Plain(command), streams).await
+    }
+
     /// Deletes a directory of a dead sandbox. An ordinary user needs the user namespace for that: it has files of
     /// other ids, and the kernel's overlay directories have no permissions.
-    pub(super) async fn delete(&self, path: &Path) -> Result<(), Error> {
-        let spec = Spec {
-            root: Root::Host,
-            state: PathBuf::new(),
-            mounts: Vec::new(),
-            hidden: Vec::new(),
-            hostname: String::new(),
-            network: Network::Host,
-        };
+    pub(crate) async fn delete(&self, path: &Path) -> Result<(), Error> {
         let streams = Streams { stdin: None, stdout: Stdio::null(), stderr: Stdio::null() };
-        finished(self.start(&spec, Task::Remove { path: path.to_owned() }, streams).await?).await
+        finished(self.start(&Spec::none(), Task::Remove { path: path.to_owned() }, streams).await?).await
+    }
+
+    /// Unpacks the layer that `input` gives. Its answer is on the process's stdout.
+    pub(crate) async fn unpack(&self, input: OwnedFd, into: &Path) -> Result<Process, Error> {
+        let streams = Streams { stdin: Some(input), stdout: Stdio::piped(), stderr: Stdio::null() };
+        self.start(&Spec::none(), Task::Unpack { into: into.to_owned() }, streams).await
+    }
+
+    /// Moves unpacked layers to where they stay.
+    pub(crate) async fn settle(&self, below: Vec<PathBuf>, layers: Vec<NewLayer>) -> Result<(), Error> {
+        let streams = Streams { stdin: None, stdout: Stdio::null(), stderr: Stdio::null() };
+        finished(self.start(&Spec::none(), Task::Settle { below, layers }, streams).await?).await
     }
 }
 

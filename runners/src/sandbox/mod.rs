@@ -22,9 +22,17 @@
 //! | `root`       | child  | the root file system of an image                                      |
 //! | `kernel_fs`  | child  | /proc, /sys, /dev and what of them is hidden                            |
 //! | `mounts`     | child  | the kernel's mount API, targets resolved inside the new root           |
+//! | `names`      | child  | overlays by short names: old kernels, mapped layers                    |
+//! | `user`       | child  | `USER`: ids, groups and home from the image's files                    |
+//! | `owner`      | child  | a workspace that belongs to another user than root                     |
 //! | `privilege`  | child  | Docker's capability set                                               |
 //! | `seccomp`    | child  | Docker's seccomp policy as BPF                                        |
+//! | `cgroup`     | child  | limits, where there are control groups                               |
+//! | `terminal`   | child  | a terminal inside, for people                                         |
+//! | `plain`      | child  | a program without a sandbox, with the lifeline                        |
 //! | `archive`    | child  | archives written and unpacked inside                                  |
+//! | `network`    | both   | [`Router`], [`JobNetwork`]: namespaces with addresses, the way out        |
+//! | `unpack`     | child  | layers of images, from archives to directories                        |
 //! | `sys`        | child  | the only `unsafe` code                                                |
 //!
 //! A sandbox is a set of layers on disk ([`StateDir`]), not a living process: every step (`script`, then
@@ -33,15 +41,20 @@
 //! workspace with [`Task::Archive`] and [`Task::Restore`], which run inside the same mounts and the same
 //! confinement, so no link in a workspace leads them to a file of the host.
 //!
-//! What it isolates with image `host`: writes, processes, IPC, the host name. Not the network, and not reads,
-//! but for the hidden paths: a job of root reads what root may read.
+//! What it isolates with image `host`: writes, processes, IPC, the host name, and the network with
+//! [`Network::Joined`]. Not reads, but for the hidden paths: a job of root reads what root may read.
 
 mod archive;
+mod cgroup;
 mod error;
 mod first;
 mod kernel_fs;
 mod launch;
 mod mounts;
+mod names;
+mod network;
+mod owner;
+mod plain;
 mod privilege;
 mod probe;
 mod process;
@@ -51,13 +64,21 @@ mod spec;
 mod state;
 mod supervisor;
 mod sys;
+mod terminal;
+mod unpack;
+mod user;
 mod userns;
 mod wire;
 
 pub use error::{Error, Failure};
 pub use launch::{Sandbox, Streams};
+pub use network::{Egress, JobNetwork, Router, resolver_settings};
+pub(crate) use privilege::is_root_of_host;
 pub use probe::{Capability, Missing, Mode};
 pub use process::{ExitStatus, Process};
-pub use spec::{Access, Command, INIT_ARG, Mount, Network, OWN_BIN_DIR, Root, Spec, Task};
+pub use spec::{
+    Access, Command, INIT_ARG, Joint, Limits, Mount, Network, NewLayer, OWN_BIN_DIR, Root, Spec, Task,
+    UnpackedLayer,
+};
 pub use state::{StateDir, sweep};
 pub use supervisor::init_main;

@@ -6,7 +6,8 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -16,6 +17,8 @@ use rustix::mount::{
 };
 
 use super::error::Doing;
+use super::names::Names;
+use super::owner::mapped_bind;
 use super::{Failure, sys};
 
 /// An option of a file system: a flag, or a key with its value.
@@ -54,63 +57,99 @@ fn kernel_says(fs: &OwnedFd) -> String {
     text
 }
 
-/// An overlay; `lower` has the uppermost first.
-pub(super) fn overlay(
-    lower: &[PathBuf],
-    upper: &Path,
-    work: &Path,
-    rootless: bool,
-) -> Result<OwnedFd, Failure> {
-    // what a volatile mount leaves behind so that nobody trusts its upper after a crash of the machine; such
-    // state is swept, so an upper found here is one of this very boot's earlier steps
-    let mark = work.join("work/incompat/volatile");
-    match std::fs::remove_dir_all(&mark) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).doing(|| format!("removing `{}`", mark.display()));
-        }
-        _ => {}
-    }
-    let mut options: Vec<FsOption<'_>> =
-        lower.iter().map(|layer| ("lowerdir+", Some(layer.as_os_str()))).collect();
-    options.extend([
-        ("upperdir", Some(upper.as_os_str())),
-        ("workdir", Some(work.as_os_str())),
-        ("volatile", None),
-        ("index", Some(OsStr::new("off"))),
-    ]);
-    if rootless {
-        options.push(("userxattr", None));
-    }
-    let attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
-    new_fs("overlay", &options, attributes).or_else(|failure| {
-        // before Linux 6.7 there is no `lowerdir+`
-        let Some(joined) = joined_layers(lower) else { return Err(failure) };
-        let older: Vec<FsOption<'_>> = std::iter::once(("lowerdir", Some(joined.as_os_str())))
-            .chain(options.iter().filter(|(key, _)| *key != "lowerdir+").copied())
-            .collect();
-        new_fs("overlay", &older, attributes).map_err(|_| {
-            failure.help(format!(
-                "is `{}` on a file system that overlays can write to (ext4, xfs, btrfs, tmpfs), \
-                 and not itself on an overlay?",
-                upper.display()
-            ))
-        })
-    })
+/// The layers of an overlay that is to be mounted.
+pub(super) struct Overlay<'a> {
+    /// The uppermost first.
+    pub(super) lower: &'a [PathBuf],
+    pub(super) upper: &'a Path,
+    pub(super) work: &'a Path,
+    /// A directory of the state directory for [`Names`], if those are needed.
+    pub(super) names: &'a Path,
+    pub(super) rootless: bool,
 }
 
-/// The layers as the old option wants them; `None` for names that it can't express safely.
-fn joined_layers(lower: &[PathBuf]) -> Option<std::ffi::OsString> {
-    let mut joined = std::ffi::OsString::new();
-    for layer in lower {
-        if layer.to_str()?.contains([':', ',', '\\']) {
-            return None;
+impl Overlay<'_> {
+    /// Mounted nowhere yet.
+    pub(super) fn mount(&self) -> Result<OwnedFd, Failure> {
+        self.forget_crash()?;
+        let mut options: Vec<FsOption<'_>> =
+            self.lower.iter().map(|layer| ("lowerdir+", Some(layer.as_os_str()))).collect();
+        options.extend([
+            ("upperdir", Some(self.upper.as_os_str())),
+            ("workdir", Some(self.work.as_os_str())),
+            ("volatile", None),
+            ("index", Some(OsStr::new("off"))),
+        ]);
+        if self.rootless {
+            options.push(("userxattr", None));
         }
-        if !joined.is_empty() {
-            joined.push(":");
-        }
-        joined.push(layer);
+        new_fs("overlay", &options, MountAttrFlags::MOUNT_ATTR_NODEV).or_else(|failure| {
+            // before Linux 6.7 there is no `lowerdir+`, and longer paths than 255 bytes don't fit
+            self.by_names().map_err(|_| {
+                failure.help(format!(
+                    "is `{}` on a file system that overlays can write to (ext4, xfs, btrfs, tmpfs), \
+                     and not itself on an overlay?",
+                    self.upper.display()
+                ))
+            })
+        })
     }
-    Some(joined)
+
+    fn by_names(&self) -> Result<OwnedFd, Failure> {
+        let names = Names::new(self.names)?;
+        for (index, layer) in self.lower.iter().enumerate() {
+            names.link(&index.to_string(), layer)?;
+        }
+        names.link("upper", self.upper)?;
+        names.link("work", self.work)?;
+        names.overlay(&self.options("upper", "work"))
+    }
+
+    /// With all ids mapped by a user namespace. `upper` and `work` must lie in one directory.
+    pub(super) fn mapped(&self, namespace: &OwnedFd) -> Result<OwnedFd, Failure> {
+        self.forget_crash()?;
+        let not_together = || Failure::new("mapping the owners of the workspace", "its layers lie apart");
+        let (Some(parent), Some(upper), Some(work)) =
+            (self.upper.parent(), self.upper.file_name(), self.work.file_name())
+        else {
+            return Err(not_together());
+        };
+        let (Some(upper), Some(work)) = (upper.to_str(), work.to_str()) else { return Err(not_together()) };
+        if self.work.parent() != Some(parent)
+            || [upper, work].iter().any(|name| name.contains([',', ':', '\\']))
+        {
+            return Err(not_together());
+        }
+        // first all that can fail: `names` changes the working directory
+        let layers = self.lower.iter().map(|layer| mapped_bind(layer, namespace));
+        let layers: Vec<OwnedFd> = layers.collect::<Result<_, _>>()?;
+        let own = mapped_bind(parent, namespace)?;
+        let names = Names::new(self.names)?;
+        for (index, layer) in layers.iter().enumerate() {
+            names.mount(&index.to_string(), layer)?;
+        }
+        names.mount("own", &own)?;
+        names.overlay(&self.options(&format!("own/{upper}"), &format!("own/{work}")))
+    }
+
+    /// The options as one text, with names for the layers.
+    fn options(&self, upper: &str, work: &str) -> String {
+        let layers: Vec<String> = (0..self.lower.len()).map(|index| index.to_string()).collect();
+        let userxattr = if self.rootless { ",userxattr" } else { "" };
+        format!("lowerdir={},upperdir={upper},workdir={work},volatile,index=off{userxattr}", layers.join(":"))
+    }
+
+    /// Removes what a volatile mount leaves behind so that nobody trusts its upper after a crash of the machine;
+    /// such state is swept, so an upper found here is one of this very boot's earlier steps.
+    fn forget_crash(&self) -> Result<(), Failure> {
+        let mark = self.work.join("work/incompat/volatile");
+        match std::fs::remove_dir_all(&mark) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).doing(|| format!("removing `{}`", mark.display()))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A copy of the host's mounts at `source` and below, attached nowhere yet: what a bind mount binds.
@@ -166,6 +205,22 @@ impl NewRoot {
         )
     }
 
+    /// The text of a file inside; empty when it is missing or no file. An image's may be anything: a pipe, a
+    /// device, gigabytes.
+    pub(super) fn read(&self, path: &Path) -> String {
+        const LIMIT: u64 = 4 << 20;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let opened = rustix::fs::openat2(&self.top, path, flags, Mode::empty(), resolve);
+        let Ok(file) = opened.map(std::fs::File::from) else { return String::new() };
+        let mut bytes = Vec::new();
+        if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            // as much as could be read: a name that isn't found then is an error of its own
+            let _partly = io::Read::read_to_end(&mut io::Read::take(&file, LIMIT), &mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Opens a directory inside, making it and its parents when they are missing.
     pub(super) fn dir(&self, path: &Path) -> Result<OwnedFd, Failure> {
         match self.open(path, OFlags::DIRECTORY) {
@@ -185,16 +240,35 @@ impl NewRoot {
             .doing(|| format!("opening directory `{}` in the new root", path.display()))
     }
 
+    /// Opens a directory inside for reading.
+    pub(super) fn open_dir(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(&self.top, path, flags, Mode::empty(), resolve)
+    }
+
     /// Opens a file inside, making it (empty) and its parents when they are missing.
     fn file(&self, path: &Path) -> Result<OwnedFd, Failure> {
         if let Some(found) = self.find(path)? {
             return Ok(found);
         }
-        let (parent, name) = self.parent(path)?;
-        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))
-            .map_err(|errno| read_only_root(errno, format!("making file `{}`", path.display())))?;
-        self.open(path, OFlags::empty()).doing(|| format!("opening `{}` in the new root", path.display()))
+        let doing = || format!("making file `{}`", path.display());
+        let mut path = path.to_owned();
+        // an image's link that leads to a file of a running system (/etc/resolv.conf): it is made where it leads
+        for _ in 0..8 {
+            let (parent, name) = self.parent(&path)?;
+            if let Ok(link) = rustix::fs::readlinkat(&parent, name, Vec::new()) {
+                path = followed(&path, Path::new(OsStr::from_bytes(link.as_bytes())));
+                continue;
+            }
+            let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))
+                .map_err(|errno| read_only_root(errno, doing()))?;
+            return self
+                .open(&path, OFlags::empty())
+                .doing(|| format!("opening `{}` in the new root", path.display()));
+        }
+        Err(Failure::new(doing(), "too many links"))
     }
 
     fn parent<'p>(&self, path: &'p Path) -> Result<(OwnedFd, &'p OsStr), Failure> {
@@ -251,6 +325,20 @@ impl NewRoot {
         rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH).doing(doing)?;
         rustix::process::chdir("/").doing(doing)
     }
+}
+
+/// Where a link at `path` leads, `..` taken out.
+fn followed(path: &Path, link: &Path) -> PathBuf {
+    let mut parts = PathBuf::from("/");
+    for part in path.parent().unwrap_or(path).join(link).components() {
+        match part {
+            Component::Normal(name) => parts.push(name),
+            // the root's parent is the root
+            Component::ParentDir => drop(parts.pop()),
+            _ => {}
+        }
+    }
+    parts
 }
 
 fn attach(tree: OwnedFd, place: &OwnedFd, target: &Path) -> Result<(), Failure> {

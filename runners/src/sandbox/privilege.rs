@@ -24,8 +24,17 @@ const DOCKER: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE)
     .union(CapabilitySet::SETFCAP);
 
+/// For unpacking layers: SYS_ADMIN only because overlayfs' marks (`trusted.*`) need it.
+const FILES: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SYS_ADMIN);
+
 /// Whether the calling thread may build sandboxes without a user namespace.
-pub(super) fn is_root_of_host() -> bool {
+pub(crate) fn is_root_of_host() -> bool {
     rustix::process::geteuid().is_root()
         && rustix::thread::capabilities(None)
             .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
@@ -33,6 +42,15 @@ pub(super) fn is_root_of_host() -> bool {
 
 /// Gives up everything outside Docker's set, for good. The caller stays what it is otherwise (uid, groups).
 pub(super) fn drop_capabilities() -> Result<(), Failure> {
+    keep_only(DOCKER)
+}
+
+/// As [`drop_capabilities`], for a process that unpacks somebody else's archive.
+pub(super) fn keep_powers_over_files() -> Result<(), Failure> {
+    keep_only(FILES)
+}
+
+fn keep_only(wanted: CapabilitySet) -> Result<(), Failure> {
     let doing = || "dropping capabilities".to_owned();
     let permitted = rustix::thread::capabilities(None).doing(doing)?.permitted;
     let mut kept = CapabilitySet::empty();
@@ -41,7 +59,7 @@ pub(super) fn drop_capabilities() -> Result<(), Failure> {
         match capability_is_in_bounding_set(capability) {
             // beyond the kernel's last capability
             Err(Errno::INVAL) => break,
-            Ok(true) if DOCKER.contains(capability) => kept |= capability,
+            Ok(true) if wanted.contains(capability) => kept |= capability,
             Ok(true) => remove_capability_from_bounding_set(capability).doing(doing)?,
             Ok(false) => {}
             Err(errno) => return Err(errno).doing(doing),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Error, Sandbox, Spec, StateDir, Streams, Task, privilege, userns};
+use super::{Error, Limits, Sandbox, Spec, StateDir, Streams, Task, privilege, userns};
 
 /// How sandboxes are built here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,23 @@ impl Sandbox {
             missing.push(missing_ids());
         }
         Capability { mode, works, missing }
+    }
+
+    /// Builds an empty sandbox with limits, and says which of them can't be set.
+    ///
+    /// # Errors
+    /// No sandbox can be built at all.
+    pub async fn probe_limits(&self, root: &Path) -> Result<Vec<String>, Error> {
+        let state = StateDir::create(root, &format!("probe-{}", std::process::id()))?;
+        let mut spec = Spec::host(state.path(), Path::new("/"));
+        spec.mounts = Vec::new();
+        spec.limits = Limits { memory: Some(1 << 30), cpus: Some(1.0), pids: Some(1000) };
+        let notes = match self.start(&spec, Task::Check, Streams::piped()).await {
+            Ok(mut process) => process.wait().await.map(|_| process.notes().to_vec()),
+            Err(error) => Err(error),
+        };
+        state.remove(self).await?;
+        notes
     }
 
     async fn try_one(&self, root: &Path) -> Result<(), Error> {

@@ -39,28 +39,57 @@ pub struct Process {
     /// The job's error output, when [`Streams`](super::Streams) asked for a pipe.
     pub stderr: Option<ChildStderr>,
     ended: Option<Status>,
+    notes: Vec<String>,
+    out_of_memory: bool,
 }
 
 impl Process {
     pub(super) fn new(mut child: Child, socket: UnixStream) -> Self {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let _is_our_socket: Option<ChildStdin> = child.stdin.take();
-        Self { child, socket: Some(socket), received: Vec::new(), stdout, stderr, ended: None }
+        Self {
+            child,
+            socket: Some(socket),
+            received: Vec::new(),
+            stdout,
+            stderr,
+            ended: None,
+            notes: Vec::new(),
+            out_of_memory: false,
+        }
+    }
+
+    /// For tasks that are spoken to.
+    pub(super) fn into_parts(self) -> (Child, Option<UnixStream>, Option<ChildStdout>) {
+        (self.child, self.socket, self.stdout)
     }
 
     /// Returns when the task runs, or with the reason why it doesn't.
     pub(super) async fn started(&mut self) -> Result<(), Error> {
-        match self.next_status().await? {
-            Status::Started => Ok(()),
-            Status::Failed(failure) => {
-                let _exit_code_says_nothing = self.child.wait().await;
-                Err(Error::Setup(failure))
-            }
-            end @ (Status::Exited(_) | Status::Signaled(_)) => {
-                self.ended = Some(end);
-                Ok(())
+        loop {
+            match self.next_status().await? {
+                Status::Started | Status::OutOfMemory => return Ok(()),
+                Status::Noted(note) => self.notes.push(note),
+                Status::Failed(failure) => {
+                    let _exit_code_says_nothing = self.child.wait().await;
+                    return Err(Error::Setup(failure));
+                }
+                end @ (Status::Exited(_) | Status::Signaled(_)) => {
+                    self.ended = Some(end);
+                    return Ok(());
+                }
             }
         }
+    }
+
+    /// What is not as it was asked for: "memory is not limited: ...".
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Whether, after the end, the kernel has killed a process because the limit of memory was reached.
+    pub fn out_of_memory(&self) -> bool {
+        self.out_of_memory
     }
 
     /// Waits for the end of the task. When it returns, no process of the sandbox is left.
@@ -69,16 +98,22 @@ impl Process {
     pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
         while self.ended.is_none() {
             let status = self.next_status().await?;
-            if status != Status::Started {
+            if !matches!(status, Status::Started | Status::Noted(_)) {
                 self.ended = Some(status);
             }
         }
         self.child.wait().await.map_err(Error::io("waiting for the sandbox"))?;
+        // what the supervisor said last; it has ended, so nobody keeps us waiting
+        while self.socket.is_some()
+            && let Ok(status) = self.next_status().await
+        {
+            self.out_of_memory |= status == Status::OutOfMemory;
+        }
         match &self.ended {
             Some(Status::Exited(code)) => Ok(ExitStatus::Code(*code)),
             Some(Status::Signaled(signal)) => Ok(ExitStatus::Signal(*signal)),
             Some(Status::Failed(failure)) => Err(Error::Setup(failure.clone())),
-            Some(Status::Started) | None => Err(Error::Lost),
+            _ => Err(Error::Lost),
         }
     }
 

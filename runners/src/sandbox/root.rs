@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use rustix::mount::MountAttrFlags;
 
 use super::error::Doing;
-use super::mounts::{NewRoot, new_fs, overlay};
+use super::mounts::{NewRoot, Overlay, bind, new_fs};
+use super::owner::{self, swapped};
 use super::state::Layout;
-use super::{Access, Failure, Mount, Root, Spec, kernel_fs};
+use super::user::User;
+use super::{Access, Failure, Mount, Network, Root, Spec, kernel_fs};
 
 /// Directories that are each job's own, on disk in its state directory, with their modes: as in an image they
 /// start empty, keep their files between the steps of a job, and may grow large.
@@ -21,37 +23,88 @@ const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY.union(MountA
 const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 
 /// Builds the root of `spec` and makes it the caller's. The caller has its own mount and pid namespaces.
-pub(super) fn build(spec: &Spec, rootless: bool) -> Result<(), Failure> {
+///
+/// Returns the user of the task, who is known only now: names are the image's.
+pub(super) fn build(spec: &Spec, rootless: bool) -> Result<User, Failure> {
     use rustix::mount::MountPropagationFlags as Propagation;
     rustix::mount::mount_change("/", Propagation::PRIVATE | Propagation::REC)
         .doing(|| "making the mounts private".to_owned())?;
     let layout = Layout::new(&spec.state);
-    let root = match spec.root {
+    let root = match &spec.root {
         Root::Host if rootless => host_read_only(&layout)?,
         Root::Host => host_overlay(&layout)?,
+        Root::Layers { layers } => image(&layout, layers, rootless)?,
     };
     kernel_fs::mount(&root)?;
-    for (path, mode) in SCRATCH {
-        cover(&root, &layout, Path::new(path), mode)?;
+    if spec.root == Root::Host {
+        for (path, mode) in SCRATCH {
+            cover(&root, &layout, Path::new(path), mode)?;
+        }
+        keep_run_of_host(&root, &layout)?;
+    } else {
+        own_etc(&root, &layout, &spec.hostname)?;
     }
     for path in &spec.hidden {
         hide(&root, &layout, path)?;
     }
-    if spec.root == Root::Host {
-        keep_run_of_host(&root, &layout)?;
-    }
-    name_host(&root, &layout, &spec.hostname)?;
+    name_host(&root, &layout, spec)?;
+    set_resolver(&root, &layout, spec)?;
+    let user =
+        User::find(&spec.user, &root.read(Path::new("/etc/passwd")), &root.read(Path::new("/etc/group")))?;
     for mount in &spec.mounts {
-        add(&root, mount, rootless)?;
+        add(&root, mount, &Setting { layout: &layout, user: &user, rootless })?;
     }
     kernel_fs::protect(&root)?;
-    root.enter()
+    root.enter()?;
+    Ok(user)
+}
+
+/// The layers of an image under a private writable one.
+fn image(layout: &Layout, layers: &[PathBuf], rootless: bool) -> Result<NewRoot, Failure> {
+    if layers.is_empty() {
+        return NewRoot::attach_at(&layout.stage(), bind(&layout.root_upper(), NODEV)?);
+    }
+    let overlay = Overlay {
+        lower: layers,
+        upper: &layout.root_upper(),
+        work: &layout.root_work(),
+        names: &layout.names(),
+        rootless,
+    };
+    let tree = overlay.mount().map_err(|mut failure| {
+        failure.doing = format!("mounting the {} layers of the image: {}", layers.len(), failure.doing);
+        failure
+    })?;
+    NewRoot::attach_at(&layout.stage(), tree)
+}
+
+/// Files of /etc that tell about this machine and its network, and therefore can't be an image's.
+fn own_etc(root: &NewRoot, layout: &Layout, hostname: &str) -> Result<(), Failure> {
+    for (name, target) in [("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")] {
+        let own = layout.etc(name);
+        if !own.exists() {
+            let text = match name {
+                "hostname" => format!("{hostname}\n"),
+                // a machine without name servers has none for its jobs either
+                _ => fs::read_to_string(target).unwrap_or_default(),
+            };
+            fs::write(&own, text).doing(|| format!("writing `{}`", own.display()))?;
+        }
+        root.bind(&own, Path::new(target), NODEV)?;
+    }
+    Ok(())
 }
 
 /// As root: the host's `/` under a private writable layer, and its other file systems read only.
 fn host_overlay(layout: &Layout) -> Result<NewRoot, Failure> {
-    let lower = [PathBuf::from("/")];
-    let tree = overlay(&lower, &layout.root_upper(), &layout.root_work(), false)?;
+    let overlay = Overlay {
+        lower: &[PathBuf::from("/")],
+        upper: &layout.root_upper(),
+        work: &layout.root_work(),
+        names: &layout.names(),
+        rootless: false,
+    };
+    let tree = overlay.mount()?;
     let root = NewRoot::attach_at(&layout.stage(), tree)?;
     let mountinfo =
         fs::read_to_string("/proc/self/mountinfo").doing(|| "reading the list of mounts".to_owned())?;
@@ -159,37 +212,84 @@ fn keep_run_of_host(root: &NewRoot, layout: &Layout) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The host name, and its line in /etc/hosts, without which sudo waits for the name servers.
-fn name_host(root: &NewRoot, layout: &Layout, hostname: &str) -> Result<(), Failure> {
+/// The host name, and /etc/hosts: the image's own, ours (without which sudo waits for the name servers), and that of
+/// the network.
+fn name_host(root: &NewRoot, layout: &Layout, spec: &Spec) -> Result<(), Failure> {
+    let hostname = &spec.hostname;
     rustix::system::sethostname(hostname.as_bytes()).doing(|| format!("setting host name `{hostname}`"))?;
     let target = Path::new("/etc/hosts");
-    if root.find(target)?.is_none() {
-        return Ok(());
-    }
-    let own = layout.hosts();
+    let own = layout.etc("hosts");
     if !own.exists() {
-        let mut text = fs::read_to_string(target).unwrap_or_else(|_| "127.0.0.1 localhost\n".to_owned());
+        // the first line of a name counts
+        let mut text: String =
+            spec.hosts.iter().map(|(address, name)| format!("{address} {name}\n")).collect();
+        // with the host's network go the host's names
+        let of_host = if spec.network == Network::Host { fs::read_to_string(target).ok() } else { None };
+        text.push_str(&of_host.unwrap_or_else(|| "127.0.0.1 localhost\n::1 localhost\n".to_owned()));
         text.push_str(&format!("\n127.0.1.1 {hostname}\n"));
         fs::write(&own, text).doing(|| format!("writing `{}`", own.display()))?;
     }
     root.bind(&own, target, NODEV)
 }
 
-fn add(root: &NewRoot, mount: &Mount, rootless: bool) -> Result<(), Failure> {
+/// /etc/resolv.conf, where it may be a link into /run.
+fn set_resolver(root: &NewRoot, layout: &Layout, spec: &Spec) -> Result<(), Failure> {
+    let Some(text) = &spec.resolver else { return Ok(()) };
+    let own = layout.etc("resolver");
+    fs::write(&own, text).doing(|| format!("writing `{}`", own.display()))?;
+    root.bind(&own, Path::new("/etc/resolv.conf"), NODEV)
+}
+
+/// For whom and where mounts are added.
+struct Setting<'a> {
+    layout: &'a Layout,
+    user: &'a User,
+    rootless: bool,
+}
+
+fn add(root: &NewRoot, mount: &Mount, setting: &Setting<'_>) -> Result<(), Failure> {
     match mount {
         Mount::Bind { source, target, access: Access::ReadOnly } => root.bind(source, target, READ_ONLY),
         Mount::Bind { source, target, access: Access::ReadWrite } => root.bind(source, target, NODEV),
-        Mount::Overlay { lower, upper, target, .. } if lower.is_empty() => root.bind(upper, target, NODEV),
+        Mount::Overlay { lower, upper, target, .. } if lower.is_empty() => {
+            root.bind(upper, target, NODEV)?;
+            give(root, target, setting, 0)
+        }
         Mount::Overlay { lower, upper, work, target } => {
-            let tree = overlay(lower, upper, work, rootless).map_err(|mut failure| {
+            let names = &setting.layout.names();
+            let overlay = Overlay { lower, upper, work, names, rootless: setting.rootless };
+            let mapped = (setting.user.uid != 0 && !setting.rootless)
+                .then(|| swapped(setting.user).and_then(|namespace| overlay.mapped(&namespace)));
+            if let Some(Ok(tree)) = mapped {
+                return root.attach_dir(tree, target);
+            }
+            let tree = overlay.mount().map_err(|mut failure| {
                 failure.doing =
                     format!("mounting the workspace on `{}`: {}", target.display(), failure.doing);
                 failure
             })?;
-            root.attach_dir(tree, target)
+            root.attach_dir(tree, target)?;
+            give(root, target, setting, lower.len())
         }
     }
 }
+
+/// Where ids can't be mapped (an ordinary user's sandbox, a file system that can't), the files themselves are given
+/// to the job's user, once.
+fn give(root: &NewRoot, target: &Path, setting: &Setting<'_>, layers: usize) -> Result<(), Failure> {
+    let noted = setting.layout.given(layers);
+    if setting.user.uid == 0 || noted.exists() {
+        return Ok(());
+    }
+    let doing = || format!("giving `{}` to user {}", target.display(), setting.user.uid);
+    let place = root.open_dir(target).doing(doing)?;
+    owner::give(place, setting.user).doing(doing).map_err(|failure| failure.help(NO_SUCH_ID))?;
+    fs::write(&noted, "").doing(doing)
+}
+
+/// What helps when an id is not mapped.
+pub(super) const NO_SUCH_ID: &str = "as an ordinary user, `ci` has only the ids of /etc/subuid and /etc/subgid \
+    (`ci doctor` tells)";
 
 #[cfg(test)]
 mod tests {

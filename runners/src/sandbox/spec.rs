@@ -1,6 +1,8 @@
 //! What a sandbox looks like and what runs in it. Sent to the child as JSON.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,27 @@ pub struct Spec {
     pub hostname: String,
     /// Which network the job sees.
     pub network: Network,
+    /// Lines of `/etc/hosts` beside the image's own.
+    pub hosts: Vec<(Ipv4Addr, String)>,
+    /// Text of `/etc/resolv.conf`; `None`: as the root file system has it.
+    pub resolver: Option<String>,
+    /// Whose task it is, as images write `USER`: `name`, `uid`, `name:group`, `uid:gid`; empty: root. A
+    /// [`Mount::Overlay`] belongs to this user.
+    pub user: String,
+    /// What everything inside may use together.
+    pub limits: Limits,
+}
+
+/// Limits of a sandbox; none: what the machine has. They hold where there are control groups that `ci` may use;
+/// where not, [`Process::notes`](super::Process::notes) says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes, swap included.
+    pub memory: Option<u64>,
+    /// Processors, 1.5 is one and a half.
+    pub cpus: Option<f64>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
 }
 
 /// The root file system.
@@ -39,6 +62,12 @@ pub enum Root {
     /// the kernel refuses an overlay over `/` in a user namespace (`/tmp`, `/var/tmp`, `/run`, the hidden paths
     /// and the mounts stay writable).
     Host,
+    /// An image's, with a private writable layer over it. `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`
+    /// are the sandbox's own, as Docker's.
+    Layers {
+        /// Directories of the host as overlay wants them, the uppermost first.
+        layers: Vec<PathBuf>,
+    },
 }
 
 /// The network of a sandbox.
@@ -48,6 +77,17 @@ pub enum Root {
 pub enum Network {
     /// The host's own network namespace.
     Host,
+    /// A namespace of a [`JobNetwork`](super::JobNetwork), which must live as long as the sandbox.
+    Joined(Joint),
+}
+
+/// A network namespace that a router holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joint {
+    /// Process id of the router.
+    pub(super) router: u32,
+    /// Its descriptor of the namespace.
+    pub(super) namespace: i32,
 }
 
 /// Whether the job may write through a mount.
@@ -94,6 +134,8 @@ pub enum Task {
     Check,
     /// A program.
     Run(Command),
+    /// A program on a terminal of its own, which is shown on the terminal that the streams are, in raw mode.
+    Terminal(Command),
     /// The selected files below `dir` as [`crate::archive::pack`] writes them, on stdout; on stderr, as JSON, what
     /// it packed.
     Archive {
@@ -107,12 +149,54 @@ pub enum Task {
         /// Absolute path inside.
         dir: PathBuf,
     },
+    /// A program on this machine, as this user, without any sandbox; what it starts ends with it.
+    Plain(Command),
+    /// A layer of an image (tar, plain or with gzip or zstd) on stdin, unpacked into a directory *of the host*; on
+    /// stdout, as JSON, an [`UnpackedLayer`]. Builds no sandbox, but is shut into the directory.
+    Unpack {
+        /// An empty directory, absolute.
+        into: PathBuf,
+    },
+    /// Moves unpacked layers to where they stay, with the rights of the sandbox's user namespace. Builds no sandbox.
+    Settle {
+        /// Directories of the layers below, the lowest first.
+        below: Vec<PathBuf>,
+        /// The lowest first.
+        layers: Vec<NewLayer>,
+    },
     /// Deletes a directory *of the host* with the rights of the sandbox's user namespace, where all files of a
     /// dead sandbox can be deleted. Builds no sandbox.
     Remove {
         /// Absolute path on the host.
         path: PathBuf,
     },
+    /// Serves networks until `ci` is gone, see [`Router`](super::Router). Builds no sandbox.
+    Route {
+        /// Shall the networks reach the world?
+        egress: bool,
+    },
+}
+
+/// What [`Task::Unpack`] found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnpackedLayer {
+    /// Digest of the uncompressed archive: `sha256:...`.
+    pub diff_id: String,
+    /// Bytes in its files.
+    pub bytes: u64,
+    /// Directories that the archive has no entry for, absolute inside the layer.
+    pub implied: Vec<OsString>,
+}
+
+/// A layer for [`Task::Settle`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NewLayer {
+    /// Where it was unpacked.
+    pub from: PathBuf,
+    /// Where it stays; must not be there yet.
+    pub to: PathBuf,
+    /// Its directories that are to look as in the layers below.
+    pub implied: Vec<OsString>,
 }
 
 /// A program to run inside.
@@ -120,14 +204,10 @@ pub enum Task {
 pub struct Command {
     /// Program (looked up in `PATH` of `env` when it has no slash) and arguments.
     pub argv: Vec<String>,
-    /// The whole environment.
+    /// The whole environment, but for `HOME`: that of the user when it is not given.
     pub env: Vec<(String, String)>,
     /// Working directory inside, made when it is missing.
     pub cwd: PathBuf,
-    /// User inside.
-    pub uid: u32,
-    /// Group inside.
-    pub gid: u32,
 }
 
 impl fmt::Debug for Command {
@@ -138,8 +218,6 @@ impl fmt::Debug for Command {
             .field("argv", &self.argv)
             .field("env", &names)
             .field("cwd", &self.cwd)
-            .field("uid", &self.uid)
-            .field("gid", &self.gid)
             .finish()
     }
 }
@@ -163,7 +241,7 @@ impl Spec {
             mounts: vec![own_executable],
             hidden: Vec::new(),
             hostname: "slipway".to_owned(),
-            network: Network::Host,
+            ..Self::none()
         };
         for path in hidden.into_iter().flatten() {
             if !spec.hidden.contains(&path) {
@@ -171,6 +249,34 @@ impl Spec {
             }
         }
         spec
+    }
+
+    /// A sandbox of an image's files.
+    ///
+    /// `state` is a [`StateDir`](super::StateDir)'s path.
+    pub fn image(state: &Path, layers: Vec<PathBuf>) -> Self {
+        Self {
+            root: Root::Layers { layers },
+            state: state.to_owned(),
+            hostname: "slipway".to_owned(),
+            ..Self::none()
+        }
+    }
+
+    /// For tasks that build no sandbox.
+    pub(super) fn none() -> Self {
+        Self {
+            root: Root::Host,
+            state: PathBuf::new(),
+            mounts: Vec::new(),
+            hidden: Vec::new(),
+            hostname: String::new(),
+            network: Network::Host,
+            hosts: Vec::new(),
+            resolver: None,
+            user: String::new(),
+            limits: Limits::default(),
+        }
     }
 
     /// The variables of the host that a job with image `host` gets, and no others: `PATH` (with
@@ -197,8 +303,6 @@ mod tests {
             argv: vec!["sh".into()],
             env: vec![("TOKEN".into(), "s3cret".into())],
             cwd: "/".into(),
-            uid: 0,
-            gid: 0,
         };
         let text = format!("{:?}", Task::Run(command));
         assert!(text.contains("TOKEN") && !text.contains("s3cret"), "{text}");

@@ -4,6 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -11,9 +12,11 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
 use rustix::thread::UnshareFlags;
 
+use super::cgroup::Cgroup;
 use super::error::Doing;
+use super::spec::NewLayer;
 use super::wire::{self, Order, Status};
-use super::{Failure, INIT_ARG, Task, first, privilege, sys, userns};
+use super::{Failure, INIT_ARG, Network, Task, first, network, plain, privilege, sys, unpack, userns};
 
 /// What `ci` does when its first argument is [`INIT_ARG`](super::INIT_ARG). To be called first thing in `main`,
 /// while the process has one thread: it forks.
@@ -49,9 +52,17 @@ fn receive() -> Result<(UnixStream, Order, Option<OwnedFd>), Failure> {
 }
 
 fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Result<(), Failure> {
+    if let Task::Plain(command) = &order.task {
+        return plain::run(socket, command, stdin);
+    }
     let rootless = !privilege::is_root_of_host();
-    if rootless {
-        userns::enter()?;
+    match &order.spec.network {
+        Network::Joined(joint) => network::enter(joint, rootless)?,
+        Network::Host if rootless => userns::enter()?,
+        Network::Host => {}
+    }
+    if let Task::Route { egress } = order.task {
+        return network::serve(socket, egress, rootless);
     }
     if let Task::Remove { path } = &order.task {
         match std::fs::remove_dir_all(path) {
@@ -61,6 +72,16 @@ fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Resul
         }
         wire::send_status(socket, &Status::Exited(0));
         return Ok(());
+    }
+    if let Task::Settle { below, layers } = &order.task {
+        settle(below.clone(), layers)?;
+        wire::send_status(socket, &Status::Exited(0));
+        return Ok(());
+    }
+    let (cgroup, unlimited) = Cgroup::create(&order.spec.limits);
+    if !unlimited.is_empty() {
+        let text = format!("limits can't be set here: {}", unlimited.join("; "));
+        wire::send_status(socket, &Status::Noted(text));
     }
     sys::unshare(UnshareFlags::NEWPID).doing(|| "creating a pid namespace".to_owned())?;
     let (gate, open_gate) = std::io::pipe().doing(|| "making a pipe".to_owned())?;
@@ -72,10 +93,29 @@ fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Resul
         sys::Fork::Parent(pid) => {
             drop((stdin, gate));
             let pidfd = pidfd_open(pid, PidfdFlags::empty()).doing(|| "watching the sandbox".to_owned())?;
+            if let Err(error) = cgroup.add(pid) {
+                wire::send_status(socket, &Status::Noted(format!("limits can't be set: {error}")));
+            }
             let _opened = (&open_gate).write_all(b"!");
-            watch(socket, pid, &pidfd)
+            watch(socket, pid, &pidfd)?;
+            if cgroup.out_of_memory() {
+                wire::send_status(socket, &Status::OutOfMemory);
+            }
+            Ok(())
         }
     }
+}
+
+fn settle(mut below: Vec<PathBuf>, layers: &[NewLayer]) -> Result<(), Failure> {
+    for layer in layers {
+        unpack::settle(&layer.from, &layer.implied, &below)?;
+        below.push(layer.from.clone());
+    }
+    // the lowest first: whoever dies in between leaves whole layers
+    for NewLayer { from, to, .. } in layers {
+        std::fs::rename(from, to).doing(|| format!("moving a layer to `{}`", to.display()))?;
+    }
+    Ok(())
 }
 
 /// Until the first process ends: obeys bytes from `ci`, kills when `ci` is gone. With the first process the

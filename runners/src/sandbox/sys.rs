@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
@@ -44,14 +44,28 @@ pub(super) fn mount_set_attributes(
     attributes: u32,
     recursive: bool,
 ) -> io::Result<()> {
-    #[repr(C)]
-    struct MountAttr {
-        attr_set: u64,
-        attr_clr: u64,
-        propagation: u64,
-        userns_fd: u64,
-    }
-    let attr = MountAttr { attr_set: attributes.into(), attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attr = MountAttr { attr_set: attributes.into(), ..MountAttr::default() };
+    mount_setattr(mount, &attr, recursive)
+}
+
+/// Maps the ids of a detached mount as the user namespace does: mount_setattr(2).
+pub(super) fn mount_map_ids(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    let userns_fd = u64::try_from(namespace.as_raw_fd()).map_err(io::Error::other)?;
+    let attr = MountAttr { attr_set: libc::MOUNT_ATTR_IDMAP, userns_fd, ..MountAttr::default() };
+    mount_setattr(mount, &attr, false)
+}
+
+/// The kernel's struct mount_attr, version 0.
+#[derive(Default)]
+#[repr(C)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+fn mount_setattr(mount: BorrowedFd<'_>, attr: &MountAttr, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a valid C string, `attr` is the kernel's struct mount_attr (version 0) of that size.
     let result = unsafe {
@@ -60,7 +74,7 @@ pub(super) fn mount_set_attributes(
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     };
@@ -106,6 +120,56 @@ pub(super) fn reset_signals() -> io::Result<()> {
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
     };
     check(result.into())
+}
+
+/// A descriptor that is readable when a child has died. Blocks that signal.
+pub(super) fn child_signals() -> io::Result<OwnedFd> {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initializes the whole set; signalfd's result is a new descriptor that nobody else owns.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        check(libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()).into())?;
+        let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        check(fd.into())?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Lets a program start with no signals blocked or ignored, and die when this process does.
+pub(super) fn start_clean_and_die_with_us(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: between fork and exec of a process with one thread; system calls only.
+    unsafe {
+        command.pre_exec(|| {
+            reset_signals()?;
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL).into())
+        });
+    }
+}
+
+/// Opens the end of a new terminal that programs use, without any path that others could have changed.
+pub(super) fn other_end_of_terminal(ours: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let unlocked: libc::c_int = 0;
+    // SAFETY: the first call reads an int that lives through it; the second one's result is a new descriptor.
+    unsafe {
+        check(libc::ioctl(ours.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked).into())?;
+        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+        let fd = libc::ioctl(ours.as_raw_fd(), libc::TIOCGPTPEER, flags);
+        check(fd.into())?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Makes a terminal the controlling one of this process, in a new session, and its standard streams.
+pub(super) fn take_terminal(terminal: OwnedFd) -> io::Result<()> {
+    let fd = terminal.as_raw_fd();
+    // SAFETY: no pointers; the descriptors 0 to 2 are this process's to replace, it has one thread.
+    unsafe {
+        check(libc::setsid().into())?;
+        check(libc::ioctl(fd, libc::TIOCSCTTY, 0).into())?;
+        (0..3).try_for_each(|stream| check(libc::dup2(fd, stream).into()))
+    }
 }
 
 /// Waits for the next blocked signal.

@@ -35,6 +35,10 @@ pub(super) enum Status {
     Failed(Failure),
     Exited(i32),
     Signaled(i32),
+    /// Something is not as it was asked for, and the task runs nevertheless.
+    Noted(String),
+    /// After the end: the kernel killed a process, because the limit of memory was reached.
+    OutOfMemory,
 }
 
 /// A byte on the socket after the order: SIGTERM to everything inside.

@@ -1,25 +1,9 @@
 use super::{dot, mermaid, tree};
-use pipelines::plan::{AllowFailure, Job, Need, Plan, When, Work};
+use pipelines::plan::{Job, Need, Plan, When};
 
 fn job(name: &str, stage: &str, needs: Option<&[&str]>) -> Job {
     let need = |name: &&str| Need { job: (*name).to_owned(), artifacts: true, optional: false };
-    Job {
-        name: name.to_owned(),
-        stage: stage.to_owned(),
-        when: When::OnSuccess,
-        start_in: None,
-        allow_failure: AllowFailure::Static(false),
-        needs: needs.map(|needs| needs.iter().map(need).collect()),
-        dependencies: None,
-        interruptible: false,
-        tags: Vec::new(),
-        variables: Default::default(),
-        environment: None,
-        cache: Vec::new(),
-        work: Work::default(),
-        environment_variables: Vec::new(),
-        forwarded_variables: Vec::new(),
-    }
+    Job { needs: needs.map(|needs| needs.iter().map(need).collect()), ..Job::new(name, stage) }
 }
 
 fn plan() -> Plan {

@@ -1,9 +1,10 @@
 //! The report on a terminal: what is over scrolls away above, what runs stands in a region at the bottom.
 
+use super::order::Estimates;
 use super::paint::Paint;
 use super::plain::{downstream, header, news};
 use super::state::{JobState, RunState, phase_name};
-use super::summary::{column, summary};
+use super::summary::{Detail, column, summary};
 use super::{log, text};
 use pipelines::event::{Event, EventKind};
 use pipelines::status::Status;
@@ -29,11 +30,15 @@ pub(super) struct Live {
     above: String,
     /// Rows of the region as it stands on the screen.
     drawn: usize,
+    estimates: Estimates,
+    /// Most jobs that ever ran at once: as many as there are slots, when there is enough to do.
+    at_once: usize,
 }
 
 impl Live {
-    pub(super) fn new(paint: Paint) -> Live {
-        Live { paint, run: RunState::default(), last_lines: Vec::new(), above: String::new(), drawn: 0 }
+    pub(super) fn new(paint: Paint, estimates: Estimates) -> Live {
+        let (run, last_lines, above) = Default::default();
+        Live { paint, run, last_lines, above, drawn: 0, estimates, at_once: 1 }
     }
 
     /// Takes an event in; nothing is written before [`Live::draw`].
@@ -56,6 +61,8 @@ impl Live {
                 }
                 if *status == Status::Running {
                     self.last_lines[index].clear();
+                    let active = self.run.jobs.iter().filter(|job| job.is_active()).count();
+                    self.at_once = self.at_once.max(active);
                 }
             }
             EventKind::Notice { job, message } => {
@@ -69,6 +76,7 @@ impl Live {
             }
             EventKind::JobPhase { .. }
             | EventKind::DownstreamFinished { .. }
+            | EventKind::JobCache { .. }
             | EventKind::JobCoverage { .. }
             | EventKind::RunFinished { .. } => {}
         }
@@ -99,7 +107,7 @@ impl Live {
         frame.push_str(&std::mem::take(&mut self.above));
         let rows = match self.run.status {
             Some(status) => {
-                frame.push_str(&summary(&self.run, status, self.paint));
+                frame.push_str(&summary(&self.run, status, self.paint, Detail::Script));
                 Vec::new()
             }
             None => self.region(now, size),
@@ -165,6 +173,12 @@ impl Live {
                 words.push(format!("{count} {word}"));
             }
         }
-        format!("{}  {}", words.join(", "), text::duration(now.saturating_sub(self.run.started)))
+        let took = text::duration(now.saturating_sub(self.run.started));
+        // what the last event said is a little old
+        let late = now.saturating_sub(self.run.now);
+        let left = self.run.order.remaining(&self.run, &self.estimates, self.at_once);
+        let left = left.map(|left| left.saturating_sub(late)).filter(|left| *left >= 1000);
+        let left = left.map_or(String::new(), |left| format!(", about {} left", text::rounded(left)));
+        format!("{}  {took}{left}", words.join(", "))
     }
 }

@@ -13,7 +13,7 @@ const TAIL: u64 = 256 * 1024;
 
 /// Reads a growing log file line by line.
 #[derive(Debug, Default)]
-pub(super) struct Follower {
+pub(in crate::report) struct Follower {
     path: PathBuf,
     offset: u64,
     partial: Vec<u8>,
@@ -21,7 +21,7 @@ pub(super) struct Follower {
 
 impl Follower {
     /// The lines that are complete now that the file has `length` bytes. A new path starts anew.
-    pub(super) fn lines(&mut self, path: &Path, length: u64) -> io::Result<Vec<Vec<u8>>> {
+    pub(in crate::report) fn lines(&mut self, path: &Path, length: u64) -> io::Result<Vec<Vec<u8>>> {
         let mut lines = Vec::new();
         if self.path != path {
             lines.extend(self.rest());
@@ -52,7 +52,7 @@ impl Follower {
     }
 
     /// What is left without a line end.
-    pub(super) fn rest(&mut self) -> Option<Vec<u8>> {
+    pub(in crate::report) fn rest(&mut self) -> Option<Vec<u8>> {
         Some(std::mem::take(&mut self.partial)).filter(|p| !p.is_empty())
     }
 }
@@ -83,35 +83,90 @@ pub(super) fn last_line(path: &Path, length: u64) -> io::Result<Option<String>> 
 /// Sections of the log that hold the script's output.
 const SCRIPT_SECTIONS: [&str; 2] = ["step_script", "script"];
 
-/// What the failing command printed: its echo (`$ command`) and its last `count` lines. Of a job that failed
-/// outside its script, the last `count` lines.
-pub(super) fn failure(path: &Path, length: u64, count: usize) -> io::Result<Vec<String>> {
+/// The end of a failed job's log.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::report) struct Excerpt {
+    /// Lines before these that are not shown.
+    pub(in crate::report) left_out: bool,
+    /// The lines, safe to print.
+    pub(in crate::report) lines: Vec<String>,
+    /// Which line is the echo (`$ command`) of the script's last command: the one that failed, if the script did.
+    pub(in crate::report) culprit: Option<usize>,
+}
+
+/// What all commands of the script printed, but at most `count` lines; of a job that failed outside its script,
+/// the last lines.
+pub(super) fn script(path: &Path, length: u64, count: usize) -> io::Result<Excerpt> {
     let bytes = end_of(path, length, TAIL)?;
     let mut lines: Vec<&[u8]> = bytes.split(|b| *b == b'\n').collect();
     let end_of_script = lines.iter().rposition(|line| ends_script(line));
     if let Some(end) = end_of_script {
-        // the marker may stand behind the last line, when that has no end
-        lines.truncate(end + 1);
+        end_at(&mut lines, end);
+    }
+    let begin_of_script = lines.iter().rposition(|line| begins_script(line));
+    if let Some(begin) = begin_of_script {
+        // also its heading
+        lines.drain(..=begin);
+    }
+    let mut excerpt = Excerpt { left_out: length > TAIL && begin_of_script.is_none(), ..Excerpt::default() };
+    for line in lines {
+        let line = before_marker(line);
+        let Some(shown) = text::clean(line, false) else { continue };
+        if is_echo(line, &shown) {
+            excerpt.culprit = Some(excerpt.lines.len());
+        }
+        excerpt.lines.push(shown);
+    }
+    while excerpt.lines.last().is_some_and(|l| l.trim().is_empty()) {
+        excerpt.lines.pop();
+    }
+    // the failing command itself is never among what is left out
+    let too_many = excerpt.lines.len().saturating_sub(count);
+    if too_many > 0 {
+        excerpt.left_out = true;
+        let culprit = excerpt.culprit.filter(|at| *at < too_many).map(|at| excerpt.lines[at].clone());
+        excerpt.lines.drain(..too_many);
+        excerpt.culprit = excerpt.culprit.and_then(|at| at.checked_sub(too_many));
+        if let Some(echo) = culprit {
+            excerpt.lines.insert(0, echo);
+            excerpt.culprit = Some(0);
+        }
+    }
+    Ok(excerpt)
+}
+
+/// What the failing command printed: its echo (`$ command`) and its last `count` lines. Of a job that failed
+/// outside its script, the last `count` lines.
+pub(in crate::report) fn failure(path: &Path, length: u64, count: usize) -> io::Result<Excerpt> {
+    let bytes = end_of(path, length, TAIL)?;
+    let mut lines: Vec<&[u8]> = bytes.split(|b| *b == b'\n').collect();
+    let end_of_script = lines.iter().rposition(|line| ends_script(line));
+    if let Some(end) = end_of_script {
+        end_at(&mut lines, end);
     }
     let mut last: VecDeque<String> = VecDeque::new();
     let mut echo = None;
+    let mut left_out = false;
     for line in lines {
         let line = before_marker(line);
         let Some(shown) = text::clean(line, false) else { continue };
         if is_echo(line, &shown) {
             last.clear();
-            echo = Some(shown);
+            (echo, left_out) = (Some(shown), false);
             continue;
         }
         last.push_back(shown);
         if last.len() > count {
             last.pop_front();
+            left_out = true;
         }
     }
     while last.back().is_some_and(|l| l.trim().is_empty()) {
         last.pop_back();
     }
-    Ok(echo.filter(|_| end_of_script.is_some() || !last.is_empty()).into_iter().chain(last).collect())
+    let echo = echo.filter(|_| end_of_script.is_some() || !last.is_empty());
+    let culprit = echo.as_ref().map(|_| 0);
+    Ok(Excerpt { left_out, culprit, lines: echo.into_iter().chain(last).collect() })
 }
 
 /// A command's echo is in bold green, as the runner writes it; a program's own `$ ...` is not.
@@ -120,10 +175,25 @@ fn is_echo(line: &[u8], shown: &str) -> bool {
 }
 
 fn ends_script(line: &[u8]) -> bool {
+    has_marker(line, "section_end:")
+}
+
+fn begins_script(line: &[u8]) -> bool {
+    has_marker(line, "section_start:")
+}
+
+fn has_marker(line: &[u8], marker: &str) -> bool {
     let line = String::from_utf8_lossy(line);
-    let mut names =
-        line.match_indices("section_end:").filter_map(|(at, _)| line[at..].split([':', '\r']).nth(2));
+    let mut names = line.match_indices(marker).filter_map(|(at, _)| line[at..].split([':', '\r']).nth(2));
     names.any(|name| SCRIPT_SECTIONS.contains(&name.trim_end()))
+}
+
+/// Ends the lines at the marker in line `at`, which may stand behind output without a line end and in front of the
+/// next section.
+fn end_at(lines: &mut Vec<&[u8]>, at: usize) {
+    let marker = lines[at].windows(12).position(|w| w == b"section_end:").unwrap_or(0);
+    lines[at] = &lines[at][..marker];
+    lines.truncate(if marker == 0 { at } else { at + 1 });
 }
 
 /// Output without a line end that stands in front of a section's end.
@@ -190,7 +260,36 @@ mod tests {
         ];
         for (content, count, expected) in table {
             let (file, length) = log(content);
-            assert_eq!(failure(file.path(), length, count).unwrap(), expected, "{content:?}");
+            assert_eq!(failure(file.path(), length, count).unwrap().lines, expected, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn a_whole_script_is_shown_with_the_failing_command_pointed_at() {
+        let text = "section_start:1:prepare\r\x1b[0KPreparing\nsection_end:1:prepare\r\x1b[0K\
+                    section_start:1:step_script\r\x1b[0KScript\n\x1b[32;1m$ one\x1b[0;m\n1\n\
+                    \x1b[32;1m$ two\x1b[0;m\n2\n3\nsection_end:2:step_script\r\x1b[0K\
+                    section_start:2:cleanup\r\x1b[0KCleaning up\n";
+        type Row<'a> = (&'a str, usize, &'a [&'a str], Option<usize>, bool);
+        let table: [Row<'_>; 4] = [
+            (text, 20, &["$ one", "1", "$ two", "2", "3"], Some(2), false),
+            (text, 4, &["1", "$ two", "2", "3"], Some(1), true),
+            (text, 1, &["$ two", "3"], Some(0), true),
+            (
+                "section_start:1:prepare\r\x1b[0KPreparing\nno image\n",
+                9,
+                &["Preparing", "no image"],
+                None,
+                false,
+            ),
+        ];
+        for (content, count, lines, culprit, left_out) in table {
+            let (file, length) = log(content);
+            let excerpt = script(file.path(), length, count).unwrap();
+            assert_eq!(
+                (excerpt.lines.as_slice(), excerpt.culprit, excerpt.left_out),
+                (&lines.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>()[..], culprit, left_out)
+            );
         }
     }
 

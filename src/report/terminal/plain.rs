@@ -3,7 +3,7 @@
 use super::log::Follower;
 use super::paint::Paint;
 use super::state::RunState;
-use super::summary::{column, summary};
+use super::summary::{Detail, column, summary, table};
 use super::text;
 use pipelines::event::{Event, EventKind};
 use pipelines::plan::Plan;
@@ -14,21 +14,55 @@ use std::path::Path;
 /// Columns that a job's name may take in front of its lines.
 const WIDEST_NAME: usize = 32;
 
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Whatever happens.
+    All,
+    /// The first line and the end.
+    Ends,
+    /// Failures and the last lines.
+    Failures,
+}
+
 /// Writes log lines as `name | line`, and what happens to a job as `name > status`.
 pub(super) struct Plain {
     paint: Paint,
+    told: Told,
     run: RunState,
     logs: Vec<Follower>,
     names: usize,
 }
 
 impl Plain {
-    pub(super) fn new(paint: Paint) -> Plain {
-        Plain { paint, run: RunState::default(), logs: Vec::new(), names: 0 }
+    pub(super) fn new(paint: Paint, told: Told) -> Plain {
+        Plain { paint, told, run: RunState::default(), logs: Vec::new(), names: 0 }
     }
 
     pub(super) fn event(&mut self, event: &Event, out: &mut dyn Write) -> io::Result<()> {
         self.run.apply(event);
+        match (&event.kind, self.told) {
+            (_, Told::All) => self.tell(event, out)?,
+            (EventKind::RunStarted { .. }, Told::Ends) => {
+                writeln!(out, "{}", header(&event.kind, self.paint))?;
+            }
+            (EventKind::RunFinished { status }, _) => {
+                let detail = if self.told == Told::Ends { Detail::Script } else { Detail::Quiet };
+                out.write_all(summary(&self.run, *status, self.paint, detail).as_bytes())?;
+            }
+            _ => return Ok(()),
+        }
+        out.flush()
+    }
+
+    /// What is known of a run that has not ended: the jobs as they stand.
+    pub(super) fn unfinished(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut text = String::from("\n");
+        table(&mut text, &self.run, self.paint);
+        out.write_all(text.as_bytes())
+    }
+
+    fn tell(&mut self, event: &Event, out: &mut dyn Write) -> io::Result<()> {
         match &event.kind {
             EventKind::RunStarted { .. } => {
                 self.logs = self.run.jobs.iter().map(|_| Follower::default()).collect();
@@ -59,7 +93,7 @@ impl Plain {
                 }
             }
             EventKind::RunFinished { status } => {
-                out.write_all(summary(&self.run, *status, self.paint).as_bytes())?;
+                out.write_all(summary(&self.run, *status, self.paint, Detail::Command).as_bytes())?;
             }
             EventKind::DownstreamStarted { job, plan } => {
                 self.logs.resize_with(self.run.jobs.len(), Follower::default);
@@ -70,9 +104,10 @@ impl Plain {
             }
             EventKind::JobPhase { .. }
             | EventKind::DownstreamFinished { .. }
+            | EventKind::JobCache { .. }
             | EventKind::JobCoverage { .. } => {}
         }
-        out.flush()
+        Ok(())
     }
 
     fn prefix(&self, index: usize) -> String {

@@ -1,5 +1,6 @@
 //! The run as the events so far tell it.
 
+use super::order::Order;
 use super::text;
 use pipelines::event::{Event, EventKind, Phase};
 use pipelines::plan::Plan;
@@ -9,51 +10,61 @@ use std::path::PathBuf;
 
 /// A run.
 #[derive(Debug, Default)]
-pub(super) struct RunState {
+pub(in crate::report) struct RunState {
     /// Jobs in the plan's order.
-    pub(super) jobs: Vec<JobState>,
+    pub(in crate::report) jobs: Vec<JobState>,
     index: HashMap<String, usize>,
+    /// Who waits for whom in the first pipeline, whose jobs are the first in `jobs`.
+    pub(in crate::report) order: Order,
+    /// Run number in the project.
+    pub(in crate::report) number: u64,
     /// Milliseconds since the epoch.
-    pub(super) started: u64,
+    pub(in crate::report) started: u64,
     /// Time of the last event.
-    pub(super) now: u64,
+    pub(in crate::report) now: u64,
     /// Set at the end.
-    pub(super) status: Option<Status>,
+    pub(in crate::report) status: Option<Status>,
 }
 
 /// A job of the run.
 #[derive(Debug)]
-pub(super) struct JobState {
-    pub(super) name: String,
-    pub(super) stage: String,
-    pub(super) status: Status,
-    pub(super) attempt: u32,
-    pub(super) reason: Option<FailureReason>,
-    pub(super) exit_code: Option<i32>,
-    pub(super) allowed_to_fail: bool,
-    pub(super) message: Option<String>,
+pub(in crate::report) struct JobState {
+    pub(in crate::report) name: String,
+    pub(in crate::report) stage: String,
+    pub(in crate::report) status: Status,
+    pub(in crate::report) attempt: u32,
+    pub(in crate::report) reason: Option<FailureReason>,
+    pub(in crate::report) exit_code: Option<i32>,
+    pub(in crate::report) allowed_to_fail: bool,
+    pub(in crate::report) message: Option<String>,
     /// Of the last attempt.
-    pub(super) started: Option<u64>,
-    pub(super) ended: Option<u64>,
-    pub(super) phase: Option<Phase>,
+    pub(in crate::report) started: Option<u64>,
+    pub(in crate::report) ended: Option<u64>,
+    pub(in crate::report) phase: Option<Phase>,
+    /// Time of the last attempt's phases: kind, milliseconds.
+    spent: Vec<(Part, u64)>,
+    /// When `phase` began.
+    phase_since: u64,
+    /// Caches asked for: was there one?
+    pub(in crate::report) caches: Vec<bool>,
     /// Log file and its length.
-    pub(super) log: Option<(PathBuf, u64)>,
+    pub(in crate::report) log: Option<(PathBuf, u64)>,
     /// Per cent of the code that the job's tests ran.
-    pub(super) coverage: Option<String>,
+    pub(in crate::report) coverage: Option<String>,
 }
 
 impl RunState {
     /// The job's index. Events may name jobs that the plan does not have; these are left out.
-    pub(super) fn find(&self, name: &str) -> Option<usize> {
+    pub(in crate::report) fn find(&self, name: &str) -> Option<usize> {
         self.index.get(name).copied()
     }
 
     /// Takes an event in.
-    pub(super) fn apply(&mut self, event: &Event) {
+    pub(in crate::report) fn apply(&mut self, event: &Event) {
         self.now = event.at;
         match &event.kind {
-            EventKind::RunStarted { plan, .. } => {
-                *self = RunState { started: event.at, now: event.at, ..RunState::of(plan) };
+            EventKind::RunStarted { run, plan, .. } => {
+                *self = RunState { number: *run, started: event.at, now: event.at, ..RunState::of(plan) };
             }
             EventKind::JobStatus { job, status, attempt, reason, exit_code, allowed_to_fail, message } => {
                 let Some(index) = self.find(job) else { return };
@@ -68,7 +79,12 @@ impl RunState {
             }
             EventKind::JobPhase { job, phase } => {
                 if let Some(index) = self.find(job) {
-                    self.jobs[index].phase = Some(*phase);
+                    self.jobs[index].enter(Some(*phase), event.at);
+                }
+            }
+            EventKind::JobCache { job, hit, .. } => {
+                if let Some(index) = self.find(job) {
+                    self.jobs[index].caches.push(*hit);
                 }
             }
             EventKind::JobLog { job, path, length } => {
@@ -88,7 +104,7 @@ impl RunState {
     }
 
     fn of(plan: &Plan) -> RunState {
-        let mut run = RunState::default();
+        let mut run = RunState { order: Order::of(plan), ..RunState::default() };
         run.add(plan);
         run
     }
@@ -107,6 +123,9 @@ impl RunState {
             started: None,
             ended: None,
             phase: None,
+            spent: Vec::new(),
+            phase_since: 0,
+            caches: Vec::new(),
             log: None,
             coverage: None,
         };
@@ -117,7 +136,7 @@ impl RunState {
     }
 
     /// How many jobs have that status.
-    pub(super) fn count(&self, status: Status) -> usize {
+    pub(in crate::report) fn count(&self, status: Status) -> usize {
         self.jobs.iter().filter(|j| j.status == status).count()
     }
 }
@@ -128,9 +147,14 @@ impl JobState {
             Status::Running => {
                 self.started = Some(at);
                 self.ended = None;
-                self.phase = None;
+                (self.phase, self.phase_since) = (None, at);
+                self.spent.clear();
+                self.caches.clear();
             }
-            Status::Success | Status::Failed | Status::Canceled => self.ended = Some(at),
+            Status::Success | Status::Failed | Status::Canceled => {
+                self.enter(None, at);
+                self.ended = Some(at);
+            }
             // a new attempt, or a wait for one
             Status::Pending | Status::WaitingForResource | Status::Created => {
                 (self.started, self.ended) = (None, None);
@@ -140,18 +164,32 @@ impl JobState {
         self.status = status;
     }
 
+    /// Ends the phase that the job was in.
+    fn enter(&mut self, phase: Option<Phase>, at: u64) {
+        if self.started.is_some() {
+            let part = self.phase.map_or(Part::Prepare, Part::of);
+            self.spent.push((part, at.saturating_sub(self.phase_since)));
+        }
+        (self.phase, self.phase_since) = (phase, at);
+    }
+
+    /// Milliseconds that the last attempt spent so.
+    pub(in crate::report) fn spent(&self, part: Part) -> u64 {
+        self.spent.iter().filter(|(of, _)| *of == part).map(|(_, time)| time).sum()
+    }
+
     /// Milliseconds that the last attempt took, or has taken until `now`.
-    pub(super) fn elapsed(&self, now: u64) -> Option<u64> {
+    pub(in crate::report) fn elapsed(&self, now: u64) -> Option<u64> {
         self.started.map(|started| self.ended.unwrap_or(now).saturating_sub(started))
     }
 
     /// Does the job have a slot?
-    pub(super) fn is_active(&self) -> bool {
+    pub(in crate::report) fn is_active(&self) -> bool {
         matches!(self.status, Status::Running | Status::Canceling)
     }
 
     /// Why the last attempt failed: `exit code 1`, `image_pull_failure`.
-    pub(super) fn cause(&self) -> Option<String> {
+    pub(in crate::report) fn cause(&self) -> Option<String> {
         match (self.reason?, self.exit_code) {
             (FailureReason::ScriptFailure, Some(code)) => Some(format!("exit code {code}")),
             (reason, Some(code)) => Some(format!("{}, exit code {code}", reason.name())),
@@ -160,7 +198,7 @@ impl JobState {
     }
 
     /// The status with what belongs to it: `failed (exit code 1, allowed)`.
-    pub(super) fn verdict(&self) -> String {
+    pub(in crate::report) fn verdict(&self) -> String {
         let allowed = self.allowed_to_fail.then(|| "allowed".to_owned());
         let cause = self.cause().filter(|_| self.status == Status::Failed);
         let details: Vec<String> = cause.into_iter().chain(allowed).collect();
@@ -169,8 +207,39 @@ impl JobState {
     }
 }
 
+/// What a job spends its time with, in words for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::report) enum Part {
+    /// The container, made and removed.
+    Prepare,
+    Sources,
+    Cache,
+    Artifacts,
+    Script,
+}
+
+impl Part {
+    pub(in crate::report) const ALL: [(Part, &'static str); 5] = [
+        (Part::Prepare, "prepare"),
+        (Part::Sources, "sources"),
+        (Part::Cache, "cache"),
+        (Part::Artifacts, "artifacts"),
+        (Part::Script, "script"),
+    ];
+
+    fn of(phase: Phase) -> Part {
+        match phase {
+            Phase::Prepare | Phase::Cleanup => Part::Prepare,
+            Phase::GetSources => Part::Sources,
+            Phase::RestoreCache | Phase::ArchiveCache => Part::Cache,
+            Phase::DownloadArtifacts | Phase::UploadArtifacts => Part::Artifacts,
+            Phase::Script | Phase::AfterScript => Part::Script,
+        }
+    }
+}
+
 /// gitlab-runner's name of a phase, for people.
-pub(super) fn phase_name(phase: Phase) -> &'static str {
+pub(in crate::report) fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Prepare => "prepare",
         Phase::GetSources => "get sources",

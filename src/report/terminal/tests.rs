@@ -1,6 +1,7 @@
 //! Whole reports, as they look.
 
 use super::live::{Live, Size};
+use super::order::Estimates;
 use super::paint::Paint;
 use super::show::{Mode, report};
 use pipelines::event::{Event, EventKind, Phase};
@@ -138,8 +139,11 @@ test 1/2  test    failed (exit code 2)  1.5s  (attempt 2)
 deploy    deploy  skipped               -
 ok        deploy  manual                -
 
+time spent     prepare 3.0s
+critical path  3.0s: build 1.5s > test 1/2 1.5s
+
 test 1/2: failed (exit code 2)
-  | $ make test
+  > $ make test
   | broken
   whole log: DIR/test 1-2
 
@@ -147,6 +151,68 @@ pipeline failed after 7.0s: 1 success, 1 failed, 1 skipped, 1 manual
 `ok` waits to be played: run again with --manual 'ok'
 ";
     assert_eq!(failing_run().plain(false), expected);
+}
+
+#[test]
+fn quiet_reports_tell_failures_only_and_short_ones_begin_and_end() {
+    let story = failing_run();
+    let of = |mode: Mode| {
+        let events: Vec<Event> = story.events.iter().map(|e| Event::clone(e)).collect();
+        let mut out = Vec::new();
+        super::replay(&events, mode, &mut out).unwrap();
+        String::from_utf8(out).unwrap().replace(&story.dir.path().display().to_string(), "DIR")
+    };
+    let quiet = "
+test 1/2: failed (exit code 2)
+  > $ make test
+  | broken
+  whole log: DIR/test 1-2
+
+pipeline failed after 7.0s: 1 success, 1 failed, 1 skipped, 1 manual
+`ok` waits to be played: run again with --manual 'ok'
+";
+    assert_eq!(of(Mode::Quiet { colour: false }), quiet);
+    let ends = of(Mode::Ends { colour: false });
+    assert!(
+        ends.starts_with("run 7: main at 01234567 with uncommitted changes, 4 jobs in 3 stages\n\njob "),
+        "{ends}"
+    );
+    assert!(ends.ends_with(quiet), "{ends}");
+    assert_eq!(of(Mode::Plain { colour: false }), story.plain(false));
+}
+
+#[test]
+fn a_run_that_has_not_ended_is_shown_as_it_stands() {
+    let story = failing_run();
+    let events: Vec<Event> = story.events[..3].iter().map(|e| Event::clone(e)).collect();
+    let mut out = Vec::new();
+    super::replay(&events, Mode::Ends { colour: false }, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("build     build   running"), "{text}");
+    assert!(!text.contains("pipeline"), "{text}");
+}
+
+#[test]
+fn time_left_comes_from_earlier_runs_and_the_order_of_the_jobs() {
+    // build, then test 1/2, then deploy and ok; every step takes half a second
+    let story = failing_run();
+    let estimates: Estimates = [("build", 10_000), ("test 1/2", 20_000), ("deploy", 3_000), ("ok", 90_000)]
+        .map(|(n, t)| (n.to_owned(), t))
+        .into();
+    let told = |count: usize, estimates: &Estimates, slots| {
+        let mut run = super::state::RunState::default();
+        story.events[..count].iter().for_each(|e| run.apply(e));
+        run.order.remaining(&run, estimates, slots)
+    };
+    // two jobs at once: the longest way; one at a time: all the work
+    assert_eq!(told(1, &estimates, 2), Some(10_000 + 20_000 + 90_000));
+    assert_eq!(told(1, &estimates, 1), Some(10_000 + 20_000 + 3_000 + 90_000));
+    // running for a second
+    assert_eq!(told(5, &estimates, 2), Some(9_000 + 20_000 + 90_000));
+    assert_eq!(told(14, &estimates, 2), Some(0));
+    assert_eq!(told(1, &Estimates::new(), 2), None);
+    let one = Estimates::from([("build".to_owned(), 1_000)]);
+    assert_eq!(told(1, &one, 2), Some(3_000), "jobs that are not known are as the others");
 }
 
 #[test]
@@ -250,7 +316,7 @@ fn the_live_report_keeps_running_jobs_at_the_bottom() {
     story.status("lint", Status::Running);
     story.tell(EventKind::JobPhase { job: "build".to_owned(), phase: Phase::Script });
     story.log("build", "first\nsecond\n");
-    let mut live = Live::new(Paint { colour: false });
+    let mut live = Live::new(Paint { colour: false }, Estimates::new());
     let mut screen = Screen::new(80);
     story.events.iter().for_each(|e| live.event(e));
     draw(&mut live, 1_003_000, 60, 20, &mut screen);
@@ -290,7 +356,7 @@ fn more_jobs_than_rows_are_counted() {
     let jobs: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "test")).collect();
     let mut story = Story::new(&jobs);
     names.iter().for_each(|n| story.status(n, Status::Running));
-    let mut live = Live::new(Paint { colour: true });
+    let mut live = Live::new(Paint { colour: true }, Estimates::new());
     let mut screen = Screen::new(120);
     story.events.iter().for_each(|e| live.event(e));
     draw(&mut live, 1_020_000, 120, 10, &mut screen);
@@ -309,7 +375,7 @@ proptest! {
         let mut story = Story::new(&[("漢字の名前がとても長い仕事", "test")]);
         let name = "漢字の名前がとても長い仕事";
         story.status(name, Status::Running);
-        let mut live = Live::new(Paint { colour: true });
+        let mut live = Live::new(Paint { colour: true }, Estimates::new());
         // what stands above the region may wrap; only the region must not
         let mut screen = Screen::new(200);
         story.events.iter().for_each(|e| live.event(e));

@@ -5,7 +5,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 /// A line of job output without whatever could move the cursor, change the terminal's state or turn the reading
 /// direction. Colours stay with `keep_colours` and end with the line. A carriage return overwrites what stood
 /// before it. None: the line was only a section marker.
-pub(super) fn clean(line: &[u8], keep_colours: bool) -> Option<String> {
+pub(in crate::report) fn clean(line: &[u8], keep_colours: bool) -> Option<String> {
     let line = String::from_utf8_lossy(line);
     let line = line.trim_end_matches(['\r', '\n']);
     let last = line.rsplit_once('\r').map_or(line, |(_, last)| last);
@@ -120,12 +120,20 @@ pub(in crate::report) fn pad(text: &str, columns: usize) -> String {
 }
 
 /// `0.3s`, `59.9s`, `1m 05s`, `2h 00m`.
-pub(super) fn duration(milliseconds: u64) -> String {
+pub(in crate::report) fn duration(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
     match seconds {
         0..60 => format!("{seconds}.{}s", milliseconds % 1000 / 100),
         60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
         _ => format!("{}h {:02}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// As [`duration`], in whole seconds: `5s`.
+pub(super) fn rounded(milliseconds: u64) -> String {
+    match milliseconds.div_ceil(1000) {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds => duration(seconds * 1000),
     }
 }
 

@@ -4,109 +4,24 @@
 // clippy takes the functions that the tests share for production code
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod confinement;
+mod image;
+mod job;
+mod limits;
+mod plain;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use runners::sandbox::{
-    Access, Command, Error, ExitStatus, Mode, Mount, Process, Sandbox, Spec, StateDir, Streams, Task, sweep,
+    Access, Command, Error, ExitStatus, Mode, Mount, Spec, StateDir, Streams, Task, sweep,
 };
-use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
-const PROJECT: &str = "/builds/group/project";
-
-/// A job: a checkout of two files, and layers.
-struct Job {
-    dir: TempDir,
-    state: StateDir,
-    spec: Spec,
-    sandbox: Sandbox,
-}
-
-fn sandbox() -> Sandbox {
-    Sandbox::with_init(PathBuf::from(env!("CARGO_BIN_EXE_sandbox-init")))
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-impl Job {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let checkout = dir.path().join("checkout");
-        fs::create_dir_all(checkout.join("src")).unwrap();
-        fs::write(checkout.join("src/main.txt"), "original\n").unwrap();
-        fs::write(checkout.join("README"), "read me\n").unwrap();
-        let state = StateDir::create(&dir.path().join("states"), "job").unwrap();
-        let mut spec = Spec::host(state.path(), Path::new(env!("CARGO_BIN_EXE_sandbox-init")));
-        spec.mounts.push(state.workspace(vec![checkout], Path::new(PROJECT)));
-        Self { dir, state, spec, sandbox: sandbox() }
-    }
-
-    fn command(script: &str) -> Task {
-        Task::Run(Command {
-            argv: ["sh", "-c", script].map(String::from).to_vec(),
-            env: Spec::host_env(),
-            cwd: PROJECT.into(),
-            uid: 0,
-            gid: 0,
-        })
-    }
-
-    async fn start(&self, script: &str) -> Process {
-        self.sandbox.start(&self.spec, Self::command(script), Streams::piped()).await.unwrap()
-    }
-
-    /// Status, and stdout with stderr behind it.
-    async fn run(&self, script: &str) -> (ExitStatus, String) {
-        let mut process = self.start(script).await;
-        let (mut out, mut err) = (String::new(), String::new());
-        let (mut stdout, mut stderr) = (process.stdout.take().unwrap(), process.stderr.take().unwrap());
-        tokio::try_join!(stdout.read_to_string(&mut out), stderr.read_to_string(&mut err)).unwrap();
-        (process.wait().await.unwrap(), out + &err)
-    }
-
-    /// stdout and stderr of a script that must succeed.
-    async fn output(&self, script: &str) -> String {
-        let (status, text) = self.run(script).await;
-        assert_eq!(status, ExitStatus::Code(0), "{script}: {text}");
-        text
-    }
-
-    async fn finish(self) {
-        self.state.remove(&self.sandbox).await.unwrap();
-    }
-}
-
-async fn first_line(process: &mut Process) -> String {
-    let mut line = String::new();
-    BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).await.unwrap();
-    line
-}
-
-/// Whether a process of the machine has `text` among its arguments.
-fn runs(text: &str) -> bool {
-    pid_of(text).is_some()
-}
-
-fn pid_of(text: &str) -> Option<u32> {
-    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let cmdline = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let has_it = cmdline.split(|byte| *byte == 0).any(|argument| argument == text.as_bytes());
-        if has_it { entry.file_name().to_str()?.parse().ok() } else { None }
-    })
-}
-
-/// A number of seconds to sleep that no other process of the machine sleeps.
-fn unique_sleep() -> String {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("1000.{}{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
+use crate::job::{Job, PROJECT, eventually, first_line, is_root, pid_of, runs, sandbox, unique_sleep};
 
 #[tokio::test]
 async fn exit_codes_and_signals_come_out_as_they_are() {
@@ -127,13 +42,8 @@ async fn exit_codes_and_signals_come_out_as_they_are() {
 #[tokio::test]
 async fn what_keeps_a_task_from_starting_is_an_error_with_its_step() {
     let job = Job::new();
-    let mut missing_program = Command {
-        argv: vec!["no-such-program".into()],
-        env: Spec::host_env(),
-        cwd: "/".into(),
-        uid: 0,
-        gid: 0,
-    };
+    let mut missing_program =
+        Command { argv: vec!["no-such-program".into()], env: Spec::host_env(), cwd: "/".into() };
     let cases = [
         (job.spec.clone(), missing_program.clone(), "executing `no-such-program`: No such file"),
         (
@@ -160,21 +70,6 @@ async fn what_keeps_a_task_from_starting_is_an_error_with_its_step() {
 }
 
 #[tokio::test]
-async fn writes_to_the_system_never_reach_the_host() {
-    let job = Job::new();
-    let name = format!("/usr/slipway-{}", unique_sleep());
-    let (status, text) = job.run(&format!("echo inside > {name}")).await;
-    if is_root() {
-        assert_eq!(status, ExitStatus::Code(0), "{text}");
-        assert_eq!(job.output(&format!("cat {name}")).await, "inside\n", "kept for the next step");
-    } else {
-        assert_ne!(status, ExitStatus::Code(0));
-    }
-    assert!(!Path::new(&name).exists());
-    job.finish().await;
-}
-
-#[tokio::test]
 async fn scratch_directories_are_the_jobs_own_and_last_as_long_as_the_job() {
     let job = Job::new();
     let outside = tempfile::NamedTempFile::new_in("/tmp").unwrap();
@@ -186,140 +81,6 @@ async fn scratch_directories_are_the_jobs_own_and_last_as_long_as_the_job() {
     assert_eq!(seen, "/tmp\n/run\n/root\nleft-by-script\n");
     assert!(outside.path().exists() && !Path::new("/tmp/left-by-script").exists());
     assert_eq!(job.output("stat -c %a /tmp /var/tmp /run").await, "1777\n1777\n755\n");
-    job.finish().await;
-}
-
-#[tokio::test]
-async fn hidden_directories_are_empty_and_writable() {
-    let mut job = Job::new();
-    let home = job.dir.path().join("home/ann");
-    fs::create_dir_all(&home).unwrap();
-    fs::write(home.join("secret"), "s").unwrap();
-    // below /tmp it is not there anyway: bind the directory where it can be seen
-    let seen_as = PathBuf::from("/run/homes");
-    job.spec.mounts.insert(
-        0,
-        Mount::Bind {
-            source: home.parent().unwrap().to_owned(),
-            target: seen_as.clone(),
-            access: Access::ReadOnly,
-        },
-    );
-    assert_eq!(job.output("cat /run/homes/ann/secret").await, "s");
-    assert_eq!(job.output("ls -A /root; ls -A \"$HOME\"; touch /root/x; ls -A ~").await, "x\n");
-    for gone in [job.dir.path().join("states"), "/run/user".into()] {
-        let (status, text) = job.run(&format!("ls -d {}", gone.display())).await;
-        assert_ne!(status, ExitStatus::Code(0), "{text}");
-    }
-    job.finish().await;
-}
-
-#[tokio::test]
-async fn only_processes_of_the_sandbox_are_seen() {
-    let job = Job::new();
-    let pids = job.output("for p in /proc/[0-9]*; do echo ${p#/proc/}; done").await;
-    assert_eq!(pids, "1\n2\n", "init and the shell");
-    assert_eq!(job.output("hostname 2>/dev/null || cat /proc/sys/kernel/hostname").await, "slipway\n");
-    job.finish().await;
-}
-
-#[tokio::test]
-async fn capabilities_and_seccomp_equal_dockers() {
-    let job = Job::new();
-    let status = job.output("cat /proc/self/status").await;
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim_start_matches(':').trim().to_owned()
-    };
-    assert_eq!(field("CapBnd"), "00000000a80425fb");
-    assert_eq!(field("CapEff"), "00000000a80425fb");
-    assert_eq!(field("CapPrm"), "00000000a80425fb");
-    assert_eq!(field("CapInh"), "0000000000000000");
-    assert_eq!(field("CapAmb"), "0000000000000000");
-    assert_eq!(field("Seccomp"), "2");
-    assert_eq!(field("NoNewPrivs"), "0", "sudo works in a job");
-    for refused in ["mount -t tmpfs none /tmp", "unshare -U true", "unshare -m true", "hostname other"] {
-        assert_ne!(job.run(refused).await.0, ExitStatus::Code(0), "{refused}");
-    }
-    job.finish().await;
-}
-
-/// A static program of 32 bits whose exit code is the errno of `mount` with null arguments.
-#[cfg(target_arch = "x86_64")]
-fn mounting_i386_program() -> Vec<u8> {
-    let code = [0xb8, 21, 0, 0, 0, 0xcd, 0x80, 0xf7, 0xd8, 0x89, 0xc3, 0xb8, 1, 0, 0, 0, 0xcd, 0x80];
-    let (base, headers) = (0x0804_8000_u32, 52 + 32);
-    let size = headers + code.len() as u32;
-    let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0\x01\0\0\0".to_vec();
-    for word in [base + headers, 52, 0, 0, 0x0020_0034, 0x0000_0001, 0] {
-        elf.extend(word.to_le_bytes());
-    }
-    for word in [1, 0, base, base, size, size, 5, 0x1000] {
-        elf.extend(word.to_le_bytes());
-    }
-    elf.extend(code);
-    elf
-}
-
-#[cfg(target_arch = "x86_64")]
-#[tokio::test]
-async fn programs_of_32_bits_run_and_are_filtered() {
-    let job = Job::new();
-    let program = job.dir.path().join("checkout/i386");
-    fs::write(&program, mounting_i386_program()).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let outside = std::process::Command::new(&program).status();
-    if outside.is_err() {
-        // this kernel runs no such programs
-        return;
-    }
-    assert_eq!(outside.unwrap().code(), Some(libc::EFAULT), "unfiltered, the kernel looks at the arguments");
-    assert_eq!(job.run("./i386").await.0, ExitStatus::Code(libc::EPERM));
-    job.finish().await;
-}
-
-#[tokio::test]
-async fn the_kernels_files_are_masked_and_devices_cannot_be_made() {
-    let job = Job::new();
-    let refused = [
-        "echo h > /proc/sysrq-trigger",
-        "echo x > /proc/sys/kernel/hostname",
-        "test -s /proc/kcore",
-        "test -s /proc/timer_list",
-        "ls -A /sys/firmware | grep .",
-        "touch /sys/x",
-        "mknod /tmp/zero c 1 5 && head -c1 /tmp/zero",
-        "mknod /dev/zero2 c 1 5 && head -c1 /dev/zero2",
-        "mknod ./zero c 1 5 && head -c1 ./zero",
-        "mknod /usr/zero c 1 5 && head -c1 /usr/zero",
-    ];
-    for script in refused {
-        let (status, text) = job.run(script).await;
-        assert_ne!(status, ExitStatus::Code(0), "{script}: {text}");
-    }
-    let allowed =
-        "head -c1 /dev/zero >/dev/null && echo > /dev/null && echo > /dev/shm/x && test -L /dev/ptmx";
-    job.output(allowed).await;
-    job.finish().await;
-}
-
-#[tokio::test]
-async fn a_program_gets_three_streams_its_environment_and_nothing_else() {
-    let job = Job::new();
-    // 3 is the directory that `ls` reads
-    assert_eq!(job.output("ls /proc/self/fd; tty || true").await, "0\n1\n2\n3\nnot a tty\n");
-    let signals = job.output("grep -E 'SigBlk|SigIgn' /proc/self/status").await;
-    for line in signals.lines() {
-        let mask = u64::from_str_radix(line.split('\t').nth(1).unwrap(), 16).unwrap();
-        // 32 and 33 are the C library's own, which it lets nobody change
-        assert_eq!(mask & !0x1_8000_0000, 0, "{line}");
-    }
-    let environment =
-        job.output("cat /proc/self/environ | tr '\\0' '\\n' | cut -d= -f1 | sort | tr '\\n' ' '").await;
-    let mut expected: Vec<_> = Spec::host_env().into_iter().map(|(name, _)| name).collect();
-    expected.push("PWD".to_owned());
-    expected.sort();
-    assert_eq!(environment.trim(), expected.join(" "), "PWD is the shell's own");
     job.finish().await;
 }
 
@@ -374,15 +135,6 @@ async fn dropping_the_process_kills_all() {
     drop(process);
     eventually(|| !runs(&sleep)).await;
     job.finish().await;
-}
-
-async fn eventually(condition: impl Fn() -> bool) {
-    let waiting = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap();
 }
 
 #[tokio::test]
@@ -553,25 +305,6 @@ async fn the_probe_says_that_it_works_here() {
     found.works.unwrap();
     assert_eq!(found.mode == Mode::Root, is_root());
     assert_eq!(found.missing.is_empty(), found.mode != Mode::RootlessOneId);
-}
-
-#[tokio::test]
-async fn another_user_id_has_no_capabilities() {
-    let job = Job::new();
-    if job.sandbox.probe(&job.dir.path().join("states")).await.mode == Mode::RootlessOneId {
-        // with one id only there is no other user
-        return;
-    }
-    let Task::Run(mut command) = Job::command("id -u; id -G; grep CapEff /proc/self/status") else {
-        unreachable!()
-    };
-    (command.uid, command.gid) = (1234, 1235);
-    let mut process = job.sandbox.start(&job.spec, Task::Run(command), Streams::piped()).await.unwrap();
-    let mut text = String::new();
-    process.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
-    assert_eq!(text, "1234\n1235\nCapEff:\t0000000000000000\n");
-    process.wait().await.unwrap();
-    job.finish().await;
 }
 
 #[tokio::test]

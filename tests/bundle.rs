@@ -49,7 +49,8 @@ impl Site {
     fn bundle(&self, more: &[&str]) -> PathBuf {
         let key = self.target.path("user");
         let file = self.target.path("b.tar.gz");
-        let mut arguments = vec!["bundle", "prod", "--sign", key.to_str().unwrap(), "-o", file.to_str().unwrap()];
+        let mut arguments =
+            vec!["bundle", "prod", "--sign", key.to_str().unwrap(), "-o", file.to_str().unwrap()];
         arguments.extend(more);
         self.ci(&arguments).ended(0);
         self.unpack(&file)
@@ -85,7 +86,14 @@ impl Site {
         if !root.exists() {
             return String::new();
         }
-        run(Command::new("find").arg(&root).args(["-path", "*/log", "-prune", "-o", "-printf", "%p %s %T@\n"]))
+        run(Command::new("find").arg(&root).args([
+            "-path",
+            "*/log",
+            "-prune",
+            "-o",
+            "-printf",
+            "%p %s %T@\n",
+        ]))
     }
 }
 
@@ -117,7 +125,11 @@ fn a_bundle_installs_afresh_upgrades_hot_and_goes_back_by_the_relup() {
     site.project.checkout("0.2.0");
     let bundle = site.bundle(&[]);
     let before = site.files();
-    site.install(BUSYBOX, &bundle, &[]).ended(0).says(&["running, 0.1.0 runs", "plan:     hot", "nothing was changed"]);
+    site.install(BUSYBOX, &bundle, &[]).ended(0).says(&[
+        "running, 0.1.0 runs",
+        "plan:     hot",
+        "nothing was changed",
+    ]);
     assert_eq!(site.files(), before, "a dry run changed something");
     site.install(BUSYBOX, &bundle, &["--yes"]).ended(0).says(&["0.2.0 runs"]);
     assert_eq!(site.target.boot(), boot, "the node restarted");
@@ -127,7 +139,9 @@ fn a_bundle_installs_afresh_upgrades_hot_and_goes_back_by_the_relup() {
     site.ci(&["receipt", "import", report.to_str().unwrap()]).ended(0);
     site.ci(&["env", "history", "prod"]).ended(0).says(&["bundle", "receipt", "from 0.1.0"]);
 
-    site.install(DASH, &bundle, &["--rollback"]).ended(0).says(&["back from 0.2.0 to 0.1.0", "nothing was changed"]);
+    site.install(DASH, &bundle, &["--rollback"])
+        .ended(0)
+        .says(&["back from 0.2.0 to 0.1.0", "nothing was changed"]);
     assert!(site.target.eval(STATE).starts_with("{v2, "));
     site.install(DASH, &bundle, &["--rollback", "--yes"]).ended(0).says(&["0.1.0 runs again"]);
     assert_eq!(site.target.eval(STATE), "{v1, {state, 2}}");
@@ -146,17 +160,24 @@ fn what_fails_its_health_check_goes_back_hot_or_by_a_restart() {
     site.count_to_two();
     let boot = site.target.boot();
     site.project.checkout("0.2.0");
-    let failing = PROD.replace("is_tuple(urf_store:info()).', within: 5s", "element(1, urf_store:info()) =:= v1.', within: 1s");
+    let failing = PROD.replace(
+        "is_tuple(urf_store:info()).', within: 5s",
+        "element(1, urf_store:info()) =:= v1.', within: 1s",
+    );
     site.settings(&failing);
     let bundle = site.bundle(&["--from", "0.1.0"]);
 
-    site.install(DASH, &bundle, &["--yes"]).ended(4).says(&["health check", "back on 0.1.0, the node kept running"]);
+    site.install(DASH, &bundle, &["--yes"])
+        .ended(4)
+        .says(&["health check", "back on 0.1.0, the node kept running"]);
     assert_eq!(site.target.eval(STATE), "{v1, {state, 2}}");
     assert_eq!(site.target.boot(), boot, "the node restarted");
     let report = site.report(&bundle);
     site.ci(&["receipt", "import", report.to_str().unwrap()]).ended(0).says(&["rolled back"]);
 
-    site.install(BUSYBOX, &bundle, &["--yes", "--strategy", "restart"]).ended(4).says(&["0.1.0 was started again"]);
+    site.install(BUSYBOX, &bundle, &["--yes", "--strategy", "restart"])
+        .ended(4)
+        .says(&["0.1.0 was started again"]);
     assert_eq!(site.target.eval(STATE), "{v1, {state, 0}}");
 
     // without the failing check the restart holds, and what was edited on the host stays
@@ -165,7 +186,9 @@ fn what_fails_its_health_check_goes_back_hot_or_by_a_restart() {
     fs::write(&config, format!("%% edited here\n{text}")).unwrap();
     site.settings(PROD);
     let bundle = site.bundle(&["--from", "0.1.0"]);
-    site.install(DASH, &bundle, &["--yes", "--strategy", "restart"]).ended(0).says(&["was edited on this host", "0.2.0 runs"]);
+    site.install(DASH, &bundle, &["--yes", "--strategy", "restart"])
+        .ended(0)
+        .says(&["was edited on this host", "0.2.0 runs"]);
     assert!(site.target.eval(STATE).starts_with("{v2, "));
     let kept = fs::read_to_string(site.target.path("urf/releases/0.2.0/sys.config")).unwrap();
     assert!(kept.starts_with("%% edited here"));
@@ -266,10 +289,16 @@ fn the_very_release_goes_on_when_every_rule_is_kept() {
     let stranger = site.target.path("stranger");
     site.ci(&["promote", "0.1.0", "--to", "sit"]).ended(3).says(&["0 of 1 approvals"]);
     site.ci(&["deploy", "sit"]).ended(3).says(&["needs 1 approvals"]);
-    site.ci(&["approve", "0.1.0", "--to", "sit", "--key", stranger.to_str().unwrap()]).ended(3).says(&["of nobody"]);
-    site.ci(&["approve", "0.1.0", "--to", "sit", "--key", key.to_str().unwrap()]).ended(0).says(&["ann approved"]);
+    site.ci(&["approve", "0.1.0", "--to", "sit", "--key", stranger.to_str().unwrap()])
+        .ended(3)
+        .says(&["of nobody"]);
+    site.ci(&["approve", "0.1.0", "--to", "sit", "--key", key.to_str().unwrap()])
+        .ended(0)
+        .says(&["ann approved"]);
     // what was agreed to is this directory, not another
-    site.settings(&environments("approvals: {count: 1, from: [ann]}, profile: x").replace("DIR-sit", "DIR-other"));
+    site.settings(
+        &environments("approvals: {count: 1, from: [ann]}, profile: x").replace("DIR-sit", "DIR-other"),
+    );
     site.ci(&["promote", "0.1.0", "--to", "sit", "--plan"]).says(&["would be deployed"]);
     site.ci(&["promote", "0.1.0", "--to", "sit"]).ended(3).says(&["0 of 1 approvals"]);
 
@@ -279,23 +308,30 @@ fn the_very_release_goes_on_when_every_rule_is_kept() {
     site.ci(&["promote", "0.1.0", "--to", "sit"]).ended(3).says(&["is frozen", "audit"]);
     // the sources moved on: what goes on is what was deployed
     site.project.checkout("0.2.0");
-    let promote = ["promote", "0.1.0", "--to", "sit", "--override", "agreed with the auditors", "--format", "json"];
+    let promote =
+        ["promote", "0.1.0", "--to", "sit", "--override", "agreed with the auditors", "--format", "json"];
     let report = site.ci(&promote).ended(0).json();
     assert_eq!(report["version"], "0.1.0", "{report}");
     let history = site.ci(&["env", "history", "sit", "--format", "json"]).ended(0).json();
-    let kinds: Vec<&str> = history.as_array().unwrap().iter().map(|entry| entry["kind"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> =
+        history.as_array().unwrap().iter().map(|entry| entry["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["approval", "override", "deployment"]);
     let content = |environment: &str| {
         let history = site.ci(&["env", "history", environment, "--format", "json"]).ended(0).json();
         let all = history.as_array().unwrap();
-        all.iter().rfind(|entry| entry["kind"] == "deployment").unwrap()["content"].as_str().unwrap().to_owned()
+        all.iter().rfind(|entry| entry["kind"] == "deployment").unwrap()["content"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(content("dev"), content("sit"));
 
     // and the bundle has the evidence and the same content
-    site.ci(&["bundle", "prod", "--version", "0.1.0", "-o", site.target.path("b.tar.gz").to_str().unwrap()]).ended(0);
+    site.ci(&["bundle", "prod", "--version", "0.1.0", "-o", site.target.path("b.tar.gz").to_str().unwrap()])
+        .ended(0);
     let bundle = site.unpack(&site.target.path("b.tar.gz"));
-    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(bundle.join("manifest.json")).unwrap()).unwrap();
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(bundle.join("manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["content"], content("sit"));
     let evidence = fs::read_to_string(bundle.join("evidence/ledger.jsonl")).unwrap();
     assert_eq!(evidence.lines().count(), 2, "{evidence}");

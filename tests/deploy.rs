@@ -51,8 +51,9 @@ fn fresh_then_nothing_then_a_hot_upgrade_in_the_same_process() {
     let said = target.ci(project.path(), &["deploy", "dev", "--format", "json"], &[]).ended(0);
     let report = said.json();
     assert_eq!(report["outcome"], "done", "{report}");
-    assert_eq!(report["decision"]["strategy"]["kind"], "hot");
-    assert_eq!(report["pid"], report["pid_before"]);
+    let only = &report["targets"][0];
+    assert_eq!(only["decision"]["strategy"]["kind"], "hot");
+    assert_eq!(only["pid"], only["pid_before"]);
     assert_eq!(target.boot(), boot, "the node restarted");
     let state = target.eval(STATE);
     assert!(state.starts_with("{v2, {state, 2, "), "{state}");
@@ -117,8 +118,12 @@ fn what_fails_before_the_upgrade_leaves_the_node_alone() {
     // somebody else deploys
     std::fs::create_dir(target.path("urf/.ci-lock")).unwrap();
     std::fs::write(target.path("urf/.ci-lock/owner"), "anna@build since yesterday\n").unwrap();
-    target.ci(project.path(), &["deploy", "dev"], &[]).ended(3).says(&["locked by anna@build", "rm -r"]);
-    std::fs::remove_dir_all(target.path("urf/.ci-lock")).unwrap();
+    target
+        .ci(project.path(), &["deploy", "dev"], &[])
+        .ended(3)
+        .says(&["locked by anna@build", "ci env unlock"]);
+    target.ci(project.path(), &["env", "unlock", "dev"], &[]).ended(0).says(&["lock of anna@build"]);
+    target.ci(project.path(), &["env", "unlock", "dev"], &[]).ended(0).says(&["not locked"]);
 
     // built for another version than the one that runs
     project.checkout("0.3.0");
@@ -147,7 +152,7 @@ fn a_node_that_does_not_answer_is_never_overwritten() {
     std::fs::write(&vm_args, right.replace("urf_cookie", "another_cookie")).unwrap();
     project.checkout("0.2.0");
     let said = target.ci(project.path(), &["deploy", "dev", "--format", "json"], &[]).ended(3);
-    assert_eq!(said.json()["before"]["state"], "unreachable");
+    assert_eq!(said.json()["targets"][0]["before"]["state"], "unreachable");
     said.says(&["lives but its node does not answer", "cookie"]);
     target.ci(project.path(), &["release", "status", "dev"], &[]).ended(1).says(&["does not answer"]);
     std::fs::write(&vm_args, right).unwrap();
@@ -171,6 +176,7 @@ fn a_failing_code_change_ends_in_the_old_version_and_the_next_deployment_works()
         "`0.1.0` serves again",
         "state of its processes is lost",
         "mend `code_change/3`",
+        "`0.2.0` is marked bad",
     ]);
     until("the old version answers", || target.script(&["ping"]).status.success());
     assert_ne!(target.boot(), boot);
@@ -180,6 +186,13 @@ fn a_failing_code_change_ends_in_the_old_version_and_the_next_deployment_works()
     target.eval("urf_store:incr().");
 
     project.checkout("0.2.0");
+    target
+        .ci(project.path(), &["deploy", "dev"], &[])
+        .ended(3)
+        .says(&["`0.2.0` failed here before", "ci env clear"]);
+    let clear = ["env", "clear", "dev", "0.2.0", "--reason", "mended"];
+    target.ci(project.path(), &clear, &[]).ended(0).says(&["may be deployed again"]);
+    target.ci(project.path(), &clear, &[]).ended(0).says(&["was not marked bad"]);
     target.ci(project.path(), &["deploy", "dev"], &[]).ended(0);
     assert!(target.eval(STATE).starts_with("{v2, {state, 1, "));
 }
@@ -246,7 +259,11 @@ fn an_installed_version_that_is_not_permanent_is_made_so() {
 fn a_release_that_does_not_start_is_said_so_and_leaves_nothing_running() {
     let (target, project) = (Target::start(), Project::at("0.1.0"));
     project.replace("src/urf_store.erl", "init([]) -> {ok, #state{}}.", "init([]) -> {stop, no_disk_today}.");
-    target.ci(project.path(), &["deploy", "dev"], &[]).ended(1).says(&["does not start", "log/erlang.log.1"]);
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(1).says(&[
+        "does not start",
+        "no_disk_today",
+        "log/erlang.log.1",
+    ]);
     assert!(!target.lives());
     project.checkout("0.1.0");
     target.ci(project.path(), &["deploy", "dev"], &[]).ended(0).says(&["installed and running"]);

@@ -89,10 +89,31 @@ fn documented() -> Vec<(String, &'static str)> {
     examples
 }
 
+/// The documented example of `.ci/deploy.yml`, also with the lines that are commented out in it.
+fn deploy_example() -> [String; 2] {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/environments/.ci/deploy.yml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let whole = text.replace("  # build:", "  build:").replace("  # package:", "  package:");
+    assert_ne!(text, whole);
+    [text, whole]
+}
+
+#[test]
+fn the_documented_deploy_file_is_read_as_it_says() {
+    for text in deploy_example() {
+        let file = slipway::deploy::DeployFile::parse(&text).unwrap();
+        assert_eq!(file.environments.keys().collect::<Vec<_>>(), ["dev", "sit", "uat", "prod"]);
+        for name in file.environments.keys() {
+            slipway::deploy::Settings::read(name, Some(&file), |_| None).unwrap();
+        }
+    }
+}
+
 #[test]
 fn documented_examples_are_valid() {
-    let examples = documented();
+    let mut examples = documented();
     assert!(examples.len() >= 2, "{examples:?}");
+    examples.extend(deploy_example().map(|text| (text, "deploy.json")));
     for (text, name) in examples {
         let schema = schema(name);
         assert!(is_valid(&yaml(&text), &schema, &schema), "{name}\n{text}");
@@ -112,6 +133,16 @@ fn mistakes_are_found() {
         ("settings.json", "lint: {allow: unused-hidden-job}\n"),
         ("settings.json", "lint: {allow: [unused]}\n"),
         ("settings.json", "lint: {alow: []}\n"),
+        ("deploy.json", "environment: {}\n"),
+        ("deploy.json", "environments: {dev: {target: [a]}}\n"),
+        ("deploy.json", "environments: {dev: {targets: a}}\n"),
+        ("deploy.json", "environments: {dev: {health: [{http: a, tcp: b}]}}\n"),
+        ("deploy.json", "environments: {dev: {health: [{within: 3s}]}}\n"),
+        ("deploy.json", "environments: {dev: {strategy: {prefer: fresh}}}\n"),
+        ("deploy.json", "environments: {dev: {service: {systemd: a, canary: {}}}}\n"),
+        ("deploy.json", "release: {version: svn}\n"),
+        ("deploy.json", "release: {version: {file: a, command: b}}\n"),
+        ("deploy.json", "notify: [{kind: slack}]\n"),
         ("settings.json", "registries: {x: {http: often}}\n"),
         ("settings.json", "registries: {x: {insecure: true}}\n"),
     ];

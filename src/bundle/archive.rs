@@ -30,7 +30,8 @@ pub fn write(to: &Path, top: &str, files: &Files) -> CliResult {
     let failed = |e: std::io::Error| CliError::failed(format!("writing the bundle `{}`: {e}", to.display()));
     let part = to.with_extension("part");
     let write = || -> std::io::Result<()> {
-        let packed = GzBuilder::new().mtime(0).write(BufWriter::new(File::create(&part)?), Compression::default());
+        let packed =
+            GzBuilder::new().mtime(0).write(BufWriter::new(File::create(&part)?), Compression::default());
         let mut builder = Builder::new(packed);
         for (path, data) in files {
             let mut header = Header::new_ustar();

@@ -76,7 +76,10 @@ pub async fn make(order: &Order<'_>, ledger: &Ledger) -> CliResult<Made> {
     let facts = content::facts(&manifest, order.settings)?;
     files.insert("facts".to_owned(), facts.into_bytes());
     files.insert("install.sh".to_owned(), INSTALL.as_bytes().to_vec());
-    files.insert("RUNBOOK.md".to_owned(), runbook::render(&manifest, order.settings, order.root)?.into_bytes());
+    files.insert(
+        "RUNBOOK.md".to_owned(),
+        runbook::render(&manifest, order.settings, order.root)?.into_bytes(),
+    );
     let manifest = Manifest {
         files: files.iter().map(|(path, data)| (path.clone(), sha256_hex(data))).collect(),
         ..manifest
@@ -179,7 +182,8 @@ async fn replaced(order: &Order<'_>, from: &str, files: &mut Files) -> CliResult
         Ok(upgrade) => {
             let failed = |e: Error| CliError::failed(e.to_string());
             let new = upgrade.package.sorted(&artifact.work().join("upgrade.tar.gz")).map_err(failed)?;
-            let target = TargetLibraries { erts: upgrade.old.rel.erts.clone(), apps: upgrade.old.rel.apps.clone() };
+            let target =
+                TargetLibraries { erts: upgrade.old.rel.erts.clone(), apps: upgrade.old.rel.apps.clone() };
             let path = artifact.work().join("thin.tar.gz");
             let thin = thin::write(&new, &target, &path).map_err(failed)?;
             let package = format!("{}-{}-from-{from}.tar.gz", new.rel.name, new.rel.version);

@@ -51,7 +51,8 @@ pub fn import(file: &Path, ledger: &Ledger, allowed: &str) -> CliResult<Entry> {
     };
     let refused = |what: String| CliError::new(ErrorKind::Refused, format!("the report `{shown}` {what}"));
     let bytes = read(file)?;
-    let receipt: Receipt = serde_json::from_slice(&bytes).map_err(|e| refused(format!("can't be read: {e}")))?;
+    let receipt: Receipt =
+        serde_json::from_slice(&bytes).map_err(|e| refused(format!("can't be read: {e}")))?;
     if receipt.format != 1 || receipt.kind != "slipway-receipt" {
         return Err(refused("is not of a form that this `ci` knows".to_owned()));
     }
@@ -75,8 +76,10 @@ pub fn import(file: &Path, ledger: &Ledger, allowed: &str) -> CliResult<Entry> {
             let text = String::from_utf8_lossy(&read(&beside)?).into_owned();
             let who = signature::signer(allowed, signature::RECEIPT, &text, &bytes)?;
             Some(who.ok_or_else(|| {
-                refused("has a signature of nobody in `people`, or was changed after it was signed".to_owned())
-                    .hint("add the operator's public key to `people` in `.ci/deploy.yml`")
+                refused(
+                    "has a signature of nobody in `people`, or was changed after it was signed".to_owned(),
+                )
+                .hint("add the operator's public key to `people` in `.ci/deploy.yml`")
             })?)
         }
     };

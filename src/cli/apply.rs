@@ -52,7 +52,9 @@ pub(super) fn run(args: &ApplyArgs) -> CliResult {
     let opened = open::open(&args.bundle, allowed.as_deref())?;
     match &opened.signed_by {
         Some(who) => eprintln!("the bundle is signed by {who}"),
-        None => eprintln!("warning: the bundle's signature was not checked; `--allowed-signers FILE` checks it"),
+        None => {
+            eprintln!("warning: the bundle's signature was not checked; `--allowed-signers FILE` checks it")
+        }
     }
     let mut installer = Command::new("sh");
     installer.arg(opened.directory.join("install.sh"));
@@ -73,9 +75,12 @@ pub(super) fn run(args: &ApplyArgs) -> CliResult {
             installer.arg(flag).arg(value);
         }
     }
-    let status = installer.status().map_err(|e| CliError::failed(format!("running the bundle's installer: {e}")))?;
+    let status =
+        installer.status().map_err(|e| CliError::failed(format!("running the bundle's installer: {e}")))?;
     match status.code() {
         Some(0) => Ok(()),
-        code => Err(CliError::silent(ErrorKind::Code(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))),
+        code => {
+            Err(CliError::silent(ErrorKind::Code(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))))
+        }
     }
 }

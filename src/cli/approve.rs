@@ -53,8 +53,11 @@ pub(super) fn run(args: &ApproveArgs) -> CliResult {
     };
     let from = &settings.approvals.from;
     if !from.is_empty() && !from.contains(&person) {
-        return Err(CliError::new(ErrorKind::Refused, format!("`{person}` is not asked to approve for `{to}`"))
-            .hint(format!("`approvals: from` there has `{}`", from.join("`, `"))));
+        return Err(CliError::new(
+            ErrorKind::Refused,
+            format!("`{person}` is not asked to approve for `{to}`"),
+        )
+        .hint(format!("`approvals: from` there has `{}`", from.join("`, `"))));
     }
     ledger.append(Fact::Approval(Approval {
         environment: to.clone(),
@@ -79,6 +82,7 @@ fn key(given: Option<PathBuf>) -> CliResult<PathBuf> {
         ["id_ed25519", "id_ecdsa", "id_rsa"].map(|name| ssh.join(name)).into_iter().find(|key| key.exists())
     };
     given.or_else(|| set("SLIPWAY_SIGNING_KEY")).or_else(of_git).or_else(of_home).ok_or_else(|| {
-        CliError::usage("there is no ssh key to sign with").hint("make one with `ssh-keygen`, or name it with `--key`")
+        CliError::usage("there is no ssh key to sign with")
+            .hint("make one with `ssh-keygen`, or name it with `--key`")
     })
 }

@@ -64,8 +64,10 @@ pub(super) fn run(args: &BundleArgs) -> CliResult {
         (None, Some(project), _) => runtime.block_on(built(root, project))?,
         (None, None, Some(content)) => content,
         (None, None, None) => {
-            return Err(CliError::usage(format!("no package of `{version}` is kept here, and the sources are of another version"))
-                .hint(format!("`git checkout v{version}`, or build where it was deployed from")));
+            return Err(CliError::usage(format!(
+                "no package of `{version}` is kept here, and the sources are of another version"
+            ))
+            .hint(format!("`git checkout v{version}`, or build where it was deployed from")));
         }
     };
     let entries = ledger.entries()?;

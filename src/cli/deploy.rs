@@ -59,15 +59,11 @@ pub(super) fn run(args: &DeployArgs) -> CliResult {
 
 /// Deploys, shows what happens, and records how it ended.
 pub(super) fn carry_out(request: &Request, format: Format) -> CliResult {
-    let mut steps = Steps::new(|progress| match progress {
-        Progress::Note(text) => eprintln!("{text}"),
-        Progress::Step(step) => {
-            let mark = if step.ok { "ok  " } else { "FAIL" };
-            eprintln!("{mark} {:>6}  {}", seconds(Duration::from_secs_f64(step.seconds)), step.name);
-        }
-    });
+    let mut steps = Steps::new(show);
     let report = runtime()?.block_on(deploy::deploy(request, &mut steps));
-    if !report.plan && let Err(error) = history::record(&request.project, &report) {
+    if !report.plan
+        && let Err(error) = history::record(&request.project, &report)
+    {
         // what was done was done
         eprintln!("warning: the deployment is not in the ledger: {error}");
     }
@@ -81,7 +77,22 @@ pub(super) fn carry_out(request: &Request, format: Format) -> CliResult {
 fn digest(text: &str) -> Result<String, String> {
     const SHORTEST: usize = 12;
     let digits = text.len() >= SHORTEST && text.bytes().all(|b| b.is_ascii_hexdigit());
-    if digits { Ok(text.to_owned()) } else { Err(format!("a digest has {SHORTEST} hexadecimal digits or more")) }
+    if digits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("a digest has {SHORTEST} hexadecimal digits or more"))
+    }
+}
+
+/// Shows a step or a note on standard error.
+pub(super) fn show(progress: Progress<'_>) {
+    match progress {
+        Progress::Note(text) => eprintln!("{text}"),
+        Progress::Step(step) => {
+            let mark = if step.ok { "ok  " } else { "FAIL" };
+            eprintln!("{mark} {:>6}  {}", seconds(Duration::from_secs_f64(step.seconds)), step.name);
+        }
+    }
 }
 
 /// The settings for an environment, from `.ci/deploy.yml` and this process's variables.
@@ -176,12 +187,16 @@ fn plan(report: &Report, targets: &[TargetReport]) -> String {
 
 /// How it ended, a line for each target.
 fn table(report: &Report, targets: &[TargetReport]) -> String {
-    let mut rows = vec![["TARGET", "BATCH", "BEFORE", "STRATEGY", "OUTCOME", "PROCESS"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["TARGET", "BATCH", "BEFORE", "STRATEGY", "OUTCOME", "PROCESS"].map(str::to_owned).to_vec()];
     for target in targets {
-        let before = target.before.as_ref().map_or_else(|| "not asked".to_owned(), |before| match before.running() {
-            Some(version) => version.to_owned(),
-            None => before.to_string(),
-        });
+        let before = target.before.as_ref().map_or_else(
+            || "not asked".to_owned(),
+            |before| match before.running() {
+                Some(version) => version.to_owned(),
+                None => before.to_string(),
+            },
+        );
         let outcome = match (target.outcome, &target.decision.strategy) {
             (None, _) => "not begun",
             (Some(Outcome::Done), Strategy::Nothing) => "nothing to do",

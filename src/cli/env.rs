@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::deploy::{VARIABLES, cli_error, runtime, settings};
-use super::{Format, history, print_json, print_raw};
+use super::{Format, clear, history, print_json, print_raw, unlock};
 use crate::deploy::{self, Delivery, DeployFile, EnvironmentStatus, TargetStatus, Way};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::release::installed::Installed;
@@ -39,6 +39,8 @@ enum EnvCommand {
         format: Format,
     },
     History(history::HistoryArgs),
+    Unlock(unlock::UnlockArgs),
+    Clear(clear::ClearArgs),
 }
 
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
@@ -46,6 +48,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 pub(super) fn run(args: &EnvArgs) -> CliResult {
     match &args.command {
         EnvCommand::History(args) => history::run(args),
+        EnvCommand::Unlock(args) => unlock::run(args),
+        EnvCommand::Clear(args) => clear::run(args),
         EnvCommand::List { format } => list(*format),
         EnvCommand::Status { environments, watch, format } => {
             let names = names(environments)?;
@@ -76,8 +80,10 @@ fn names(named: &[String]) -> CliResult<Vec<String>> {
     let ours = file.environments.iter().filter(|(_, e)| e.delivery == Delivery::Ssh || !e.targets.is_empty());
     let names: Vec<String> = ours.map(|(name, _)| name.clone()).collect();
     if names.is_empty() {
-        return Err(CliError::usage("no environment is named, and `.ci/deploy.yml` has none that is reached by ssh")
-            .hint("name one, as `ci env status dev` with `DEV_SSH_USER_HOST` set"));
+        return Err(CliError::usage(
+            "no environment is named, and `.ci/deploy.yml` has none that is reached by ssh",
+        )
+        .hint("name one, as `ci env status dev` with `DEV_SSH_USER_HOST` set"));
     }
     Ok(names)
 }
@@ -106,7 +112,10 @@ async fn keep_watching(names: &[String], format: Format) -> CliResult {
             Format::Text => {
                 // cursor home, then erase what is below: no flicker
                 let now = jiff::Timestamp::now().strftime("%H:%M:%SZ");
-                print_raw(format!("\x1b[H\x1b[J{now}, every {} s\n\n{}", BETWEEN_LOOKS.as_secs(), table(&all)).as_bytes())?;
+                print_raw(
+                    format!("\x1b[H\x1b[J{now}, every {} s\n\n{}", BETWEEN_LOOKS.as_secs(), table(&all))
+                        .as_bytes(),
+                )?;
             }
         }
         tokio::select! {
@@ -182,8 +191,14 @@ fn note(notes: &mut String, environment: &str, target: &TargetStatus) {
         let _ = writeln!(notes, "{place}: {text}");
     };
     match &target.installed {
-        Some(Installed::Absent | Installed::Stopped { .. } | Installed::Running { .. } | Installed::Restarting) | None => {}
+        Some(
+            Installed::Absent | Installed::Stopped { .. } | Installed::Running { .. } | Installed::Restarting,
+        )
+        | None => {}
         Some(installed) => say(installed.to_string()),
+    }
+    if target.busy {
+        say("a deployment is at work there".to_owned());
     }
     target.drift.iter().for_each(|drift| say(drift.clone()));
     for (version, reason) in &target.bad {
@@ -198,7 +213,10 @@ fn note(notes: &mut String, environment: &str, target: &TargetStatus) {
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| unicode_width::UnicodeWidthStr::width(cell.as_str())).max()
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| unicode_width::UnicodeWidthStr::width(cell.as_str()))
+            .max()
     };
     let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
@@ -237,14 +255,22 @@ fn list(format: Format) -> CliResult {
             .collect();
         return print_json(&all);
     }
-    let mut rows = vec![["ENV", "TIER", "DELIVERY", "STRATEGY", "APPROVALS", "TARGETS"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["ENV", "TIER", "DELIVERY", "STRATEGY", "APPROVALS", "TARGETS"].map(str::to_owned).to_vec()];
     for (name, e) in environments {
         let ways: Vec<&str> = e.strategy.allow.iter().map(|way| word(*way)).collect();
         let delivery = if e.delivery == Delivery::Ssh { "ssh" } else { "bundle" };
         let strategy = format!("{} ({})", word(e.strategy.prefer), ways.join(", "));
         let targets = if e.targets.is_empty() { "-".to_owned() } else { e.targets.join(", ") };
         let approvals = e.approvals.count.to_string();
-        rows.push(vec![name.clone(), e.tier.name().to_owned(), delivery.to_owned(), strategy, approvals, targets]);
+        rows.push(vec![
+            name.clone(),
+            e.tier.name().to_owned(),
+            delivery.to_owned(),
+            strategy,
+            approvals,
+            targets,
+        ]);
     }
     print_raw(columns(&rows).as_bytes())
 }

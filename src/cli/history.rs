@@ -49,9 +49,11 @@ fn row(entry: &Entry) -> Vec<String> {
             ("bundle", &made.version, format!("{digest}, {from}"))
         }
         Fact::Approval(approval) => ("approval", &approval.version, format!("by {}", approval.person)),
-        Fact::Override(set_aside) => {
-            ("override", &set_aside.version, format!("{} ({})", set_aside.reason, set_aside.refusals.join("; ")))
-        }
+        Fact::Override(set_aside) => (
+            "override",
+            &set_aside.version,
+            format!("{} ({})", set_aside.reason, set_aside.refusals.join("; ")),
+        ),
         Fact::Bad(mark) => ("bad", &mark.version, mark.reason.clone()),
         Fact::Cleared(mark) => ("cleared", &mark.version, mark.reason.clone()),
     };

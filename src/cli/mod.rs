@@ -5,6 +5,7 @@ mod approve;
 mod artifacts;
 mod bundle;
 mod clean;
+mod clear;
 mod completions;
 mod deploy;
 mod doctor;
@@ -25,8 +26,10 @@ mod promote;
 mod receipt;
 mod release;
 mod request;
+mod rollback;
 mod run;
 mod runs;
+mod unlock;
 
 use crate::error::{CliError, CliResult, EXIT_OK};
 use anstream::eprintln;
@@ -75,6 +78,7 @@ enum Command {
     Apply(apply::ApplyArgs),
     /// What operations send back
     Receipt(receipt::ReceiptArgs),
+    Rollback(rollback::RollbackArgs),
     /// The environments of this project, and what runs on their targets
     Env(env::EnvArgs),
     /// What this project's release is, and what runs of it
@@ -131,6 +135,7 @@ fn run(command: Command) -> CliResult {
         Command::Artifacts(args) => artifacts::run(&args),
         Command::Clean(args) => clean::run(&args),
         Command::Deploy(args) => deploy::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
         Command::Env(args) => env::run(&args),
         Command::Promote(args) => promote::run(&args),
         Command::Approve(args) => approve::run(&args),

@@ -42,8 +42,9 @@ pub(super) fn run(args: &PromoteArgs) -> CliResult {
     let gate = Gate { file: &file, root, entries: &entries, now: jiff::Timestamp::now() };
     let verdict = gate.judge(to, version)?;
     if settings.rules.delivery == Delivery::Bundle {
-        return Err(CliError::new(ErrorKind::Refused, format!("releases come to `{to}` as bundles"))
-            .hint(format!("`ci bundle {to} --version {version}` makes it; `ci receipt import` records what it did")));
+        return Err(CliError::new(ErrorKind::Refused, format!("releases come to `{to}` as bundles")).hint(
+            format!("`ci bundle {to} --version {version}` makes it; `ci receipt import` records what it did"),
+        ));
     }
     if !args.plan {
         verdict.enforce(&ledger, to, version, args.set_aside.as_deref())?;

@@ -33,9 +33,14 @@ impl Address {
             !odd && !machine.is_empty() && !machine.starts_with('-')
         });
         let Some(host) = host else {
-            return Err(Error::refused(format!("{name} is `{}`, which is not a host", written.escape_debug()))
-                .help("use `user@host`, a host of your ssh configuration, or `ssh://user@host:port`; a directory \
-                       of its own follows as in `user@host:/data/urf`"));
+            return Err(Error::refused(format!(
+                "{name} is `{}`, which is not a host",
+                written.escape_debug()
+            ))
+            .help(
+                "use `user@host`, a host of your ssh configuration, or `ssh://user@host:port`; a directory \
+                       of its own follows as in `user@host:/data/urf`",
+            ));
         };
         let directory = directory.map(|path| check_directory(&format!("/{path}"), name)).transpose()?;
         let port = |(_, port): (&str, &str)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());

@@ -2,23 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::release::decide::Candidate;
 use crate::release::installed::{Evidence, Installed, Snapshot};
 
-use super::detached;
 use super::error::Error;
 use super::file::{Environment, Health};
+use super::settings::Settings;
 use super::steps::Steps;
 use super::target::{Survey, Target};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+/// How often an upload goes on over a new connection.
+const MENDED: u32 = 3;
 const UPLOAD_LIMIT: Duration = Duration::from_secs(3600);
-const START_LIMIT: Duration = Duration::from_secs(90);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
-/// A virtual machine needs a moment to appear, and one that restarts under `heart` disappears for one.
-const LOOKS_WITHOUT_PROCESS: u32 = 10;
 /// Compressed code unpacks to some three times its size.
 const SPACE_FACTOR: u64 = 4;
 
@@ -44,6 +42,16 @@ pub struct Care {
     pub keep: Option<u32>,
 }
 
+impl Care {
+    /// What the environment asks for.
+    ///
+    /// # Errors
+    /// None any more: the settings have read the file.
+    pub fn of(settings: &Settings) -> Result<Self, Error> {
+        Ok(Self::from(&settings.rules))
+    }
+}
+
 impl From<&Environment> for Care {
     fn from(environment: &Environment) -> Self {
         let Environment { health, soak, keep, .. } = environment;
@@ -63,8 +71,20 @@ pub struct Apply<'a> {
     pub package: &'a Package,
 }
 
-const PREPARE: &str =
-    r#"mkdir -p "$T/releases" && rm -f "$T/releases/$N-$V.tar.gz" "$T/releases/$N-$V.tar.gz.part""#;
+/// Says how much of this very package an upload that broke has left.
+const PREPARE: &str = r#"
+mkdir -p "$T/releases" || exit 1
+part=$T/releases/$N-$V.tar.gz.part
+rm -f "$T/releases/$N-$V.tar.gz"
+for other in "$T/releases/$N"-*.tar.gz.part*; do
+    case $other in "$part"|"$part.sha256") ;; *) rm -f "$other" ;; esac
+done
+if [ -f "$part" ] && [ "$(cat "$part.sha256" 2>/dev/null)" = "$SHA256" ]; then
+    wc -c <"$part"
+else
+    rm -f "$part" && printf '%s\n' "$SHA256" >"$part.sha256" && : >"$part" && echo 0
+fi
+"#;
 
 const ARRIVE: &str = r#"
 part=$T/releases/$N-$V.tar.gz.part
@@ -73,9 +93,10 @@ elif command -v shasum >/dev/null 2>&1; then sum=$(shasum -a 256 <"$part")
 else sum=$(openssl dgst -sha256 -r <"$part"); fi
 if [ "${sum%% *}" != "$SHA256" ]; then
     echo "size $(wc -c <"$part"), SHA-256 ${sum%% *}" >&2
-    rm -f "$part"
+    rm -f "$part" "$part.sha256"
     exit 9
 fi
+rm -f "$part.sha256"
 mv "$part" "$T/releases/$N-$V.tar.gz"
 "#;
 
@@ -87,22 +108,14 @@ printf '%s\n' "$REMOVE" | while IFS= read -r entry; do
         lib/?*|releases/?*) rm -rf "$T/$entry" || exit 1 ;;
     esac
 done || exit 1
-rm -f "$T/releases/$N-$V.tar.gz" "$T/releases/$N-$V.tar.gz.part"
+rm -f "$T/releases/$N-$V.tar.gz"
 "#;
 
-const LOG: &str = r#"
-log=$(ls -t "$T"/log/erlang.log.* 2>/dev/null | head -n 1)
-[ -n "$log" ] && tail -n 25 "$log" | cut -c 1-400 | grep -v '^[[:space:]]*$'
-true
-"#;
-
-const STOP_ALL: &str = r#"
-for pid in $PIDS; do kill "$pid" 2>/dev/null; done
-for try in 1 2 3 4 5; do
-    for pid in $PIDS; do kill -0 "$pid" 2>/dev/null && sleep 1 && break; done
+const PRUNE: &str = r#"
+for old in $OLD; do
+    "$T/bin/$N" uninstall "$old" || exit 1
+    rm -f "$T/bin/$N-$old"
 done
-for pid in $PIDS; do kill -9 "$pid" 2>/dev/null; done
-true
 "#;
 
 impl Apply<'_> {
@@ -123,26 +136,89 @@ impl Apply<'_> {
             .help("remove old releases on the target (`bin/NAME uninstall VERSION`) or give it more disk"));
         }
         let part = format!("{}/releases/{file}.part", target.directory());
-        steps
-            .take(format!("upload {file} ({} KiB)", package.size.div_ceil(1024)), async {
-                target.demand(&target.script(PREPARE).set("V", &candidate.version), "making room for the package", LIMIT).await?;
-                let sent = target.session().upload(&package.path, &part, UPLOAD_LIMIT).await?;
-                if sent.code != Some(0) {
-                    return Err(Error::failed(format!("sending `{file}` to `{}` failed: {}", target.destination(), sent.tail())));
+        let prepare = target.script(PREPARE).set("V", &candidate.version).set("SHA256", &package.sha256);
+        let arrive = target.script(ARRIVE).set("V", &candidate.version).set("SHA256", &package.sha256);
+        let mut resumed = 0;
+        let upload = async {
+            for broken in 0.. {
+                let output = target.demand(&prepare, "making room for the package", LIMIT).await?;
+                let there =
+                    output.stdout.lines().last().and_then(|size| size.trim().parse().ok()).unwrap_or(0);
+                resumed = there;
+                let sent = match target.session().upload((&package.path, there), &part, UPLOAD_LIMIT).await {
+                    // a connection that broke is mended, and what arrived is not sent again
+                    Err(_) if broken < MENDED && target.mend().await.is_ok() => continue,
+                    sent => sent?,
+                };
+                if sent.code.is_none() && broken < MENDED && target.mend().await.is_ok() {
+                    continue;
                 }
-                let arrive = target.script(ARRIVE).set("V", &candidate.version).set("SHA256", &package.sha256);
+                if sent.code != Some(0) {
+                    return Err(Error::failed(format!(
+                        "sending `{file}` to `{}` failed: {}",
+                        target.destination(),
+                        sent.tail()
+                    )));
+                }
                 let output = target.session().run(&arrive, LIMIT).await?;
                 match output.code {
-                    Some(0) => Ok(()),
-                    Some(9) => Err(Error::failed(format!(
-                        "`{file}` did not arrive as it was sent (size {}, SHA-256 {}): the target has {}; it was removed again",
-                        package.size, package.sha256, output.tail()
-                    ))
-                    .help("deploy again; if it happens again, look at the target's disk and at what stands between")),
-                    _ => Err(Error::failed(format!("checking `{file}` on `{}` failed: {}", target.destination(), output.tail()))),
+                    Some(0) => return Ok(()),
+                    // the first part may have been damaged long ago
+                    Some(9) if there > 0 => {}
+                    Some(9) => {
+                        return Err(Error::failed(format!(
+                            "`{file}` did not arrive as it was sent (size {}, SHA-256 {}): the target has {}; it was removed again",
+                            package.size, package.sha256, output.tail()
+                        ))
+                        .help("deploy again; if it happens again, look at the target's disk and at what stands between"));
+                    }
+                    _ => {
+                        return Err(Error::failed(format!(
+                            "checking `{file}` on `{}` failed: {}",
+                            target.destination(),
+                            output.tail()
+                        )));
+                    }
                 }
-            })
-            .await
+            }
+            Ok(())
+        };
+        let result = steps.take(format!("upload {file} ({} KiB)", package.size.div_ceil(1024)), upload).await;
+        if resumed > 0 && result.is_ok() {
+            steps.note(&format!("{} KiB had arrived before and were not sent again", resumed / 1024));
+        }
+        result
+    }
+
+    /// Whether a deployment that died has brought the candidate to run, unverified. Its last step may have ended
+    /// only while we waited for the lock.
+    pub(crate) fn there(&self, before: &Survey) -> bool {
+        let open = before.evidence.unfinished || matches!(before.installed, Installed::Current { .. });
+        open && before.installed.running() == Some(&self.candidate.version)
+    }
+
+    /// Ends what a deployment that died has left half-way.
+    pub(crate) async fn recover(&mut self, before: &Survey) -> Result<Survey, Error> {
+        if !before.evidence.unfinished {
+            return Ok(before.clone());
+        }
+        self.steps.take("end what an earlier deployment left half-way", self.target.recover(before)).await
+    }
+
+    /// Removes old versions beyond those that are kept. The deployment is done: what fails here is only said.
+    pub(crate) async fn prune(&mut self, survey: &Survey, care: &Care) {
+        let (Some(keep), Some(node)) = (care.keep, &survey.evidence.snapshot) else { return };
+        let old = surplus(node, keep);
+        if old.is_empty() {
+            return;
+        }
+        let Self { target, steps, .. } = self;
+        let script = target.script(PRUNE).set("OLD", &old.join(" "));
+        let prune = target.demand(&script, "removing old versions", UPLOAD_LIMIT);
+        if let Err(error) = steps.take(format!("remove `{}`, keep {keep} old", old.join("`, `")), prune).await
+        {
+            steps.note(&format!("warning: {error}"));
+        }
     }
 
     /// Removes what earlier attempts left of the candidate: release_handler never replaces a file, and stops for
@@ -166,61 +242,13 @@ impl Apply<'_> {
         }
         clean.await
     }
-
-    /// Starts the release and asks until it answers.
-    pub(crate) async fn start(&mut self) -> Result<Survey, Error> {
-        let (said, survey) = self.boot().await?;
-        if survey.installed.running().is_some() {
-            return Ok(survey);
-        }
-        let log = self
-            .target
-            .session()
-            .run(&self.target.script(LOG), LIMIT)
-            .await
-            .map(|output| output.stdout)
-            .unwrap_or_default();
-        let said = if said.trim().is_empty() { log } else { said };
-        // what was started here and does not answer would block the next attempt
-        let pids: Vec<String> =
-            survey.evidence.nodes().iter().map(|process| process.pid.to_string()).collect();
-        self.target.session().run(&self.target.script(STOP_ALL).set("PIDS", &pids.join(" ")), LIMIT).await?;
-        Err(Error::failed(format!(
-            "`{}` does not start: {}",
-            self.target.name(),
-            super::ssh::last_lines(&said, 6)
-        ))
-        .help(format!(
-            "see `{}/log/erlang.log.1` on the target; `bin/{} foreground` there shows the start",
-            self.target.directory(),
-            self.target.name()
-        )))
-    }
 }
 
-impl Apply<'_> {
-    /// Waits for the node, or until its process is gone for good: `daemon` itself waits for ever when the
-    /// release can't boot.
-    async fn boot(&mut self) -> Result<(String, Survey), Error> {
-        detached::start(self.target, "daemon", "").await?;
-        let began = Instant::now();
-        let mut gone = 0;
-        let (said, survey) = loop {
-            tokio::time::sleep(BETWEEN_LOOKS).await;
-            let finished = detached::ended(self.target).await?;
-            let survey = self.target.query().await?;
-            gone = if survey.evidence.nodes().is_empty() { gone + 1 } else { 0 };
-            let over = gone >= LOOKS_WITHOUT_PROCESS || began.elapsed() >= START_LIMIT;
-            if survey.installed.running().is_some()
-                || over
-                || finished.as_ref().is_some_and(|finished| finished.code != Some(0))
-            {
-                break (finished.map(|finished| finished.output).unwrap_or_default(), survey);
-            }
-        };
-        detached::end(self.target).await?;
-        Ok((said, survey))
-    }
+/// Old versions beyond the newest `keep`, by their order in the node's answer.
+fn surplus(node: &Snapshot, keep: u32) -> Vec<String> {
+    let safe = |version: &str| version.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c));
+    let old = node.releases.iter().filter(|release| release.status == "old" && safe(&release.version));
+    old.skip(keep as usize).map(|release| release.version.clone()).collect()
 }
 
 /// What of the candidate is on disk and belongs to no release that the node knows.

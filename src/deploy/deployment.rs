@@ -15,8 +15,8 @@ use super::file::Delivery;
 use super::hooks::{self, Facts};
 use super::packages;
 use super::plan::{Aim, Plan, Planner};
-use super::query;
-use super::rollout::{Place, Rollout};
+use super::query::{self, Wait};
+use super::rollout::{Member, Rollout};
 use super::settings::Settings;
 use super::steps::{Step, Steps};
 
@@ -151,7 +151,7 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
     report.version = source.version().to_owned();
     let asked = match settings.old_version {
         Some(_) => Vec::new(),
-        None => query::all(settings, source.name(), steps).await,
+        None => query::all(settings, source.name(), Wait::ForPlan, steps).await,
     };
     let mut planner = Planner::new(settings, &source, steps);
     let planned = match &settings.old_version {
@@ -162,7 +162,7 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
     report.packages = source.taken();
     let (plan, aims) = planned?;
     report.digest = Some(plan.digest());
-    let mut places: Vec<Place> = aims.into_iter().map(Place::new).collect();
+    let mut members: Vec<Member> = aims.into_iter().map(Member::new).collect();
     let result = async {
         agreed(&plan, request.expect.as_deref())?;
         let changes = plan.targets.iter().any(|target| target.decision.strategy != Strategy::Nothing);
@@ -178,8 +178,8 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
             care: Care::from(&settings.rules),
             pause: settings.rules.batches.pause,
         };
-        let (after, result) = rollout.run(std::mem::take(&mut places), steps).await;
-        places = after;
+        let (after, result) = rollout.run(std::mem::take(&mut members), steps).await;
+        members = after;
         let (commands, when, facts) = match &result {
             Ok(()) => (&hooks.after, "after", facts.with("OUTCOME", "done")),
             Err(error) => {
@@ -194,8 +194,8 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
         result
     }
     .await;
-    for place in places {
-        report.targets.push(place.close().await);
+    for member in members {
+        report.targets.push(member.close().await);
     }
     result
 }

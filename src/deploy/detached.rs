@@ -1,9 +1,10 @@
-//! Commands of the release's own script that go on when the connection breaks: they run in a session of their
-//! own on the target, write their output and exit code to files there, and are polled.
+//! What goes on when the connection breaks: scripts that run in a session of their own on the target, write their
+//! output and exit code to files there, and are polled.
 
 use std::time::{Duration, Instant};
 
 use super::error::Error;
+use super::script::Script;
 use super::target::Target;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -13,16 +14,18 @@ const MENDING: Duration = Duration::from_secs(60);
 
 const START: &str = r#"
 D=$T/.ci/run-$ID
-rm -rf "$D" && mkdir -p "$D" || exit 1
+rm -rf "$D" && mkdir -p "$D" && printf '%s' "$SCRIPT" >"$D/script" || exit 1
 apart=$(command -v setsid || command -v nohup) || { echo "neither setsid nor nohup found" >&2; exit 1; }
 "$apart" sh -c '
-    echo $$ >"$3/pid"
-    if [ -n "$2" ]; then "$0" "$1" "$2"; else "$0" "$1"; fi >"$3/out" 2>&1
-    echo $? >"$3/rc.part"
-    mv "$3/rc.part" "$3/rc"
-' "$T/bin/$N" "$COMMAND" "$ARGUMENT" "$D" >/dev/null 2>&1 &
+    echo $$ >"$1/pid"
+    sh "$1/script" >"$1/out" 2>&1
+    echo $? >"$1/rc.part"
+    mv "$1/rc.part" "$1/rc"
+' sh "$D" >/dev/null 2>&1 &
 while [ ! -s "$D/pid" ]; do kill -0 $! 2>/dev/null || [ -s "$D/pid" ] || exit 1; done
 "#;
+
+const COMMAND: &str = r#"if [ -n "$ARGUMENTS" ]; then "$T/bin/$N" "$COMMAND" $ARGUMENTS "$V"; else "$T/bin/$N" "$COMMAND" "$V"; fi"#;
 
 const POLL: &str = r#"
 D=$T/.ci/run-$ID
@@ -48,41 +51,33 @@ pub(crate) struct Finished {
     pub(crate) output: String,
 }
 
-/// Runs `bin/NAME COMMAND [ARGUMENT]` on the target, for at most `limit`; then it is ended.
-pub(crate) async fn run(
+/// Runs `bin/NAME COMMAND VERSION` on the target; `COMMAND` may be several words.
+pub(crate) async fn command(
     target: &mut Target,
     command: &str,
-    argument: &str,
+    version: &str,
     limit: Duration,
 ) -> Result<Finished, Error> {
-    start(target, command, argument).await?;
+    let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
+    let script = target.script(COMMAND).set("COMMAND", word).set("ARGUMENTS", rest).set("V", version);
+    run(target, &script, limit).await
+}
+
+/// Runs a script on the target, for at most `limit`; then it is ended.
+pub(crate) async fn run(target: &mut Target, script: &Script, limit: Duration) -> Result<Finished, Error> {
+    let start = target.script(START).set("SCRIPT", &script.text());
+    target.demand(&start, "starting a step that goes on without us", LIMIT).await?;
     let began = Instant::now();
     let finished = loop {
         tokio::time::sleep(BETWEEN_POLLS).await;
-        match ended(target).await? {
+        match poll(target).await.map(|said| parse(&said))? {
             Some(finished) => break finished,
             None if began.elapsed() >= limit => break Finished { code: None, output: String::new() },
             None => {}
         }
     };
-    end(target).await?;
+    target.demand(&target.script(END), "tidying up", LIMIT).await?;
     Ok(finished)
-}
-
-/// Starts the command and comes back at once; [`end`] has to follow.
-pub(crate) async fn start(target: &Target, command: &str, argument: &str) -> Result<(), Error> {
-    let start = target.script(START).set("COMMAND", command).set("ARGUMENT", argument);
-    target.demand(&start, &format!("starting `bin/{} {command}`", target.name()), LIMIT).await.map(drop)
-}
-
-/// Whether the command has ended, and how.
-pub(crate) async fn ended(target: &mut Target) -> Result<Option<Finished>, Error> {
-    poll(target).await.map(|said| parse(&said))
-}
-
-/// Ends the command if it still runs, and removes its files.
-pub(crate) async fn end(target: &Target) -> Result<(), Error> {
-    target.demand(&target.script(END), "tidying up", LIMIT).await.map(drop)
 }
 
 async fn poll(target: &mut Target) -> Result<String, Error> {

@@ -384,7 +384,8 @@ impl DeployFile {
             let place = e.location().map_or(String::new(), |at| format!(":{}:{}", at.line(), at.column()));
             let said = e.to_string();
             let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
-            Error::refused(format!("{}{place}: {said}", Self::PATH)).help("schemas/deploy.json describes the file")
+            Error::refused(format!("{}{place}: {said}", Self::PATH))
+                .help("schemas/deploy.json describes the file")
         })?;
         let file = file.unwrap_or_default();
         super::mistake::check(&file, text)?;

@@ -24,7 +24,8 @@ pub(super) fn check(file: &DeployFile, text: &str) -> Result<(), Error> {
     }
     let mut sources = SourceMap::new();
     let id = sources.add(DeployFile::PATH, text, None);
-    let tree = yaml::parse(text, id, &mut Vec::new()).ok().and_then(|mut documents| documents.drain(..).next());
+    let tree =
+        yaml::parse(text, id, &mut Vec::new()).ok().and_then(|mut documents| documents.drain(..).next());
     let lines = mistakes.iter().map(|mistake| {
         let place = tree.as_ref().map(|tree| sources.position(reach(tree, &mistake.path).span));
         let place = place.map_or(String::new(), |place| format!(":{}:{}", place.line, place.column));
@@ -38,6 +39,11 @@ fn reach<'a>(tree: &'a Node, path: &[String]) -> &'a Node {
     let mut node = tree;
     for key in path {
         let next = match &node.value {
+            // what YAML 1.1 reads as a boolean is a key all the same
+            Value::Mapping(mapping) if key == "on" => mapping
+                .iter()
+                .find(|(key, _)| matches!(key.as_str(), Some("on" | "true")))
+                .map(|(_, entry)| &entry.node),
             Value::Mapping(mapping) => mapping.get(key),
             Value::Sequence(items) => key.parse::<usize>().ok().and_then(|index| items.get(index)),
             _ => None,
@@ -66,8 +72,11 @@ fn mistakes(file: &DeployFile) -> Vec<Mistake> {
         }
     }
     for (index, notifier) in file.notify.iter().enumerate() {
-        for (key, message) in of_notifier(file, notifier) {
-            add(&["notify", &index.to_string(), key], message);
+        for (path, message) in of_notifier(file, notifier) {
+            let index = index.to_string();
+            let path: Vec<&str> =
+                ["notify", &index].into_iter().chain(path.iter().map(String::as_str)).collect();
+            add(&path, message);
         }
     }
     found
@@ -86,12 +95,17 @@ fn of_environment(file: &DeployFile, environment: &Environment) -> Vec<At> {
             found.push((at(&["targets", &index.to_string()]), format!("`{target}` is there twice")));
         }
     }
-    if let Some(Err(error)) = environment.directory.as_ref().map(|path| check_directory(path, "the environment")) {
+    if let Some(Err(error)) =
+        environment.directory.as_ref().map(|path| check_directory(path, "the environment"))
+    {
         found.push((at(&["directory"]), error.message));
     }
     let strategy = &environment.strategy;
     if strategy.allow.is_empty() {
-        found.push((at(&["strategy", "allow"]), "nothing is allowed: name `hot`, `restart`, `fresh`".to_owned()));
+        found.push((
+            at(&["strategy", "allow"]),
+            "nothing is allowed: name `hot`, `restart`, `fresh`".to_owned(),
+        ));
     } else if strategy.prefer == Way::Fresh {
         let message = "`prefer` is `hot` or `restart`: where nothing runs, the way is always `fresh`";
         found.push((at(&["strategy", "prefer"]), message.to_owned()));
@@ -100,8 +114,13 @@ fn of_environment(file: &DeployFile, environment: &Environment) -> Vec<At> {
         found.push((at(&["strategy"]), message.to_owned()));
     }
     let approvals = &environment.approvals;
-    for (index, name) in approvals.from.iter().enumerate().filter(|(_, name)| !file.people.contains_key(*name)) {
-        found.push((at(&["approvals", "from", &index.to_string()]), format!("`{name}` is not among `people`")));
+    for (index, name) in
+        approvals.from.iter().enumerate().filter(|(_, name)| !file.people.contains_key(*name))
+    {
+        found.push((
+            at(&["approvals", "from", &index.to_string()]),
+            format!("`{name}` is not among `people`"),
+        ));
     }
     let able = if approvals.from.is_empty() { file.people.len() } else { approvals.from.len() };
     if approvals.count as usize > able {
@@ -125,16 +144,21 @@ fn is_host_and_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
-fn of_notifier<'a>(file: &DeployFile, notifier: &Notifier) -> Vec<(&'a str, String)> {
-    let mut found = Vec::new();
+fn of_notifier(file: &DeployFile, notifier: &Notifier) -> Vec<At> {
+    let mut found: Vec<At> = Vec::new();
     if !KINDS.contains(&notifier.kind.as_str()) {
-        found.push(("kind", format!("`{}` is none of {}", notifier.kind, KINDS.join(", "))));
+        found.push((vec!["kind".to_owned()], format!("`{}` is none of {}", notifier.kind, KINDS.join(", "))));
     }
-    for event in notifier.on.iter().filter(|event| !EVENTS.contains(&event.as_str())) {
-        found.push(("on", format!("`{event}` is none of {}", EVENTS.join(", "))));
+    for (index, event) in
+        notifier.on.iter().enumerate().filter(|(_, event)| !EVENTS.contains(&event.as_str()))
+    {
+        let message = format!("`{event}` is none of {}", EVENTS.join(", "));
+        found.push((vec!["on".to_owned(), index.to_string()], message));
     }
-    for name in notifier.environments.iter().filter(|name| !file.environments.contains_key(*name)) {
-        found.push(("environments", format!("`{name}` is no environment of this file")));
+    let known = |name: &String| file.environments.contains_key(name);
+    for (index, name) in notifier.environments.iter().enumerate().filter(|(_, name)| !known(name)) {
+        let message = format!("`{name}` is no environment of this file");
+        found.push((vec!["environments".to_owned(), index.to_string()], message));
     }
     found
 }
@@ -153,7 +177,7 @@ mod tests {
             ("environments:\n  dev:\n    approvals: {count: 1, from: [ann]}\n", &[":3:34: `ann`"]),
             ("environments:\n  dev:\n    approvals: {count: 1}\n", &["1 must approve, but only 0 can"]),
             ("environments:\n  dev:\n    health: [{http: 'h'}, {tcp: '80'}]\n", &[":3:14: ", ":3:27: `80`"]),
-            ("notify:\n  - {kind: slak, url: X, on: [broken]}\n", &[":2:12: `slak`", ":2:32: `broken`"]),
+            ("notify:\n  - {kind: slak, url: X, on: [broken]}\n", &[":2:12: `slak`", ":2:31: `broken`"]),
             ("release: {build: [make]}\n", &[":1:10: `build` and `package`"]),
             // what serde finds
             ("environments:\n  dev:\n    target: [a]\n", &[".ci/deploy.yml:3:5: ", "unknown field `target`"]),

@@ -1,25 +1,30 @@
 //! Putting a release on a target over ssh: query, decide, check, apply, verify.
 //!
-//! * [`Settings`]: the environment's variables.
+//! * [`DeployFile`], [`Settings`]: `.ci/deploy.yml` and the variables, resolved to one environment.
 //! * [`Target`], [`Survey`]: one connection, one query, one verdict ([`crate::release::installed`]).
 //! * [`Apply`]: the fresh install and the hot upgrade; [`Steps`] records what was done.
-//! * [`deploy`], [`status`]: the whole way, as `ci deploy` and `ci release status` show it.
+//! * [`Plan`]: what is done to each target and why, made of what all of them answer at the same time.
+//! * [`deploy`], [`status`]: the whole way, as `ci deploy` and `ci env status` show it.
 //!
 //! Scripts travel to the target on standard input, values in them are quoted, and what must not stop half-way
 //! runs detached there. Nothing is changed on a target without its lock (`TARGET_DIR/.ci-lock`).
 
 mod address;
 mod apply;
+pub mod bad;
 mod deployment;
 mod detached;
 mod error;
 mod file;
 mod fresh;
+mod health;
 mod hooks;
 mod hot;
+mod live;
 mod lock;
 mod mistake;
 mod packages;
+pub mod place;
 mod plan;
 mod probe;
 mod query;
@@ -42,6 +47,7 @@ pub use file::{
     Approvals, Batches, Check, Delivery, DeployFile, Environment, Freeze, Health, Hooks, Kind, Notifier,
     Policy, ReleaseSettings, Service, Tier, VersionSource, Way,
 };
+pub use lock::unlock;
 pub use packages::identity;
 pub use plan::{Plan, TargetPlan};
 pub use rollback::back;

@@ -150,7 +150,9 @@ impl Source {
                 let built = build::fresh(project, &log).await.map_err(explain)?;
                 package::Package::read(&built.path).map_err(explain)?
             }
-            By::Commands { directory, commands, package } => self.by_commands(directory, commands, package).await?,
+            By::Commands { directory, commands, package } => {
+                self.by_commands(directory, commands, package).await?
+            }
             By::Kept(artifact) => artifact.package.clone(),
         };
         self.took(&read.path);
@@ -186,7 +188,10 @@ impl Source {
             By::Commands { directory, commands, package } => {
                 let new = self.by_commands(directory, commands, package).await.map_err(NoUpgrade::Failed)?;
                 if new.relup()?.is_none_or(|relup| relup.up_from(from).is_none()) {
-                    let reason = format!("the package has no relup that leads from `{from}` to `{}` (R009)", self.version);
+                    let reason = format!(
+                        "the package has no relup that leads from `{from}` to `{}` (R009)",
+                        self.version
+                    );
                     return Err(NoUpgrade::Unsound(vec![reason]));
                 }
                 let target = node.and_then(libraries).unwrap_or_else(nothing);
@@ -195,11 +200,14 @@ impl Source {
             By::Kept(artifact) => {
                 let upgrade = match artifact.upgrade(from).await {
                     // nothing to make an upgrade of: a reason against one, no failure
-                    Err(crate::release::Error::Project(reason)) => return Err(NoUpgrade::Unsound(vec![reason])),
+                    Err(crate::release::Error::Project(reason)) => {
+                        return Err(NoUpgrade::Unsound(vec![reason]));
+                    }
                     result => result?,
                 };
                 let rel = upgrade.old.rel;
-                let target = node.and_then(libraries).unwrap_or(TargetLibraries { erts: rel.erts, apps: rel.apps });
+                let target =
+                    node.and_then(libraries).unwrap_or(TargetLibraries { erts: rel.erts, apps: rel.apps });
                 self.thin(&upgrade.package, from, &target, upgrade.warnings)
             }
         }
@@ -212,8 +220,9 @@ impl Source {
         target: &TargetLibraries,
         warnings: Vec<String>,
     ) -> Result<Built, NoUpgrade> {
-        let failed =
-            |error| NoUpgrade::Failed(Error::failed(format!("cannot make a directory for the package: {error}")));
+        let failed = |error| {
+            NoUpgrade::Failed(Error::failed(format!("cannot make a directory for the package: {error}")))
+        };
         let directory = tempfile::tempdir().map_err(failed)?;
         let path = directory.path().join(format!("{}-{}.tar.gz", self.name, self.version));
         let thin = thin::write(new, target, &path)?;
@@ -246,6 +255,15 @@ impl Source {
                 let said = super::ssh::last_lines(&String::from_utf8_lossy(&said), 8);
                 return Err(failed(format!("failed ({}): {said}", output.status)));
             }
+        }
+        if !package.exists() {
+            return Err(Error::failed(format!(
+                "the project's commands made no package `{}`",
+                package.display()
+            ))
+            .help(
+                "mend `build` or `package` below `release:`; `{name}` and `{version}` in it are replaced",
+            ));
         }
         let read = package::Package::read(package).map_err(explain)?;
         if read.rel.name != self.name || read.rel.version != self.version {
@@ -320,7 +338,12 @@ fn explain(error: crate::release::Error) -> Error {
 }
 
 /// A package of `version` that a build on this machine left, and what it holds.
-pub(crate) fn at_hand(name: &str, version: &str, project: &Path, profile: &str) -> Option<(String, Candidate)> {
+pub(crate) fn at_hand(
+    name: &str,
+    version: &str,
+    project: &Path,
+    profile: &str,
+) -> Option<(String, Candidate)> {
     let file = format!("{name}-{version}.tar.gz");
     let profile = profile.replace(',', "+");
     let ours = Path::new("_build/slipway").join(&profile);

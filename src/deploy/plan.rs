@@ -164,6 +164,7 @@ impl<'a> Planner<'a> {
             allowed: allowed(&self.settings.rules.strategy),
             bad: survey.evidence.bad.get(version).map(String::as_str),
             kept,
+            unfinished: survey.evidence.unfinished,
         };
         decide::decide(&survey.installed, &wish)
     }
@@ -215,7 +216,11 @@ impl<'a> Planner<'a> {
         };
         let (Ok(built), Some(node)) = (&built, node) else { return Ok(built) };
         let reasons = decide::check_live(node, &built.candidate);
-        self.steps.record("check the upgrade against the running node".to_owned(), std::time::Duration::ZERO, reasons.is_empty());
+        self.steps.record(
+            "check the upgrade against the running node".to_owned(),
+            std::time::Duration::ZERO,
+            reasons.is_empty(),
+        );
         Ok(if reasons.is_empty() { Ok(Arc::clone(built)) } else { Err(reasons) })
     }
 
@@ -321,7 +326,8 @@ fn believe(old: &str, version: &str) -> Decision {
 /// All targets that gave no answer, as one error.
 fn unanswered(mut failed: Vec<Error>) -> Option<Error> {
     let first = (!failed.is_empty()).then(|| failed.remove(0))?;
-    let message = failed.iter().fold(first.message.clone(), |all, error| format!("{all}\n  {}", error.message));
+    let message =
+        failed.iter().fold(first.message.clone(), |all, error| format!("{all}\n  {}", error.message));
     Some(Error { message, ..first })
 }
 

@@ -40,6 +40,7 @@ pub(crate) fn read(stdout: &str, directory: &str) -> Option<Evidence> {
             }
             "bad" => evidence.bad.extend(pair(value)),
             "unfinished" => evidence.unfinished = true,
+            "busy" => evidence.busy = true,
             "entry" => _ = evidence.entries.insert(value.to_owned()),
             "proc" => evidence.sees_all = true,
             "process" => evidence.processes.extend(process(value)),
@@ -75,11 +76,17 @@ fn permanent(releases: &str) -> Option<String> {
     pattern.captures(releases).map(|found| found[1].to_owned())
 }
 
-/// Reads the node's answer: a string of Base64 around zlib around lines of fields.
-fn snapshot(answer: &str) -> Option<Snapshot> {
+/// The text in a node's answer: a string of Base64 around zlib.
+pub(crate) fn decode(answer: &str) -> Option<String> {
     let bytes = base64(&printed(answer)?)?;
     let mut text = String::new();
     flate2::read::ZlibDecoder::new(bytes.as_slice()).take(LONGEST_SNAPSHOT).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// Reads the node's answer: a string of Base64 around zlib around lines of fields.
+fn snapshot(answer: &str) -> Option<Snapshot> {
+    let text = decode(answer)?;
     let mut snapshot = Snapshot::default();
     for line in text.lines() {
         let (key, value) = line.split_once('\t')?;

@@ -26,6 +26,9 @@ if [ -d "$T" ]; then
         echo
     fi
     [ -d "$T/.ci/switch" ] && say unfinished yes
+    for run in "$T"/.ci/run-*; do
+        [ -f "$run/pid" ] && [ ! -f "$run/rc" ] && [ -d "/proc/$(cat "$run/pid")" ] && say busy yes
+    done
     for entry in "$T"/.ci/bad/*; do
         [ -f "$entry" ] && say bad "${entry##*/}$TAB$(head -n 1 "$entry" 2>/dev/null)"
     done

@@ -1,9 +1,16 @@
 //! Going back to a version that was there before.
 
-use super::apply::Care;
+use std::time::Duration;
+
+use crate::release::installed::{Installed, Snapshot};
+
+use super::apply::{Care, state_in_words};
 use super::error::Error;
 use super::steps::Steps;
-use super::target::{Survey, Target};
+use super::target::{PATIENCE, Survey, Target};
+use super::{bad, detached, health, lock};
+
+const DOWNGRADE_LIMIT: Duration = Duration::from_secs(330);
 
 /// Goes back to `to`, or else to the version before the one that runs: by the relup where there is one, else by
 /// a restart. Takes the lock itself and gives it back; what is left behind is marked bad.
@@ -16,6 +23,142 @@ pub async fn back(
     to: Option<&str>,
     care: &Care,
 ) -> Result<Survey, Error> {
-    let _ = (target, steps, to, care);
-    Err(Error::refused("going back is not built yet"))
+    back_because(target, steps, to, care, "by hand").await
+}
+
+/// The same; `why` ends the sentence that marks what is left behind.
+pub(crate) async fn back_because(
+    target: &mut Target,
+    steps: &mut Steps,
+    to: Option<&str>,
+    care: &Care,
+    why: &str,
+) -> Result<Survey, Error> {
+    lock::take(target, to.unwrap_or("the version before")).await?;
+    let result = go(target, steps, to, care, why).await;
+    if let Err(error) = lock::release(target).await {
+        steps.note(&format!("warning: {error}"));
+    }
+    result
+}
+
+async fn go(
+    target: &mut Target,
+    steps: &mut Steps,
+    to: Option<&str>,
+    care: &Care,
+    why: &str,
+) -> Result<Survey, Error> {
+    let survey = steps.take("query, under the lock", target.survey(PATIENCE)).await?;
+    let before = target.recover(&survey).await?;
+    steps.note(&format!("found: {}", before.installed));
+    let now = match &before.installed {
+        Installed::Running { version } | Installed::Current { version, .. } => version.clone(),
+        other => {
+            return Err(Error::refused(format!(
+                "only what runs is taken back, but {}",
+                state_in_words(other)
+            ))
+            .help("deploy a version, then go back from it if need be"));
+        }
+    };
+    let node = before.evidence.snapshot.clone().unwrap_or_default();
+    let to = choose(&node, &before.installed, to)?;
+    if to == now {
+        return Err(Error::refused(format!("`{to}` runs there already")));
+    }
+    if let Some(reason) = before.evidence.bad.get(&to) {
+        return Err(Error::refused(format!("`{to}` failed here before ({reason})"))
+            .help(format!("choose another with `--to VERSION`, or `ci env clear ENV {to} --reason TEXT`")));
+    }
+    steps.note(&format!("plan: from `{now}` back to `{to}`"));
+    let after = match downgrade(target, steps, &node, &to).await? {
+        Some(survey) => survey,
+        None => restart(target, steps, &to).await?,
+    };
+    let why = Error::rolled_back(format!("taken back to `{to}` {why}"));
+    bad::mark(target, steps, &now, &why).await;
+    let boot = after.evidence.snapshot.as_ref().map(|node| &node.boot);
+    health::watch(target, steps, care, boot)
+        .await
+        .map_err(|error| Error::restarted(format!("`{to}` was put back and serves, but {error}")))?;
+    Ok(after)
+}
+
+fn choose(node: &Snapshot, installed: &Installed, to: Option<&str>) -> Result<String, Error> {
+    let old: Vec<&str> = node
+        .releases
+        .iter()
+        .filter(|release| release.status == "old")
+        .map(|release| release.version.as_str())
+        .collect();
+    let known = || match old.is_empty() {
+        true => "the target has no older version: deploy the one that you want".to_owned(),
+        false => format!("the target has `{}`; `--to VERSION` chooses", old.join("`, `")),
+    };
+    match (to, installed) {
+        (Some(to), _)
+            if node.releases.iter().any(|release| release.version == to && release.status != "unpacked") =>
+        {
+            Ok(to.to_owned())
+        }
+        (Some(to), _) => Err(Error::refused(format!("`{to}` is not installed there")).help(known())),
+        (None, Installed::Current { permanent, .. }) => Ok(permanent.clone()),
+        (None, _) => match old.first() {
+            Some(version) => Ok((*version).to_owned()),
+            None => Err(Error::refused("there is no version before the one that runs").help(known())),
+        },
+    }
+}
+
+/// By the relup, with the state of the processes; `None` when that does not work.
+async fn downgrade(
+    target: &mut Target,
+    steps: &mut Steps,
+    node: &Snapshot,
+    to: &str,
+) -> Result<Option<Survey>, Error> {
+    let mut said = String::new();
+    let name = target.name().to_owned();
+    let work = async {
+        let finished = detached::command(target, "install", to, DOWNGRADE_LIMIT).await?;
+        let survey = target.settled(PATIENCE).await?;
+        let same = survey.evidence.snapshot.as_ref().is_some_and(|after| after.boot == node.boot);
+        if same && survey.installed == (Installed::Running { version: to.to_owned() }) {
+            return Ok(survey);
+        }
+        said = super::ssh::last_lines(&finished.output, 2);
+        Err(Error::failed(""))
+    };
+    match steps.take(format!("bin/{name} install {to}"), work).await {
+        Ok(survey) => Ok(Some(survey)),
+        Err(error) if !error.message.is_empty() => Err(error),
+        Err(_) => {
+            steps.note(&format!("no way back while running: {said}"));
+            Ok(None)
+        }
+    }
+}
+
+async fn restart(target: &mut Target, steps: &mut Steps, to: &str) -> Result<Survey, Error> {
+    steps.take(format!("prepare `{to}`"), target.revive_version(to)).await?;
+    let survey = target.survey(PATIENCE).await?;
+    let pids: Vec<u32> = survey.evidence.nodes().iter().map(|process| process.pid).collect();
+    let work = async {
+        if let Err(finished) = target.switch(&pids).await? {
+            let survey = target.survey(PATIENCE).await?;
+            return Err(Error::restarted(format!(
+                "`{to}` could not be put back: {}; {}",
+                super::ssh::last_lines(&finished.output, 4),
+                state_in_words(&survey.installed)
+            )));
+        }
+        let survey = target.survey(PATIENCE).await?;
+        if survey.installed == (Installed::Running { version: to.to_owned() }) {
+            target.accept("").await?;
+            return Ok(survey);
+        }
+        Err(Error::restarted(format!("`{to}` was started, but {}", state_in_words(&survey.installed))))
+    };
+    steps.take(format!("stop, start `{to}`"), work).await
 }

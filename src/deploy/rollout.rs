@@ -10,6 +10,7 @@ use crate::release::decide::{self, Strategy};
 use crate::release::installed::Snapshot;
 
 use super::apply::{Apply, Care, Package, state_in_words};
+use super::bad;
 use super::deployment::TargetReport;
 use super::error::{Error, Outcome};
 use super::lock;
@@ -33,13 +34,13 @@ pub(crate) struct Rollout {
 }
 
 /// One target, after or before its turn.
-pub(crate) struct Place {
+pub(crate) struct Member {
     aim: Aim,
     /// What is reported of it.
     pub(crate) report: TargetReport,
 }
 
-impl Place {
+impl Member {
     pub(crate) fn new(aim: Aim) -> Self {
         let report = TargetReport::of(&aim);
         Self { aim, report }
@@ -59,7 +60,9 @@ impl Place {
     fn replaced(&self) -> Option<&str> {
         let done = self.report.outcome == Some(Outcome::Done);
         match &self.aim.decision.strategy {
-            Strategy::Hot { from } | Strategy::Restart { from } | Strategy::Back { from } if done => Some(from),
+            Strategy::Hot { from } | Strategy::Restart { from } | Strategy::Back { from } if done => {
+                Some(from)
+            }
             _ => None,
         }
     }
@@ -67,9 +70,13 @@ impl Place {
 
 impl Rollout {
     /// Carries the plan out. The error is the first target's that failed, and says what became of the others.
-    pub(crate) async fn run(&self, places: Vec<Place>, steps: &mut Steps) -> (Vec<Place>, Result<(), Error>) {
-        let mut places = places;
-        let last = places.iter().map(|place| place.report.batch).max().unwrap_or(0);
+    pub(crate) async fn run(
+        &self,
+        members: Vec<Member>,
+        steps: &mut Steps,
+    ) -> (Vec<Member>, Result<(), Error>) {
+        let mut members = members;
+        let last = members.iter().map(|member| member.report.batch).max().unwrap_or(0);
         for batch in 1..=last {
             if batch > 1 && !self.pause.is_zero() {
                 let seconds = self.pause.as_secs();
@@ -79,53 +86,55 @@ impl Rollout {
                         () = interrupted() => Err(Error::failed(format!("interrupted before batch {batch}; the batches before it stay as they are"))),
                     }
                 };
-                if let Err(error) = steps.take(format!("pause for {seconds} s before batch {batch}"), pause).await {
-                    return (places, Err(error));
+                if let Err(error) =
+                    steps.take(format!("pause for {seconds} s before batch {batch}"), pause).await
+                {
+                    return (members, Err(error));
                 }
             }
-            places = self.batch(places, batch).await;
-            let failed = places.iter().filter_map(|place| place.report.error.clone()).reduce(graver);
+            members = self.batch(members, batch).await;
+            let failed = members.iter().filter_map(|member| member.report.error.clone()).reduce(graver);
             if let Some(error) = failed {
-                return self.take_back(places, error, steps).await;
+                return self.take_back(members, error, steps).await;
             }
         }
-        (places, Ok(()))
+        (members, Ok(()))
     }
 
     /// The targets of one batch, at the same time. None is stopped half-way because another failed.
-    async fn batch(&self, places: Vec<Place>, batch: usize) -> Vec<Place> {
+    async fn batch(&self, members: Vec<Member>, batch: usize) -> Vec<Member> {
         let mut running = JoinSet::new();
         let mut all = Vec::new();
-        for (index, place) in places.into_iter().enumerate() {
-            if place.report.batch == batch {
+        for (index, member) in members.into_iter().enumerate() {
+            if member.report.batch == batch {
                 let rollout = self.clone();
-                running.spawn(async move { (index, rollout.change(place).await) });
+                running.spawn(async move { (index, rollout.change(member).await) });
             } else {
-                all.push((index, place));
+                all.push((index, member));
             }
         }
         all.extend(running.join_all().await);
         all.sort_by_key(|(index, _)| *index);
-        all.into_iter().map(|(_, place)| place).collect()
+        all.into_iter().map(|(_, member)| member).collect()
     }
 
-    async fn change(&self, mut place: Place) -> Place {
-        let result = self.carry_out(&mut place).await;
+    async fn change(&self, mut member: Member) -> Member {
+        let result = self.carry_out(&mut member).await;
         match result {
             Ok(survey) => {
-                place.report.outcome = Some(Outcome::Done);
-                place.report.pid = survey.evidence.snapshot.map(|node| node.pid);
+                member.report.outcome = Some(Outcome::Done);
+                member.report.pid = survey.evidence.snapshot.map(|node| node.pid);
             }
             Err(error) => {
-                place.report.outcome = Some(error.outcome);
-                place.report.error = Some(error);
+                member.report.outcome = Some(error.outcome);
+                member.report.error = Some(error);
             }
         }
-        place
+        member
     }
 
-    async fn carry_out(&self, place: &mut Place) -> Result<Survey, Error> {
-        let Place { aim, report } = place;
+    async fn carry_out(&self, member: &mut Member) -> Result<Survey, Error> {
+        let Member { aim, report } = member;
         let planned = aim.asked.as_ref().map(|(_, survey)| survey.clone());
         let mut target = match aim.asked.take() {
             Some((target, _)) => target,
@@ -150,26 +159,28 @@ impl Rollout {
     /// Takes back what this deployment has changed: an environment is left with one version, not with two.
     async fn take_back(
         &self,
-        mut places: Vec<Place>,
+        mut members: Vec<Member>,
         error: Error,
         steps: &mut Steps,
-    ) -> (Vec<Place>, Result<(), Error>) {
+    ) -> (Vec<Member>, Result<(), Error>) {
         let mut taken_back = Vec::new();
         let mut stuck = Vec::new();
-        for place in places.iter_mut().rev() {
-            let Some(old) = place.replaced().map(str::to_owned) else { continue };
-            let Some((target, _)) = &mut place.aim.asked else { continue };
+        for member in members.iter_mut().rev() {
+            let Some(old) = member.replaced().map(str::to_owned) else { continue };
+            let Some((target, _)) = &mut member.aim.asked else { continue };
             let care = Care { soak: Duration::ZERO, ..self.care.clone() };
-            match rollback::back(target, &mut place.aim.steps, Some(&old), &care).await {
+            let steps = &mut member.aim.steps;
+            let why = "because another target failed";
+            match rollback::back_because(target, steps, Some(&old), &care, why).await {
                 Ok(survey) => {
-                    place.report.pid = survey.evidence.snapshot.map(|node| node.pid);
-                    place.report.outcome = Some(Outcome::RolledBack);
-                    taken_back.push(format!("`{}` back to `{old}`", place.report.destination));
+                    member.report.pid = survey.evidence.snapshot.map(|node| node.pid);
+                    member.report.outcome = Some(Outcome::RolledBack);
+                    taken_back.push(format!("`{}` back to `{old}`", member.report.destination));
                 }
                 Err(error) => {
-                    place.report.outcome = Some(Outcome::Restarted);
-                    stuck.push(format!("`{}` could not be taken back: {error}", place.report.destination));
-                    place.report.error = Some(error);
+                    member.report.outcome = Some(Outcome::Restarted);
+                    stuck.push(format!("`{}` could not be taken back: {error}", member.report.destination));
+                    member.report.error = Some(error);
                 }
             }
         }
@@ -182,13 +193,15 @@ impl Rollout {
             }
             Error { outcome: Outcome::RolledBack, ..error }
         };
-        let waiting: Vec<&Place> =
-            places.iter().filter(|place| place.report.batch > 0 && place.report.outcome.is_none()).collect();
+        let waiting: Vec<&Member> = members
+            .iter()
+            .filter(|member| member.report.batch > 0 && member.report.outcome.is_none())
+            .collect();
         if !waiting.is_empty() {
-            let names: Vec<&str> = waiting.iter().map(|place| place.report.destination.as_str()).collect();
+            let names: Vec<&str> = waiting.iter().map(|member| member.report.destination.as_str()).collect();
             steps.note(&format!("stopped: {} keep what they have", names.join(", ")));
         }
-        (places, Err(error))
+        (members, Err(error))
     }
 }
 
@@ -267,13 +280,20 @@ impl Turn<'_> {
             unchanged(planned, &before)?;
         }
         let survey = rollback::back(target, steps, Some(version), &self.rollout.care).await?;
+        let left = before.installed.running().unwrap_or_default();
+        if !before.evidence.bad.contains_key(left) {
+            // going back was asked for by deploying; nothing was said against the version that is left
+            bad::clear(target, left, &format!("`{version}` was deployed in its place")).await?;
+        }
         let stale = match (&survey.evidence.snapshot, built) {
             (Some(node), Some(built)) => decide::same_version(node, &built.candidate),
             _ => None,
         };
         match stale {
             None => Ok(survey),
-            Some(decision) => Err(Error::restarted(decision.reasons.join("; ")).help(decision.help.unwrap_or_default())),
+            Some(decision) => {
+                Err(Error::restarted(decision.reasons.join("; ")).help(decision.help.unwrap_or_default()))
+            }
         }
     }
 }
@@ -341,7 +361,12 @@ fn needs_tools(survey: &Survey, target: &Target, strategy: &Strategy) -> Result<
         missing.push("`setsid`");
     }
     if matches!(strategy, Strategy::Fresh | Strategy::Restart { .. }) {
-        missing.extend([("tar", "`tar`"), ("gzip", "`gzip`")].into_iter().filter(|(tool, _)| !has(tool)).map(|(_, shown)| shown));
+        missing.extend(
+            [("tar", "`tar`"), ("gzip", "`gzip`")]
+                .into_iter()
+                .filter(|(tool, _)| !has(tool))
+                .map(|(_, shown)| shown),
+        );
     }
     if missing.is_empty() {
         return Ok(());

@@ -21,9 +21,20 @@ impl Script {
         self
     }
 
+    /// Gives the script shell functions that several scripts share.
+    pub(crate) fn using(mut self, functions: &'static str) -> Self {
+        self.values.push_str(functions);
+        self
+    }
+
     /// The text for the shell's standard input.
     pub(crate) fn text(&self) -> String {
-        format!("{}main() {{\n{}\n}}\nmain </dev/null\n", self.values, self.body)
+        format!("{} </dev/null\n", self.open_text())
+    }
+
+    /// The same for a script that reads on from standard input, which stays open.
+    pub(crate) fn open_text(&self) -> String {
+        format!("{}main() {{\n{}\n}}\nmain", self.values, self.body)
     }
 }
 

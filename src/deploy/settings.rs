@@ -49,7 +49,8 @@ impl Settings {
         let targets = match own.or_else(|| set("SSH_USER_HOST").filter(|_| rules.targets.is_empty())) {
             Some(one) => vec![Address::parse(&one, "`SSH_USER_HOST`")?],
             None => {
-                let target = |written: &String| Address::parse(written, &format!("a target of `{environment}`"));
+                let target =
+                    |written: &String| Address::parse(written, &format!("a target of `{environment}`"));
                 rules.targets.iter().map(target).collect::<Result<_, _>>()?
             }
         };
@@ -143,7 +144,8 @@ mod tests {
 
     #[test]
     fn the_file_stands_between_the_environments_own_variables_and_the_general_ones() {
-        let file = "environments: {dev: {targets: [u@h1, 'u@h2:/srv/two'], directory: /srv/urf, profile: ci}}";
+        let file =
+            "environments: {dev: {targets: [u@h1, 'u@h2:/srv/two'], directory: /srv/urf, profile: ci}}";
         let general = [("SSH_USER_HOST", "x@y"), ("TARGET_DIR", "/x"), ("SERVER", "x"), ("OLD_VSN", "1")];
         let settings = over(Some(file), &general).unwrap();
         assert_eq!(hosts(&settings), ["u@h1", "u@h2"]);

@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openssh::{ControlPersist, KnownHosts, SessionBuilder, Stdio};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncSeekExt, AsyncWriteExt, BufReader};
 
 use super::error::Error;
 use super::script::Script;
@@ -45,8 +46,14 @@ pub(crate) fn last_lines(text: &str, count: usize) -> String {
 
 /// The connection.
 pub(crate) struct Session {
-    master: openssh::Session,
+    master: Arc<openssh::Session>,
     destination: String,
+}
+
+/// A process on the target that lives until this value, this process or the connection is gone.
+pub(crate) struct Hold {
+    _child: openssh::Child<Arc<openssh::Session>>,
+    _stdin: openssh::ChildStdin,
 }
 
 impl Session {
@@ -63,7 +70,7 @@ impl Session {
             builder.connect_timeout(CONNECT_TIMEOUT);
         }
         let master = builder.connect_mux(destination).await.map_err(|error| explain(destination, &error))?;
-        Ok(Self { master, destination: destination.to_owned() })
+        Ok(Self { master: Arc::new(master), destination: destination.to_owned() })
     }
 
     /// Runs a script in `sh` on the target. `limit` bounds the wait, not the remote process.
@@ -81,17 +88,49 @@ impl Session {
         self.bounded(limit, run).await
     }
 
-    /// Streams a file into `path` on the target. Nothing is said about what arrived: compare digests.
-    pub(crate) async fn upload(&self, file: &Path, path: &str, limit: Duration) -> Result<Output, Error> {
+    /// Runs a script that prints `held` and then reads standard input to its end; or ends, and says why.
+    pub(crate) async fn hold(&self, script: &Script, limit: Duration) -> Result<Result<Hold, Output>, Error> {
+        let hold = async {
+            let mut shell = Arc::clone(&self.master).arc_command("sh");
+            shell.arg("-s").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = shell.spawn().await.map_err(|error| self.broken(&error))?;
+            let (Some(mut stdin), Some(stdout)) = (child.stdin().take(), child.stdout().take()) else {
+                return Err(Error::failed("the remote shell has no pipes"));
+            };
+            let _ = stdin.write_all(format!("{}\n", script.open_text()).as_bytes()).await;
+            let (mut lines, mut said) = (BufReader::new(stdout).lines(), String::new());
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line == "held" {
+                    return Ok(Ok(Hold { _child: child, _stdin: stdin }));
+                }
+                said.push_str(&line);
+                said.push('\n');
+            }
+            drop(stdin);
+            let output = self.finish(child.wait_with_output().await)?;
+            Ok(Err(Output { stdout: said, ..output }))
+        };
+        self.bounded(limit, hold).await
+    }
+
+    /// Streams a file, from the byte `offset` on, to the end of `path` on the target. Nothing is said about what
+    /// arrived: compare digests.
+    pub(crate) async fn upload(
+        &self,
+        (file, offset): (&Path, u64),
+        path: &str,
+        limit: Duration,
+    ) -> Result<Output, Error> {
         let copy = async {
             // `read` takes exactly one line from a pipe, so the path needs no place in the arguments
             let mut shell = self.master.command("sh");
-            shell.arg("-c").arg(r#"IFS= read -r path && exec cat >"$path""#);
+            shell.arg("-c").arg(r#"IFS= read -r path && exec cat >>"$path""#);
             shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
             let mut child = shell.spawn().await.map_err(|error| self.broken(&error))?;
             if let Some(mut stdin) = child.stdin().take() {
                 let read = |error| Error::failed(format!("cannot read `{}`: {error}", file.display()));
                 let mut source = tokio::fs::File::open(file).await.map_err(read)?;
+                source.seek(std::io::SeekFrom::Start(offset)).await.map_err(read)?;
                 // a full disk ends the remote `cat`; its own message is the better one
                 if stdin.write_all(format!("{path}\n").as_bytes()).await.is_ok() {
                     let _ = tokio::io::copy(&mut source, &mut stdin).await;
@@ -109,7 +148,9 @@ impl Session {
 
     /// Ends the connection.
     pub(crate) async fn close(self) {
-        let _ = self.master.close().await;
+        if let Ok(master) = Arc::try_unwrap(self.master) {
+            let _ = master.close().await;
+        }
     }
 
     async fn bounded<T>(

@@ -11,7 +11,7 @@ use crate::release::installed::{Installed, Snapshot};
 use super::error::Error;
 use super::file::{Delivery, Tier};
 use super::packages;
-use super::query::{self, Asked};
+use super::query::{self, Asked, Wait};
 use super::settings::Settings;
 use super::steps::Steps;
 
@@ -39,6 +39,8 @@ pub struct TargetStatus {
     pub destination: String,
     /// Directory there.
     pub directory: String,
+    /// Whether a deployment is at work there.
+    pub busy: bool,
     /// The verdict; `None` when it could not be asked.
     pub installed: Option<Installed>,
     /// When the node's virtual machine started, in UTC.
@@ -89,7 +91,7 @@ pub async fn status(settings: &Settings, project: &Path) -> Result<EnvironmentSt
     let source = packages::open(project, &settings.profile, &settings.release)?;
     let quiet = Steps::new(|_| {});
     let mut targets = Vec::new();
-    for asked in query::all(settings, source.name(), &quiet).await {
+    for asked in query::all(settings, source.name(), Wait::ForStatus, &quiet).await {
         targets.push(one(asked).await);
     }
     for (at, difference) in between(&targets) {
@@ -111,6 +113,7 @@ async fn one(asked: Asked) -> TargetStatus {
     let mut status = TargetStatus {
         destination,
         directory,
+        busy: false,
         installed: None,
         since: None,
         node: None,
@@ -123,6 +126,7 @@ async fn one(asked: Asked) -> TargetStatus {
         Ok((target, survey)) => {
             target.close().await;
             status.installed = Some(survey.installed);
+            status.busy = survey.evidence.busy;
             status.bad = survey.evidence.bad;
             status.node = survey.evidence.snapshot;
             status.since = status.node.as_ref().and_then(|node| started(node.uptime));
@@ -212,6 +216,7 @@ mod tests {
         TargetStatus {
             destination: "h".into(),
             directory: "/data/urf".into(),
+            busy: false,
             installed: Some(Installed::Running { version: version.into() }),
             since: None,
             node: Some(Snapshot { modules, ..Snapshot::default() }),

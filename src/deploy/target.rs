@@ -5,14 +5,17 @@ use std::time::{Duration, Instant};
 use crate::release::installed::{Evidence, Installed};
 
 use super::error::Error;
+use super::lock;
 use super::probe;
 use super::script::Script;
-use super::ssh::{Output, Session};
+use super::ssh::{Hold, Output, Session};
 
 /// A query asks a node that may hang; the release's own script gives up after some seconds.
 const QUERY_LIMIT: Duration = Duration::from_secs(90);
 /// How long a node that does not answer is watched before that is believed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a step that runs there is waited for.
+const BUSY_PATIENCE: Duration = Duration::from_secs(120);
 const BETWEEN_QUERIES: Duration = Duration::from_secs(1);
 
 /// The target.
@@ -22,6 +25,8 @@ pub struct Target {
     directory: String,
     name: String,
     run: String,
+    /// Keeps the lock, while we have it.
+    pub(crate) hold: Option<Hold>,
 }
 
 /// The evidence about a target and the verdict over it.
@@ -44,13 +49,21 @@ impl Target {
             directory: directory.to_owned(),
             name: name.to_owned(),
             run: format!("{since:x}-{:x}", std::process::id()),
+            hold: None,
         })
     }
 
-    /// Connects again after a broken connection.
+    /// Connects again after a broken connection. A lock that was held has to be ours still.
     pub(crate) async fn reconnect(&mut self) -> Result<(), Error> {
+        let held = self.hold.take().is_some();
         self.session = Session::connect(&self.destination).await?;
-        Ok(())
+        if held { lock::again(self).await } else { Ok(()) }
+    }
+
+    /// Connects again after a connection that broke, if that is possible soon.
+    pub(crate) async fn mend(&mut self) -> Result<(), Error> {
+        tokio::time::sleep(BETWEEN_QUERIES).await;
+        self.reconnect().await
     }
 
     /// Connects again if the connection has ended, as it does when nobody used it for long.
@@ -59,7 +72,8 @@ impl Target {
     }
 
     /// Ends the connection.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
+        self.hold = None;
         self.session.close().await;
     }
 
@@ -116,6 +130,17 @@ impl Target {
         Ok(Survey { evidence, installed })
     }
 
+    /// Asks once, over a new connection if the old one broke.
+    pub(crate) async fn query_mended(&mut self) -> Result<Survey, Error> {
+        match self.query().await {
+            Err(_) if !self.session.lives().await => {
+                self.mend().await?;
+                self.query().await
+            }
+            survey => survey,
+        }
+    }
+
     /// Asks until the answer is more than "wait", for at most `patience`: a node that is just restarting
     /// is not an unreachable one.
     pub async fn survey(&self, patience: Duration) -> Result<Survey, Error> {
@@ -123,7 +148,12 @@ impl Target {
         loop {
             let survey = self.query().await?;
             let passing = matches!(survey.installed, Installed::Restarting | Installed::Unreachable { .. });
-            if !passing || began.elapsed() >= patience {
+            // what a deployment that died has begun ends by itself, and only then is there an answer
+            let waits = match survey.evidence.busy {
+                true => patience.max(BUSY_PATIENCE),
+                false => patience,
+            };
+            if !(passing || survey.evidence.busy) || began.elapsed() >= waits {
                 return Ok(survey);
             }
             tokio::time::sleep(BETWEEN_QUERIES).await;

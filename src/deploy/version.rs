@@ -28,8 +28,11 @@ pub(crate) fn find(source: &VersionSource, directory: &Path) -> Result<String, E
     };
     let allowed = |c: char| c.is_ascii_alphanumeric() || ".-+_~".contains(c);
     if version.is_empty() || version.starts_with(['.', '-']) || !version.chars().all(allowed) {
-        return Err(Error::failed(format!("{by} says `{}`, which is no release version", version.escape_debug()))
-            .help("a version is of letters, digits and `.-+_~`, as `1.2.0` or `1.2.0-5-g3f2a1bc`"));
+        return Err(Error::failed(format!(
+            "{by} says `{}`, which is no release version",
+            version.escape_debug()
+        ))
+        .help("a version is of letters, digits and `.-+_~`, as `1.2.0` or `1.2.0-5-g3f2a1bc`"));
     }
     Ok(version.to_owned())
 }
@@ -39,13 +42,15 @@ fn describe(directory: &Path) -> Result<String, Error> {
         repository.describe(git2::DescribeOptions::new().describe_tags())?.format(None)
     });
     said.map_err(|e| {
-        Error::failed(format!("asking git for the release's version: {}", e.message()))
-            .help("tag a commit before this one (`git tag v1.0.0`), and fetch the tags (in CI `GIT_DEPTH: 0`)")
+        Error::failed(format!("asking git for the release's version: {}", e.message())).help(
+            "tag a commit before this one (`git tag v1.0.0`), and fetch the tags (in CI `GIT_DEPTH: 0`)",
+        )
     })
 }
 
 fn command_says(command: &str, directory: &Path) -> Result<String, Error> {
-    let failed = |what: String| Error::failed(format!("asking `{command}` for the release's version: {what}"));
+    let failed =
+        |what: String| Error::failed(format!("asking `{command}` for the release's version: {what}"));
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).current_dir(directory).stdin(Stdio::null());
     let output = shell.output().map_err(|e| failed(e.to_string()))?;

@@ -66,13 +66,8 @@ impl Ledger {
         let path = self.path();
         std::fs::create_dir_all(&self.state).map_err(|e| failed("making the directory of", &path, &e))?;
         let io = |e: std::io::Error| failed("writing", &path, &e);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(io)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
         file.lock().map_err(io)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(io)?;
@@ -110,7 +105,9 @@ fn parse(path: &Path, text: &str) -> CliResult<(Vec<Entry>, String)> {
         };
         let entry: Entry = serde_json::from_str(line).map_err(|e| broken(format!("is no entry: {e}")))?;
         if entry.previous != previous || entry.seq != index as u64 + 1 {
-            return Err(broken("does not follow from the line before it: one of them was changed".to_owned()));
+            return Err(broken(
+                "does not follow from the line before it: one of them was changed".to_owned(),
+            ));
         }
         previous = sha256_hex(line.as_bytes());
         entries.push(entry);

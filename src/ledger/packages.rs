@@ -33,8 +33,7 @@ pub fn keep(directory: &Path, path: &Path) -> CliResult<Released> {
         return Ok(known.clone());
     }
     let commit = Project::discover(directory).and_then(|project| project.facts(None, false)).ok();
-    let (commit, author) =
-        commit.map(|facts| (facts.commit.sha, facts.commit.author)).unwrap_or_default();
+    let (commit, author) = commit.map(|facts| (facts.commit.sha, facts.commit.author)).unwrap_or_default();
     let relup = package.relup().map_err(|e| CliError::failed(e.to_string()))?;
     let released = Released {
         content: package.content_sha256(),
@@ -44,7 +43,9 @@ pub fn keep(directory: &Path, path: &Path) -> CliResult<Released> {
         author,
         archive: package.sha256,
         package: to.display().to_string(),
-        upgrades_from: relup.map(|r| r.up.into_iter().map(|script| script.version).collect()).unwrap_or_default(),
+        upgrades_from: relup
+            .map(|r| r.up.into_iter().map(|script| script.version).collect())
+            .unwrap_or_default(),
     };
     ledger.append(Fact::Release(released.clone()))?;
     Ok(released)

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use super::entry::{Approval, Arrival, BundleMade, Ended, Entry, Fact, Mark, Released};
 
 /// Every arrival at an environment, oldest first, whoever carried it.
-pub fn arrivals<'a>(entries: &'a [Entry], environment: &str) -> impl Iterator<Item = (&'a Entry, &'a Arrival)> {
+pub fn arrivals<'a>(
+    entries: &'a [Entry],
+    environment: &str,
+) -> impl Iterator<Item = (&'a Entry, &'a Arrival)> {
     entries.iter().filter_map(move |entry| match &entry.fact {
         Fact::Deployment(arrival) | Fact::Receipt(arrival) if arrival.environment == environment => {
             Some((entry, arrival))

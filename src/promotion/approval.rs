@@ -54,11 +54,15 @@ pub fn allowed_signers(
             let is_path = key.ends_with(".pub") && !key.trim().contains(' ');
             let read = || std::fs::read_to_string(root.join(key));
             let text = if is_path { read() } else { Ok(key.clone()) };
-            let text = text.map_err(|e| CliError::usage(format!("reading the key `{key}` of `{person}`: {e}")))?;
+            let text =
+                text.map_err(|e| CliError::usage(format!("reading the key `{key}` of `{person}`: {e}")))?;
             // only type and key are taken, so that nobody's comment becomes an option
             let words: Vec<&str> = text.split_whitespace().collect();
-            let at = words.iter().position(|word| word.starts_with("ssh-") || word.starts_with("ecdsa-") || word.starts_with("sk-"));
-            let (Some(kind), Some(data)) = (at.map(|at| words[at]), at.and_then(|at| words.get(at + 1))) else {
+            let at = words.iter().position(|word| {
+                word.starts_with("ssh-") || word.starts_with("ecdsa-") || word.starts_with("sk-")
+            });
+            let (Some(kind), Some(data)) = (at.map(|at| words[at]), at.and_then(|at| words.get(at + 1)))
+            else {
                 return Err(CliError::usage(format!("a key of `{person}` in `people` is no ssh public key"))
                     .hint("write it as `ssh-ed25519 AAAA...`, or name a `.pub` file"));
             };

@@ -35,7 +35,12 @@ impl Artifact {
     ///
     /// # Errors
     /// It is not kept, or damaged.
-    pub fn find(entries: &[Entry], version: &str, content: &str, project: Option<Project>) -> CliResult<Artifact> {
+    pub fn find(
+        entries: &[Entry],
+        version: &str,
+        content: &str,
+        project: Option<Project>,
+    ) -> CliResult<Artifact> {
         let same: Vec<_> =
             standing::releases(entries, version).filter(|released| released.content == content).collect();
         let Some(first) = same.first() else {
@@ -47,13 +52,17 @@ impl Artifact {
         let package = packages::open(first)?;
         let upgrades = same
             .iter()
-            .flat_map(|released| released.upgrades_from.iter().map(|from| (from.clone(), PathBuf::from(&released.package))))
+            .flat_map(|released| {
+                released.upgrades_from.iter().map(|from| (from.clone(), PathBuf::from(&released.package)))
+            })
             .collect();
         let older = entries
             .iter()
             .rev()
             .filter_map(|entry| match &entry.fact {
-                crate::ledger::Fact::Release(released) => Some((released.version.clone(), PathBuf::from(&released.package))),
+                crate::ledger::Fact::Release(released) => {
+                    Some((released.version.clone(), PathBuf::from(&released.package)))
+                }
                 _ => None,
             })
             .collect();
@@ -95,7 +104,8 @@ impl Artifact {
 
     fn sound(&self, package: Package, old: Package) -> Result<Upgrade, Error> {
         let findings = check::upgrade(&old, &package);
-        let (errors, warnings): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| finding.is_error());
+        let (errors, warnings): (Vec<_>, Vec<_>) =
+            findings.into_iter().partition(|finding| finding.is_error());
         if !errors.is_empty() {
             return Err(Error::NoHotUpgrade {
                 name: package.rel.name,

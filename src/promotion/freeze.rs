@@ -29,8 +29,9 @@ enum Moment {
 
 fn contains(window: &Freeze, now: Timestamp) -> CliResult<bool> {
     let wrong = |what: String| {
-        CliError::usage(format!("the freeze from `{}` until `{}` {what}", window.from, window.until))
-            .hint("write `2026-12-20 00:00` or weekly `Fri 16:00`, both ends alike, and `zone` as `Europe/Berlin`")
+        CliError::usage(format!("the freeze from `{}` until `{}` {what}", window.from, window.until)).hint(
+            "write `2026-12-20 00:00` or weekly `Fri 16:00`, both ends alike, and `zone` as `Europe/Berlin`",
+        )
     };
     let zone = match &window.zone {
         Some(name) => TimeZone::get(name).map_err(|e| wrong(format!("has no time zone: {e}")))?,

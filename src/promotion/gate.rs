@@ -75,7 +75,11 @@ impl Gate<'_> {
                     from => format!(" of `{}`", from.join("`, `")),
                 };
                 verdict.refusals.push((
-                    format!("`{version}` for `{environment}` has {} of {} approvals{of}", people.len(), settings.approvals.count),
+                    format!(
+                        "`{version}` for `{environment}` has {} of {} approvals{of}",
+                        people.len(),
+                        settings.approvals.count
+                    ),
                     format!("ask for `ci approve {version} --to {environment}`"),
                 ));
             }
@@ -94,7 +98,9 @@ impl Gate<'_> {
         if needs > 0 {
             verdict.refusals.push((
                 format!("`{environment}` needs {needs} approvals, which are given to a release that exists"),
-                format!("`ci promote {version} --to {environment}` puts the very release there that was approved"),
+                format!(
+                    "`ci promote {version} --to {environment}` puts the very release there that was approved"
+                ),
             ));
         }
         Ok(verdict)
@@ -110,7 +116,8 @@ impl Gate<'_> {
             ));
         }
         if let Some(window) = freeze::frozen(&self.settings(environment)?.freeze, self.now)? {
-            let reason = if window.reason.is_empty() { String::new() } else { format!(" ({})", window.reason) };
+            let reason =
+                if window.reason.is_empty() { String::new() } else { format!(" ({})", window.reason) };
             refusals.push((
                 format!("`{environment}` is frozen from {} until {}{reason}", window.from, window.until),
                 "wait until then".to_owned(),
@@ -122,7 +129,8 @@ impl Gate<'_> {
     /// The release that would go to `environment`: what arrived in the environment before, else what was built last.
     pub fn content(&self, environment: &str, version: &str) -> Option<String> {
         let arrived = self.before(environment).and_then(|e| standing::arrived(self.entries, e, version));
-        let built = || standing::releases(self.entries, version).next().map(|released| released.content.clone());
+        let built =
+            || standing::releases(self.entries, version).next().map(|released| released.content.clone());
         arrived.filter(|content| !content.is_empty()).map(str::to_owned).or_else(built)
     }
 
@@ -202,8 +210,7 @@ mod tests {
 
     fn refusals(facts: Vec<Fact>, environment: &str, now: &str) -> Vec<String> {
         let (file, entries) = (file(), entries(facts));
-        let gate =
-            Gate { file: &file, root: Path::new("."), entries: &entries, now: now.parse().unwrap() };
+        let gate = Gate { file: &file, root: Path::new("."), entries: &entries, now: now.parse().unwrap() };
         gate.judge(environment, "2").unwrap().refusals.into_iter().map(|(what, _)| what).collect()
     }
 

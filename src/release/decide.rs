@@ -109,6 +109,8 @@ pub struct Wish<'a> {
     pub bad: Option<&'a str>,
     /// Whether the target still has it beside the one that runs.
     pub kept: bool,
+    /// Whether an exchange of versions was begun there and never verified.
+    pub unfinished: bool,
 }
 
 /// Chooses the strategy for a target with this verdict. A hot upgrade still has to be proved: see
@@ -119,7 +121,9 @@ pub fn decide(installed: &Installed, wish: &Wish<'_>) -> Decision {
     if let (Some(bad), true) = (wish.bad, installed.running() != Some(version)) {
         return Decision::refuse(
             vec![format!("`{version}` failed there before: {bad}")],
-            format!("release the next version; or, if the reason is gone, `ci env clear ENV {version} --reason WHY`"),
+            format!(
+                "release the next version; or, if the reason is gone, `ci env clear ENV {version} --reason WHY`"
+            ),
         );
     }
     match installed {
@@ -130,6 +134,10 @@ pub fn decide(installed: &Installed, wish: &Wish<'_>) -> Decision {
         Installed::Stopped { version: None } => {
             fresh(wish, "something is installed and no process of it runs".to_owned())
         }
+        Installed::Running { version: old } if old == version && wish.unfinished => Decision::new(
+            Strategy::Commit,
+            format!("`{version}` runs there, but the deployment that brought it was never finished"),
+        ),
         Installed::Running { version: old } if old == version => {
             Decision::new(Strategy::Nothing, format!("`{version}` runs there already"))
         }
@@ -185,11 +193,15 @@ fn change(old: &str, wish: &Wish<'_>) -> Decision {
         let older = format!("`{version}` is older than `{old}`, which runs there");
         return match (allowed.restart, kept) {
             (false, _) => Decision::refuse(
-                vec![older, "going back may need a restart, which is not allowed for this environment".to_owned()],
+                vec![
+                    older,
+                    "going back may need a restart, which is not allowed for this environment".to_owned(),
+                ],
                 "deploy a newer version, or add `restart` to `strategy: {allow: [...]}` of the environment",
             ),
             (true, true) if allowed.hot && !allowed.prefer_restart => {
-                let kept = "the target still has it: by the relup's way down if there is one, else by a restart";
+                let kept =
+                    "the target still has it: by the relup's way down if there is one, else by a restart";
                 Decision::because(Strategy::Back { from: old.to_owned() }, [older, kept.to_owned()])
             }
             (true, _) => {
@@ -197,14 +209,15 @@ fn change(old: &str, wish: &Wish<'_>) -> Decision {
             }
         };
     }
-        match (allowed.hot, allowed.restart) {
+    match (allowed.hot, allowed.restart) {
         (true, true) if allowed.prefer_restart => {
             Decision::because(restart(), [runs, "a restart is preferred for this environment".to_owned()])
         }
         (true, _) => Decision::new(Strategy::Hot { from: old.to_owned() }, runs),
-        (false, true) => {
-            Decision::because(restart(), [runs, "a hot upgrade is not allowed for this environment".to_owned()])
-        }
+        (false, true) => Decision::because(
+            restart(),
+            [runs, "a hot upgrade is not allowed for this environment".to_owned()],
+        ),
         (false, false) => Decision::refuse(
             vec![runs, "neither a hot upgrade nor a restart is allowed for this environment".to_owned()],
             "add `hot` or `restart` to `strategy: {allow: [...]}` of the environment",
@@ -236,11 +249,10 @@ pub fn same_version(node: &Snapshot, candidate: &Candidate) -> Option<Decision> 
     }
     let version = &candidate.version;
     Some(Decision::refuse(
-        vec![format!(
-            "`{version}` runs there already, but with other code: {} (L005)",
-            list(&stale)
-        )],
-        format!("the sources changed under the same version: release them under the next one, or check out what was released as `{version}`"),
+        vec![format!("`{version}` runs there already, but with other code: {} (L005)", list(&stale))],
+        format!(
+            "the sources changed under the same version: release them under the next one, or check out what was released as `{version}`"
+        ),
     ))
 }
 
@@ -250,7 +262,11 @@ fn list(names: &[String]) -> String {
     let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
     let more = names.len().saturating_sub(SHOWN);
     let modules = if names.len() == 1 { "module" } else { "modules" };
-    if more == 0 { format!("{modules} {}", shown.join(", ")) } else { format!("{modules} {} and {more} more", shown.join(", ")) }
+    if more == 0 {
+        format!("{modules} {}", shown.join(", "))
+    } else {
+        format!("{modules} {} and {more} more", shown.join(", "))
+    }
 }
 
 /// Versions that aren't numbers (a commit, say) have no order worth refusing for.
@@ -298,7 +314,8 @@ pub fn check_live(node: &Snapshot, candidate: &Candidate) -> Vec<String> {
             }))
         }
         _ => reasons.push(
-            "the node's release lists no libraries (it was installed without releases/RELEASES; L003)".to_owned(),
+            "the node's release lists no libraries (it was installed without releases/RELEASES; L003)"
+                .to_owned(),
         ),
     }
     for (module, md5) in &candidate.modules {
@@ -327,7 +344,7 @@ mod tests {
     const ALL: Allowed = Allowed { hot: true, restart: true, fresh: true, prefer_restart: false };
 
     fn wish(allowed: Allowed) -> Wish<'static> {
-        Wish { version: "0.2.0", allowed, bad: None, kept: false }
+        Wish { version: "0.2.0", allowed, bad: None, kept: false, unfinished: false }
     }
 
     fn runs(version: &str) -> Installed {
@@ -362,7 +379,8 @@ mod tests {
 
     #[test]
     fn the_policy_allows_and_prefers() {
-        let (hot, restart) = (Strategy::Hot { from: "0.1.0".into() }, Strategy::Restart { from: "0.1.0".into() });
+        let (hot, restart) =
+            (Strategy::Hot { from: "0.1.0".into() }, Strategy::Restart { from: "0.1.0".into() });
         let none = Allowed { hot: false, restart: false, fresh: false, prefer_restart: false };
         let cases = [
             (ALL, hot.clone(), Strategy::Fresh),
@@ -400,6 +418,8 @@ mod tests {
             assert!(decision.reasons[0].contains("health check failed"));
         }
         assert_eq!(decide(&runs("0.2.0"), &bad).strategy, Strategy::Nothing);
+        let unfinished = Wish { unfinished: true, ..wish(ALL) };
+        assert_eq!(decide(&runs("0.2.0"), &unfinished).strategy, Strategy::Commit);
     }
 
     #[test]

@@ -115,6 +115,8 @@ pub struct Evidence {
     pub bad: BTreeMap<String, String>,
     /// Whether an exchange of versions was begun there and never verified (`TARGET_DIR/.ci/switch`).
     pub unfinished: bool,
+    /// Whether a step of some deployment runs there at this moment.
+    pub busy: bool,
 }
 
 impl Evidence {

@@ -2,10 +2,11 @@
 
 pub(crate) use super::said::{Said, said};
 use std::fs;
+use std::io::{BufRead, BufReader, Lines};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -15,7 +16,42 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Target {
     home: TempDir,
     epmd: u16,
+    port: u16,
     daemons: Vec<Child>,
+}
+
+/// A `ci` that runs.
+pub(crate) struct Begun {
+    pub(crate) child: Child,
+    shown: Lines<BufReader<ChildStderr>>,
+    stderr: String,
+}
+
+impl Begun {
+    /// Waits until it shows a line with `text`; `false` when it ended before.
+    pub(crate) fn shows(&mut self, text: &str) -> bool {
+        for line in self.shown.by_ref().map_while(Result::ok) {
+            self.stderr.push_str(&line);
+            self.stderr.push('\n');
+            if line.contains(text) {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[track_caller]
+    pub(crate) fn until(&mut self, text: &str) {
+        assert!(self.shows(text), "`{text}` was not shown in\n{}", self.stderr);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Said {
+        self.shows("\0");
+        let output = self.child.wait_with_output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        Said { code: output.status.code().unwrap_or(-1), stdout, stderr: self.stderr }
+    }
 }
 
 impl Target {
@@ -23,7 +59,7 @@ impl Target {
     pub(crate) fn start() -> Self {
         // sockets and pipes have short paths
         let home = tempfile::Builder::new().prefix("ci-t").tempdir_in("/tmp").unwrap();
-        let mut target = Self { home, epmd: free_port(), daemons: Vec::new() };
+        let mut target = Self { home, epmd: free_port(), port: 0, daemons: Vec::new() };
         let path = target.path("");
         fs::create_dir_all(path.join("bin")).unwrap();
         for key in ["host", "user", "stranger"] {
@@ -55,6 +91,22 @@ impl Target {
         self.host("damaging-line", port, "user");
     }
 
+    /// Another way in, whose connection breaks once while a package is sent.
+    pub(crate) fn with_a_breaking_line(&mut self) {
+        let broken = self.path("broken");
+        self.program(
+            "shim/cat",
+            &format!(
+                "#!/bin/sh\ncase $(readlink /proc/$$/fd/1) in *.part) ;; *) exec /bin/cat \"$@\" ;; esac\n\
+                 [ -e {0} ] && exec /bin/cat\nhead -c 20000\ntouch {0}\nkill -9 $PPID\n",
+                broken.display()
+            ),
+        );
+        let port = self
+            .sshd("breaking", &format!("PATH={}:/usr/local/bin:/usr/bin:/bin", self.path("shim").display()));
+        self.host("breaking-line", port, "user");
+    }
+
     fn sshd(&mut self, name: &str, environment: &str) -> u16 {
         let path = self.path("");
         let dir = path.display();
@@ -68,20 +120,23 @@ impl Target {
              SetEnv ERL_EPMD_PORT={} PIPE_DIR={dir}/pipes/ {environment}\n",
             self.epmd
         );
-        let file = path.join(format!("{name}.conf"));
-        fs::write(&file, config).unwrap();
-        let log = fs::File::create(path.join(format!("{name}.log"))).unwrap();
-        let sshd = which("sshd");
-        let daemon = Command::new(sshd)
-            .args(["-D", "-e", "-f"])
-            .arg(file)
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        fs::write(path.join(format!("{name}.conf")), config).unwrap();
+        let daemon = self.listen(name, port);
         self.daemons.push(daemon);
-        until("sshd listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        if self.port == 0 {
+            self.port = port;
+        }
         port
+    }
+
+    /// Starts the sshd whose configuration was written.
+    fn listen(&self, name: &str, port: u16) -> Child {
+        let log = fs::File::create(self.path(&format!("{name}.log"))).unwrap();
+        let mut sshd = Command::new(which("sshd"));
+        sshd.args(["-D", "-e", "-f"]).arg(self.path(&format!("{name}.conf")));
+        let daemon = sshd.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        until("sshd listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        daemon
     }
 
     fn host(&self, name: &str, port: u16, key: &str) {
@@ -115,6 +170,10 @@ impl Target {
 
     /// Runs `ci` in `project` with more `variables`.
     pub(crate) fn ci(&self, project: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Said {
+        said(&mut self.command(project, arguments, variables))
+    }
+
+    fn command(&self, project: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
         let mut ci = Command::new(env!("CARGO_BIN_EXE_ci"));
         ci.args(arguments).current_dir(project).stdin(Stdio::null());
@@ -126,7 +185,15 @@ impl Target {
             .env("DEV_SSH_USER_HOST", "dev")
             .env("TARGET_DIR", self.release());
         ci.envs(variables.iter().copied());
-        said(&mut ci)
+        ci
+    }
+
+    /// Starts `ci` in `project`; what it shows can be waited for.
+    pub(crate) fn begin(&self, project: &Path, arguments: &[&str]) -> Begun {
+        let mut ci = self.command(project, arguments, &[]);
+        let mut child = ci.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let shown = BufReader::new(child.stderr.take().unwrap()).lines();
+        Begun { child, shown, stderr: String::new() }
     }
 
     /// Runs a program in `directory` as an operator on the target would.
@@ -177,12 +244,40 @@ impl Target {
 
     /// Processes whose program lies in the target's home.
     fn processes(&self) -> Vec<u32> {
-        let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
-        let all = fs::read_dir("/proc").unwrap().filter_map(Result::ok).filter_map(pid);
-        all.filter(|pid| {
+        let ours = |pid: &u32| {
             fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(self.home.path()))
-        })
-        .collect()
+        };
+        all_processes().into_iter().filter(ours).collect()
+    }
+
+    /// Kills the ssh clients that lead here.
+    pub(crate) fn cut(&self) {
+        let config = self.path("config").display().to_string();
+        for pid in all_processes() {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command);
+            if command.contains(&config)
+                && fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("ssh"))
+            {
+                signal(pid);
+            }
+        }
+    }
+
+    /// Kills the sshd and all its connections, and starts it again.
+    pub(crate) fn restart_sshd(&mut self) {
+        let mut daemon = self.daemons.remove(0);
+        for pid in all_processes() {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
+            if parent == Some(daemon.id()) {
+                signal(pid);
+            }
+        }
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        let again = self.listen("sshd", self.port);
+        self.daemons.insert(0, again);
     }
 
     /// Whether a virtual machine of the release lives.
@@ -204,6 +299,11 @@ impl Drop for Target {
             let _ = daemon.wait();
         }
     }
+}
+
+fn all_processes() -> Vec<u32> {
+    let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
+    fs::read_dir("/proc").unwrap().filter_map(Result::ok).filter_map(pid).collect()
 }
 
 pub(crate) fn signal(pid: u32) {

@@ -1,0 +1,71 @@
+//! `ci rollback`: puts the version before back on an environment's targets.
+
+use anstream::eprintln;
+
+use super::deploy::{VARIABLES, cli_error, runtime, settings, show};
+use super::print_raw;
+use crate::deploy::{self, Care, Error, Outcome, Steps, Target, place};
+use crate::error::CliResult;
+
+/// Go back to the version that ran before, or to another that is still installed: by its relup where there is one,
+/// so that the node and its state stay, else by a restart. What is left behind is marked bad: it is not deployed
+/// there again until `ci env clear`
+#[derive(clap::Args)]
+#[command(after_long_help = VARIABLES)]
+pub(super) struct RollbackArgs {
+    /// Environment, as `dev`
+    #[arg(value_name = "ENV")]
+    environment: String,
+    /// Version to go back to [default: the one before]
+    #[arg(long, value_name = "VERSION")]
+    to: Option<String>,
+}
+
+pub(super) fn run(args: &RollbackArgs) -> CliResult {
+    let settings = settings(&args.environment)?;
+    let care = Care::of(&settings).map_err(cli_error)?;
+    let mut steps = Steps::new(show);
+    let places = place::all(&settings).map_err(cli_error)?;
+    runtime()?.block_on(async {
+        let mut failed = None;
+        for place in &places {
+            let result = one(place, &mut steps, args.to.as_deref(), &care).await;
+            match result {
+                Ok(version) => {
+                    let line = format!(
+                        "{} ({}): {} {version} runs again\n",
+                        args.environment, place.destination, place.name
+                    );
+                    print_raw(line.as_bytes())?;
+                }
+                Err(error) => {
+                    if failed.is_some() || places.len() > 1 {
+                        eprintln!("{}: {error}", place.destination);
+                    }
+                    failed = Some(worse(failed, error));
+                }
+            }
+        }
+        failed.map_or(Ok(()), |error| Err(cli_error(error)))
+    })
+}
+
+async fn one(
+    place: &place::Place,
+    steps: &mut Steps,
+    to: Option<&str>,
+    care: &Care,
+) -> Result<String, Error> {
+    let mut target = Target::connect(&place.destination, &place.directory, &place.name).await?;
+    let survey = deploy::back(&mut target, steps, to, care).await;
+    target.close().await;
+    Ok(survey?.installed.running().unwrap_or_default().to_owned())
+}
+
+fn worse(so_far: Option<Error>, next: Error) -> Error {
+    let rank = |error: &Error| matches!(error.outcome, Outcome::Restarted | Outcome::RolledBack);
+    match so_far {
+        Some(error) if rank(&error) || !rank(&next) => error,
+        _ => next,
+    }
+}

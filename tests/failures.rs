@@ -1,0 +1,175 @@
+//! How upgrades fail, produced for real: each is refused before anything is sent, or ends with the old version
+//! serving; and the next deployment of what was mended works.
+
+// a test's panic is its report
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use support::project::Project;
+use support::target::Target;
+
+const STATE: &str = "urf_store:info().";
+
+/// What becomes of the node.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Node {
+    /// It did not notice.
+    Untouched,
+    /// It restarted into the old version.
+    Restarted,
+}
+
+struct Failure {
+    name: &'static str,
+    /// File, what stands there, what takes its place.
+    change: (&'static str, &'static str, &'static str),
+    codes: &'static [i32],
+    says: &'static [&'static str],
+    node: Node,
+}
+
+const CONVERT: &str = "    {ok, #state{count = Count, since = urf_util:now_s()}};";
+const UPDATE: &str = "{update, urf_store, {advanced, []}, [urf_util]}]}],\n [";
+
+/// Rows of the table of failure modes that a project can make.
+const FAILURES: &[Failure] = &[
+    Failure {
+        name: "code_change returns an error",
+        change: ("src/urf_store.erl", CONVERT, "    {error, {not_convertible, Count}};"),
+        codes: &[4],
+        says: &["not_convertible", "`0.1.0` serves again"],
+        node: Node::Restarted,
+    },
+    Failure {
+        name: "code_change takes longer than release_handler waits",
+        change: ("src/urf_store.erl", CONVERT, "    timer:sleep(8000), {ok, #state{count = Count}};"),
+        codes: &[4],
+        says: &["timeout", "`0.1.0` serves again"],
+        node: Node::Restarted,
+    },
+    Failure {
+        name: "the virtual machine ends in code_change",
+        change: ("src/urf_store.erl", CONVERT, "    erlang:halt(Count + 7), {ok, #state{count = Count}};"),
+        codes: &[4],
+        says: &["`0.1.0` serves again"],
+        node: Node::Restarted,
+    },
+    Failure {
+        name: "an apply after the point of no return fails",
+        change: (
+            "ebin/urf.appup",
+            UPDATE,
+            "{update, urf_store, {advanced, []}, [urf_util]}, {apply, {erlang, error, [hook_failed]}}]}],\n [",
+        ),
+        codes: &[4],
+        says: &["hook_failed", "`0.1.0` serves again"],
+        node: Node::Restarted,
+    },
+    Failure {
+        name: "a process is loaded without code_change",
+        change: ("ebin/urf.appup", UPDATE, "{load_module, urf_store}]}],\n ["),
+        codes: &[3],
+        says: &["urf_store"],
+        node: Node::Untouched,
+    },
+    Failure {
+        name: "a changed module is forgotten",
+        change: (
+            "ebin/urf.appup",
+            "{add_module, urf_util},\n    {update, urf_store, {advanced, []}, [urf_util]}]}],",
+            "{add_module, urf_util}]}],",
+        ),
+        codes: &[3],
+        says: &["urf_store"],
+        node: Node::Untouched,
+    },
+    Failure {
+        name: "sys.config does not parse",
+        change: ("config/sys.config", "]}].", "]}}."),
+        codes: &[1, 3],
+        says: &["sys.config"],
+        node: Node::Untouched,
+    },
+    Failure {
+        name: "the cookie changes",
+        change: ("config/vm.args", "urf_cookie", "another_cookie"),
+        codes: &[3],
+        says: &["cookie"],
+        node: Node::Untouched,
+    },
+    Failure {
+        name: "an emulator restart that a release of relx does not survive",
+        change: ("ebin/urf.appup", UPDATE, "restart_new_emulator]}],\n ["),
+        codes: &[3],
+        says: &["emulator"],
+        node: Node::Untouched,
+    },
+];
+
+#[test]
+fn every_failure_ends_with_the_old_version_serving() {
+    let (target, project) = (Target::start(), Project::at("0.1.0"));
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0);
+    for failure in FAILURES {
+        let Failure { name, change: (file, from, to), codes, says, node } = failure;
+        target.eval("urf_store:incr().");
+        let (boot, state) = (target.boot(), target.eval(STATE));
+        project.checkout("0.2.0");
+        project.replace(file, from, to);
+        let said = target.ci(project.path(), &["deploy", "dev"], &[]);
+        assert!(codes.contains(&said.code), "{name}: {}\n{}{}", said.code, said.stderr, said.stdout);
+        said.says(says);
+        let untouched = target.boot() == boot;
+        assert_eq!(untouched, *node == Node::Untouched, "{name}");
+        let expected = if untouched { state.as_str() } else { "{v1, {state, 0}}" };
+        assert_eq!(target.eval(STATE), expected, "{name}");
+        assert!(!target.path("urf/releases/0.2.0").exists(), "{name}: something was left");
+        assert!(!target.path("urf/.ci-lock").exists(), "{name}: the lock was left");
+        target.ci(project.path(), &["env", "clear", "dev", "0.2.0", "--reason", "mended"], &[]).ended(0);
+    }
+    target.eval("urf_store:incr().");
+    let boot = target.boot();
+    project.checkout("0.2.0");
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0).says(&["the same as before"]);
+    assert_eq!(target.boot(), boot, "the node restarted");
+}
+
+#[test]
+fn a_state_of_the_wrong_shape_is_seen_by_a_check_and_taken_back() {
+    let (target, project) = (Target::start(), Project::at("0.1.0"));
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0);
+    target.eval("urf_store:incr().");
+    std::fs::create_dir_all(project.path().join(".ci")).unwrap();
+    let settings = "environments: {dev: {health: [{eval: 'urf_store:get() > 0', within: 1s}]}}\n";
+    std::fs::write(project.path().join(".ci/deploy.yml"), settings).unwrap();
+    let boot = target.boot();
+    project.checkout("0.2.0");
+    project.replace("src/urf_store.erl", CONVERT, "    {ok, Count};");
+    target
+        .ci(project.path(), &["deploy", "dev"], &[])
+        .ended(4)
+        .says(&["did not become true", "`0.1.0` serves again"]);
+    assert_eq!(target.boot(), boot, "the node restarted");
+    assert!(target.eval(STATE).starts_with("{v1, "));
+}
+
+#[test]
+fn a_child_that_nobody_starts_is_seen_and_taken_back() {
+    let (target, project) = (Target::start(), Project::at("0.2.0"));
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0);
+    target.eval("urf_store:incr().");
+    let boot = target.boot();
+    project.checkout("0.3.0");
+    let appup = project.path().join("ebin/urf.appup");
+    let text = std::fs::read_to_string(&appup).unwrap();
+    let start = "{apply, {supervisor, restart_child, [urf_sup, urf_clock]}}";
+    assert!(text.contains(start), "{text}");
+    std::fs::write(&appup, text.replace(&format!(",\n    {start}"), "").replace(&format!("{start},\n"), ""))
+        .unwrap();
+    let said = target.ci(project.path(), &["deploy", "dev"], &[]);
+    assert!(matches!(said.code, 3 | 4), "{said:?}");
+    said.says(&["urf_clock"]);
+    assert_eq!(target.boot(), boot, "the node restarted");
+    assert!(target.eval(STATE).starts_with("{v2, {state, 1, "));
+}

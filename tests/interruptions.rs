@@ -1,0 +1,96 @@
+//! `ci deploy`, its connection or the target's sshd end at every step in turn: the next `ci deploy` ends right.
+
+// a test's panic is its report
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use support::project::Project;
+use support::target::{Begun, Target, signal};
+
+const STATE: &str = "urf_store:info().";
+
+/// A target that runs 0.1.0, and the project at 0.2.0.
+fn running(settings: &str) -> (Target, Project) {
+    let (target, project) = (Target::start(), Project::at("0.1.0"));
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0);
+    target.eval("urf_store:incr().");
+    project.checkout("0.2.0");
+    std::fs::create_dir_all(project.path().join(".ci")).unwrap();
+    let text = format!("environments: {{dev: {{{settings}}}}}\n");
+    std::fs::write(project.path().join(".ci/deploy.yml"), text).unwrap();
+    (target, project)
+}
+
+/// Begins a deployment, lets `end` do harm when `step` is done, and demands that the next one puts all right.
+#[track_caller]
+fn survives(target: &mut Target, project: &Project, step: &str, end: impl FnOnce(&mut Target, &Begun)) {
+    let mut ci = target.begin(project.path(), &["deploy", "dev"]);
+    ci.until(step);
+    end(target, &ci);
+    let first = ci.end();
+    let second = target.ci(project.path(), &["deploy", "dev"], &[]);
+    assert_eq!(
+        second.code, 0,
+        "interrupted after `{step}`:\n{}{}\nthen\n{}{}",
+        first.stderr, first.stdout, second.stderr, second.stdout
+    );
+    target
+        .ci(project.path(), &["release", "status", "dev"], &[])
+        .ended(0)
+        .says(&["`0.2.0` running\n", "0.2.0 permanent"]);
+    assert!(!target.path("urf/.ci/switch").exists(), "after `{step}`");
+    assert!(!target.path("urf/releases/urf-0.2.0.tar.gz").exists(), "after `{step}`");
+}
+
+/// Back to where [`running`] left it.
+#[track_caller]
+fn again(target: &Target) {
+    assert!(target.script(&["downgrade", "0.1.0"]).status.success());
+    assert!(target.script(&["uninstall", "0.2.0"]).status.success());
+}
+
+#[test]
+fn the_deploying_process_is_killed_at_each_step_of_a_hot_upgrade() {
+    let (mut target, project) = running("");
+    let boot = target.boot();
+    let steps = [
+        "query again",
+        "look at the node",
+        "upload",
+        "unpack 0.2.0",
+        "install --no-permanent",
+        "verify that `0.2.0` runs",
+        "install 0.2.0",
+    ];
+    for step in steps {
+        survives(&mut target, &project, step, |_, ci| signal(ci.child.id()));
+        assert_eq!(target.boot(), boot, "the node restarted after `{step}`");
+        assert!(target.eval(STATE).starts_with("{v2, {state, 1, "), "after `{step}`");
+        again(&target);
+    }
+}
+
+#[test]
+fn the_deploying_process_is_killed_at_each_step_of_a_restart() {
+    let (mut target, project) = running("strategy: {prefer: restart}");
+    for step in ["query again", "upload", "unpack beside", "stop `0.1.0`"] {
+        survives(&mut target, &project, step, |_, ci| signal(ci.child.id()));
+        target.ci(project.path(), &["rollback", "dev"], &[]).ended(0).says(&["0.1.0 runs again"]);
+        target.ci(project.path(), &["env", "clear", "dev", "0.2.0", "--reason", "test"], &[]).ended(0);
+    }
+}
+
+#[test]
+fn the_connection_and_the_sshd_are_killed_at_the_steps_of_a_hot_upgrade() {
+    let (mut target, project) = running("");
+    let boot = target.boot();
+    for step in ["query again", "upload", "unpack 0.2.0", "install --no-permanent"] {
+        survives(&mut target, &project, step, |target, _| target.cut());
+        again(&target);
+        survives(&mut target, &project, step, |target, _| target.restart_sshd());
+        again(&target);
+    }
+    assert_eq!(target.boot(), boot, "the node restarted");
+    assert_eq!(target.eval(STATE), "{v1, {state, 1}}");
+}

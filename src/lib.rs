@@ -2,20 +2,26 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`bundle`] | what is handed to operations where we can't reach, and what comes back |
 //! | [`cli`] | one file per command |
 //! | [`deploy`] | puts a release on a target over ssh |
 //! | [`dispatch`] | runs a plan: slots, timers, interrupts, the journal |
+//! | [`ledger`] | what was released, deployed, approved: append-only, per project |
 //! | [`downstream`] | pipelines that jobs create; running any job |
 //! | [`notify`] | tells people of pipelines and deployments |
 //! | [`project`] | git: facts, files, changes, snapshots |
+//! | [`promotion`] | what stands between a release and an environment: order, freezes, approvals |
 //! | [`release`] | Erlang releases: versions, packages, appups, relups, builds |
 //! | [`report`] | what people and machines see |
 //! | [`runs`] | runs that are on disk: which there are, what they tell |
 //! | [`settings`] | settings files, local variables, where state is kept |
+//! | [`signature`] | signatures by ssh keys |
+//! | [`sources`] | files of other projects, remote files, templates
 //! | [`sources`] | files of other projects, remote files, templates |
 //! | [`starter`] | a first `.gitlab-ci.yml` for a project |
 //! | [`error`] | how commands end: exit codes |
 
+pub mod bundle;
 pub mod cli;
 pub mod deploy;
 pub mod digest;
@@ -23,11 +29,14 @@ pub mod dispatch;
 pub mod downstream;
 pub mod error;
 pub mod notify;
+pub mod ledger;
 pub mod project;
+pub mod promotion;
 pub mod release;
 pub mod report;
 pub mod runs;
 pub mod settings;
+pub mod signature;
 pub mod sources;
 pub mod starter;
 pub mod storage;

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Format, print_json, print_raw};
+use super::{Format, history, print_json, print_raw, promote};
 use crate::deploy::{self, DeployFile, Outcome, Progress, Report, Request, Settings, Steps, TargetReport};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::release::decide::Strategy;
@@ -31,6 +31,9 @@ pub(super) struct DeployArgs {
     /// How the result is printed; the steps go to standard error
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Deploy though a freeze or a mark forbids it; the reason is recorded
+    #[arg(long = "override", value_name = "REASON")]
+    set_aside: Option<String>,
 }
 
 pub(super) const VARIABLES: &str = "\
@@ -49,12 +52,26 @@ Exit codes:
 
 pub(super) fn run(args: &DeployArgs) -> CliResult {
     let settings = settings(&args.environment)?;
+    if !args.plan {
+        promote::admit(&settings, args.set_aside.as_deref())?;
+    }
     let expect = args.expect.clone();
-    let request = Request { settings, project: PathBuf::from("."), plan: args.plan, expect };
+    let request = Request { settings, project: PathBuf::from("."), plan: args.plan, expect, artifact: None };
+    carry_out(&request, args.format)
+}
+
+/// Deploys, shows what happens, and records how it ended.
+pub(super) fn carry_out(request: &Request, format: Format) -> CliResult {
     let mut steps = Steps::new(show);
-    let telling = (!args.plan).then(|| Telling::begin(&request.project, &args.environment));
-    let report = runtime()?.block_on(deploy::deploy(&request, &mut steps));
-    match args.format {
+    let telling = (!request.plan).then(|| Telling::begin(&request.project, &request.settings.environment));
+    let report = runtime()?.block_on(deploy::deploy(request, &mut steps));
+    if !report.plan
+        && let Err(error) = history::record(&request.project, &report)
+    {
+        // what was done was done
+        eprintln!("warning: the deployment is not in the ledger: {error}");
+    }
+    match format {
         Format::Json => print_json(&report)?,
         Format::Text => print_raw(summary(&report).as_bytes())?,
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::deploy::{VARIABLES, cli_error, runtime, settings};
-use super::{Format, clear, print_json, print_raw, unlock};
+use super::{Format, clear, history, print_json, print_raw, unlock};
 use crate::deploy::{self, Delivery, DeployFile, EnvironmentStatus, TargetStatus, Way};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::release::installed::Installed;
@@ -38,6 +38,7 @@ enum EnvCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    History(history::HistoryArgs),
     Unlock(unlock::UnlockArgs),
     Clear(clear::ClearArgs),
 }
@@ -46,6 +47,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 
 pub(super) fn run(args: &EnvArgs) -> CliResult {
     match &args.command {
+        EnvCommand::History(args) => history::run(args),
         EnvCommand::Unlock(args) => unlock::run(args),
         EnvCommand::Clear(args) => clear::run(args),
         EnvCommand::List { format } => list(*format),

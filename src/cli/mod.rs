@@ -1,6 +1,9 @@
 //! The command line: one file per command.
 
+mod apply;
+mod approve;
 mod artifacts;
+mod bundle;
 mod clean;
 mod clear;
 mod completions;
@@ -10,6 +13,7 @@ mod engine;
 mod env;
 mod expression;
 mod glob;
+mod history;
 mod images;
 mod init;
 mod lint;
@@ -18,6 +22,8 @@ mod man;
 mod networking;
 mod notify;
 mod plan;
+mod promote;
+mod receipt;
 mod release;
 mod request;
 mod rollback;
@@ -66,6 +72,12 @@ enum Command {
     Clean(clean::CleanArgs),
     /// Put this project's release on the target of an environment
     Deploy(deploy::DeployArgs),
+    Promote(promote::PromoteArgs),
+    Approve(approve::ApproveArgs),
+    Bundle(bundle::BundleArgs),
+    Apply(apply::ApplyArgs),
+    /// What operations send back
+    Receipt(receipt::ReceiptArgs),
     Rollback(rollback::RollbackArgs),
     /// The environments of this project, and what runs on their targets
     Env(env::EnvArgs),
@@ -125,6 +137,11 @@ fn run(command: Command) -> CliResult {
         Command::Deploy(args) => deploy::run(&args),
         Command::Rollback(args) => rollback::run(&args),
         Command::Env(args) => env::run(&args),
+        Command::Promote(args) => promote::run(&args),
+        Command::Approve(args) => approve::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
+        Command::Apply(args) => apply::run(&args),
+        Command::Receipt(args) => receipt::run(&args),
         Command::Release(args) => release::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Expression(args) => expression::run(&args),

@@ -1,9 +1,11 @@
 //! The whole way of one deployment: ask, plan, hooks, roll out, report.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::promotion::Artifact;
 use crate::release::decide::{Decision, Strategy};
 use crate::release::installed::Installed;
 
@@ -30,6 +32,8 @@ pub struct Request {
     pub plan: bool,
     /// The digest that the plan must have, or its first digits.
     pub expect: Option<String>,
+    /// The kept package that is promoted; `None`: what the project builds.
+    pub artifact: Option<Arc<Artifact>>,
 }
 
 /// What a deployment did. Serialized, it is the document of `--format json`.
@@ -57,6 +61,9 @@ pub struct Report {
     pub outcome: Outcome,
     /// Why it did not succeed.
     pub error: Option<Error>,
+    /// The whole packages that were built for it.
+    #[serde(skip)]
+    pub packages: Vec<PathBuf>,
 }
 
 /// What a deployment did to one target.
@@ -122,6 +129,7 @@ pub async fn deploy(request: &Request, steps: &mut Steps) -> Report {
         steps: Vec::new(),
         outcome: Outcome::Done,
         error: None,
+        packages: Vec::new(),
     };
     if let Err(error) = run(request, steps, &mut report).await {
         report.outcome = error.outcome;
@@ -137,9 +145,16 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
     let settings = &request.settings;
     admit(settings)?;
     if let Some(kind) = service::kind(&request.project, &settings.release) {
+        if request.artifact.is_some() {
+            return Err(Error::refused("a kept package of this kind of release can't be deployed again")
+                .help("check its version out and use `ci deploy`"));
+        }
         return service::run(request, kind, steps, report).await;
     }
-    let source = packages::open(&request.project, &settings.profile, &settings.release)?;
+    let source = match &request.artifact {
+        Some(artifact) => packages::kept(artifact),
+        None => packages::open(&request.project, &settings.profile, &settings.release)?,
+    };
     report.release = source.name().to_owned();
     report.version = source.version().to_owned();
     let asked = match settings.old_version {
@@ -152,6 +167,7 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
         None => planner.plan(asked).await,
     };
     report.warnings = std::mem::take(&mut planner.warnings);
+    report.packages = source.taken();
     let (plan, aims) = planned?;
     report.digest = Some(plan.digest());
     let mut members: Vec<Member> = aims.into_iter().map(Member::new).collect();

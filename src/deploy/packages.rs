@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 
+use crate::promotion::Artifact;
 use crate::release::build;
 use crate::release::decide::Candidate;
 use crate::release::installed::{InstalledRelease, Snapshot};
@@ -34,6 +36,8 @@ pub(crate) struct Source {
     name: String,
     version: String,
     by: By,
+    /// Whole packages that were built or taken, for the ledger.
+    taken: Mutex<Vec<PathBuf>>,
 }
 
 enum By {
@@ -41,6 +45,8 @@ enum By {
     Rebar(Project),
     /// Commands of the project, and the package that they make.
     Commands { directory: PathBuf, commands: Vec<String>, package: PathBuf },
+    /// Nothing: the package that succeeded elsewhere is kept.
+    Kept(Arc<Artifact>),
 }
 
 /// Why there is no upgrade.
@@ -87,15 +93,21 @@ pub(crate) fn open(directory: &Path, profile: &str, release: &ReleaseSettings) -
             Some(package) => commands(directory, release, package, (&name, &version)),
             None => By::Rebar(project),
         };
-        return Ok(Source { name, version, by });
+        return Ok(Source::new(&name, &version, by));
     };
     let by = commands(directory, release, package, (name, version));
-    Ok(Source { name: name.clone(), version: version.clone(), by })
+    Ok(Source::new(name, version, by))
 }
 
 fn commands(directory: &Path, release: &ReleaseSettings, package: &str, (name, version): (&str, &str)) -> By {
     let package = directory.join(package.replace("{name}", name).replace("{version}", version));
     By::Commands { directory: directory.to_owned(), commands: release.build.clone(), package }
+}
+
+/// The release that is promoted: its package is kept, nothing is built but a relup that it lacks.
+pub(crate) fn kept(artifact: &Arc<Artifact>) -> Source {
+    let rel = &artifact.package.rel;
+    Source::new(&rel.name, &rel.version, By::Kept(artifact.clone()))
 }
 
 /// Name and version of the release that the project in `directory` builds with the rebar3 `profile`.
@@ -108,6 +120,23 @@ pub fn identity(directory: &Path, profile: &str) -> Result<(String, String), Err
 }
 
 impl Source {
+    fn new(name: &str, version: &str, by: By) -> Source {
+        Source { name: name.to_owned(), version: version.to_owned(), by, taken: Mutex::default() }
+    }
+
+    /// The whole packages that were built or taken so far.
+    pub(crate) fn taken(&self) -> Vec<PathBuf> {
+        self.taken.lock().map(|taken| taken.clone()).unwrap_or_default()
+    }
+
+    fn took(&self, path: &Path) {
+        if let Ok(mut taken) = self.taken.lock()
+            && !taken.iter().any(|known| known == path)
+        {
+            taken.push(path.to_owned());
+        }
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -126,7 +155,9 @@ impl Source {
             By::Commands { directory, commands, package } => {
                 self.by_commands(directory, commands, package).await?
             }
+            By::Kept(artifact) => artifact.package.clone(),
         };
+        self.took(&read.path);
         Ok(Built {
             candidate: candidate(&read, ""),
             package: whole(&read),
@@ -171,6 +202,19 @@ impl Source {
                 let target = node.and_then(libraries).unwrap_or_else(nothing);
                 self.thin(&new, from, &target, Vec::new())
             }
+            By::Kept(artifact) => {
+                let upgrade = match artifact.upgrade(from).await {
+                    // nothing to make an upgrade of: a reason against one, no failure
+                    Err(crate::release::Error::Project(reason)) => {
+                        return Err(NoUpgrade::Unsound(vec![reason]));
+                    }
+                    result => result?,
+                };
+                let rel = upgrade.old.rel;
+                let target =
+                    node.and_then(libraries).unwrap_or(TargetLibraries { erts: rel.erts, apps: rel.apps });
+                self.thin(&upgrade.package, from, &target, upgrade.warnings)
+            }
         }
     }
 
@@ -187,6 +231,7 @@ impl Source {
         let directory = tempfile::tempdir().map_err(failed)?;
         let path = directory.path().join(format!("{}-{}.tar.gz", self.name, self.version));
         let thin = thin::write(new, target, &path)?;
+        self.took(&new.path);
         let mut candidate = candidate(new, from);
         let left_out = thin.left_out.iter().filter_map(|part| part.strip_prefix("lib/"));
         candidate.left_out = left_out.map(str::to_owned).collect();

@@ -85,16 +85,9 @@ impl Project {
         (text("user.name"), text("user.email"))
     }
 
-    /// A name for this project's own directory in our state: the directory's name and a digest of its whole path.
+    /// A name for this project's own directory in our state, see [`state_name`].
     pub fn state_name(&self) -> String {
-        let path = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
-        let digest = crate::digest::sha256_hex(path.as_os_str().as_encoded_bytes());
-        let name = path.file_name().map_or_else(|| "root".into(), |n| n.to_string_lossy().into_owned());
-        let name: String = name
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
-            .collect();
-        format!("{name}-{}", &digest[..12])
+        state_name(&self.root)
     }
 
     /// The facts; `reference` and `tag` override what is checked out.
@@ -248,6 +241,18 @@ impl Project {
         names.dedup();
         Ok(names)
     }
+}
+
+/// A name for a directory's own place in our state: the directory's name and a digest of its whole path.
+pub fn state_name(root: &Path) -> String {
+    let path = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
+    let digest = crate::digest::sha256_hex(path.as_os_str().as_encoded_bytes());
+    let name = path.file_name().map_or_else(|| "root".into(), |n| n.to_string_lossy().into_owned());
+    let name: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
+        .collect();
+    format!("{name}-{}", &digest[..12])
 }
 
 fn reading(error: &git2::Error) -> CliError {

@@ -11,7 +11,7 @@ mod submodules;
 mod view;
 
 pub use changes::Base;
-pub use facts::{Facts, Project};
+pub use facts::{Facts, Project, state_name};
 pub use files::ProjectFiles;
 pub(crate) use files::tree_paths;
 pub use snapshot::Snapshot;

@@ -210,6 +210,27 @@ pub(super) fn rewrite(
     fs::rename(&part, to).map_err(Error::io("renaming to", to))
 }
 
+/// Writes the archive `from` again as `to`, its entries in the order of their paths: whatever order a file system
+/// gave them, the same files give the same bytes.
+pub(super) fn sort(from: &Path, to: &Path) -> Result<(), Error> {
+    let mut entries = std::collections::BTreeMap::new();
+    visit(from, LIMITS, |entry, data| {
+        let mut bytes = Vec::new();
+        data.read_to_end(&mut bytes).map_err(Error::io("reading", from))?;
+        entries.insert(entry.path.clone(), (entry.clone(), bytes));
+        Ok(())
+    })?;
+    let write = || -> io::Result<()> {
+        let file = BufWriter::new(File::create(to)?);
+        let mut builder = Builder::new(GzBuilder::new().mtime(0).write(file, Compression::default()));
+        for (entry, bytes) in entries.values() {
+            append(&mut builder, entry, &mut &**bytes)?;
+        }
+        builder.into_inner()?.finish()?.into_inner()?.sync_all()
+    };
+    write().map_err(Error::io("writing", to))
+}
+
 pub(super) fn append<W: Write>(
     builder: &mut Builder<W>,
     entry: &Entry,

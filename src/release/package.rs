@@ -125,6 +125,37 @@ impl Package {
         self.holds(&format!("lib/{}-{}/ebin/", app.0, app.1))
     }
 
+    /// SHA-256 over every file's path, mode and content, but for the relup: the same release has the same value
+    /// whatever it upgrades from, and however its archive was compressed.
+    #[must_use]
+    pub fn content_sha256(&self) -> String {
+        let relup = format!("releases/{}/relup", self.directory);
+        let files = self.files.iter().filter(|(path, _)| **path != relup);
+        let list: String =
+            files.map(|(path, file)| format!("{} {:o} {path}\n", file.sha256, file.mode)).collect();
+        crate::digest::sha256_hex(list.as_bytes())
+    }
+
+    /// Writes the package to `to` with this relup in it, in place of its own if it has one.
+    ///
+    /// # Errors
+    /// The package can't be read or the file not written.
+    pub fn with_relup(&self, relup: &[u8], to: &Path) -> Result<Package, Error> {
+        let path = format!("releases/{}/relup", self.directory);
+        let file = archive::NewFile { path, mode: 0o644, data: relup.to_vec() };
+        archive::rewrite(&self.path, to, |_| true, &[file])?;
+        Package::read(to)
+    }
+
+    /// Writes the package to `to` with its entries in the order of their paths, times and owners zeroed.
+    ///
+    /// # Errors
+    /// The package can't be read or the file not written.
+    pub fn sorted(&self, to: &Path) -> Result<Package, Error> {
+        archive::sort(&self.path, to)?;
+        Package::read(to)
+    }
+
     fn holds(&self, prefix: &str) -> bool {
         self.files.range(prefix.to_owned()..).next().is_some_and(|(path, _)| path.starts_with(prefix))
     }
@@ -145,6 +176,14 @@ impl Package {
         let source = std::str::from_utf8(data).map_err(|_| Error::document(&file, "it is not UTF-8"))?;
         Relup::parse(&file, source).map(Some)
     }
+}
+
+/// Unpacks an archive that nobody vouches for into the new directory `to`.
+///
+/// # Errors
+/// It is broken or cut short, too large, or would write outside of `to`.
+pub fn unpack(archive: &Path, to: &Path) -> Result<(), Error> {
+    archive::unpack(archive, to)
 }
 
 fn read_file(

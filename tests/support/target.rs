@@ -205,6 +205,26 @@ impl Target {
         Begun { child, shown, stderr: String::new() }
     }
 
+    /// Runs a program in `directory` as an operator on the target would.
+    #[allow(dead_code, reason = "not every test file has operators")]
+    pub(crate) fn operator(&self, directory: &Path, command: &[&str]) -> Said {
+        let output = Command::new(command[0])
+            .args(&command[1..])
+            .current_dir(directory)
+            .env("ERL_EPMD_PORT", self.epmd.to_string())
+            .env("PIPE_DIR", format!("{}/", self.path("pipes").display()))
+            .env("HOME", self.path(""))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
     /// Runs the release's own script on the target.
     pub(crate) fn script(&self, arguments: &[&str]) -> Output {
         Command::new(self.release().join("bin/urf"))

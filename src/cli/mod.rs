@@ -20,6 +20,7 @@ mod release;
 mod request;
 mod run;
 mod runs;
+mod runtime;
 
 use crate::error::{CliError, CliResult, EXIT_OK};
 use anstream::eprintln;

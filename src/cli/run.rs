@@ -131,7 +131,7 @@ fn once(args: &RunArgs, prepared: &Prepared) -> CliResult {
     if args.dry_run {
         return dry_run(args, prepared, &choice);
     }
-    let end = runtime()?.block_on(run_choice(args, prepared, &state, choice))?;
+    let end = super::runtime::runtime()?.block_on(run_choice(args, prepared, &state, choice))?;
     match end.exit_code() {
         0 => Ok(()),
         code => Err(CliError::silent(ErrorKind::Code(code))),
@@ -155,13 +155,6 @@ fn debuggable(args: &RunArgs, plan: &Plan) -> CliResult {
         return Err(CliError::usage("`--debug` opens a shell for you: it needs a terminal"));
     }
     Ok(())
-}
-
-fn runtime() -> CliResult<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::usage(format!("starting the runtime: {e}")))
 }
 
 fn dry_run(args: &RunArgs, prepared: &Prepared, choice: &Choice) -> CliResult {

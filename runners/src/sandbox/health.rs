@@ -31,9 +31,14 @@ pub(super) struct Checks<'a> {
 /// What happens next.
 enum Turn {
     CheckAt(Instant),
-    EndBy { check: Pid, deadline: Instant },
+    EndBy {
+        check: Pid,
+        deadline: Instant,
+    },
     /// It took too long and was killed.
-    Gone { check: Pid },
+    Gone {
+        check: Pid,
+    },
     Nothing,
 }
 
@@ -106,9 +111,13 @@ impl<'a> Checks<'a> {
                 self.tell(Health::Healthy);
                 self.turn = Turn::Nothing;
             }
-            (Some(127), _) => self.failed("fails with exit code 127: is its program in the image?".to_owned()),
+            (Some(127), _) => {
+                self.failed("fails with exit code 127: is its program in the image?".to_owned())
+            }
             (Some(code), _) => self.failed(format!("fails with exit code {code}")),
-            (None, _) if late => self.failed(format!("takes longer than {} s", self.check.timeout.as_secs_f32())),
+            (None, _) if late => {
+                self.failed(format!("takes longer than {} s", self.check.timeout.as_secs_f32()))
+            }
             (None, signal) => self.failed(format!("was ended by signal {}", signal.unwrap_or_default())),
         }
     }

@@ -79,8 +79,8 @@ pub(crate) use privilege::is_root_of_host;
 pub use probe::{Capability, Missing, Mode};
 pub use process::{ExitStatus, Process};
 pub use spec::{
-    Access, Check, Command, Health, INIT_ARG, Joint, Limits, Mount, Network, NewLayer, OWN_BIN_DIR, Root, Spec, Task,
-    UnpackedLayer,
+    Access, Check, Command, Health, INIT_ARG, Joint, Limits, Mount, Network, NewLayer, OWN_BIN_DIR, Root,
+    Spec, Task, UnpackedLayer,
 };
 pub use state::{StateDir, sweep};
 pub use supervisor::init_main;

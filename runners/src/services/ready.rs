@@ -15,7 +15,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn wait_until_ready(services: &[Running], network: &JobNetwork, said: &Voice) {
     let until = Instant::now() + PATIENCE;
     let seconds = PATIENCE.as_secs();
-    let waited: Vec<&Running> = services.iter().filter(|one| one.health.is_some() || !one.ports.is_empty()).collect();
+    let waited: Vec<&Running> =
+        services.iter().filter(|one| one.health.is_some() || !one.ports.is_empty()).collect();
     if !waited.is_empty() {
         let text = format!("Waiting for services to be up and running (timeout {seconds} seconds)...");
         said.say(Said::Line(text));
@@ -35,11 +36,7 @@ pub(crate) async fn wait_until_ready(services: &[Running], network: &JobNetwork,
 }
 
 /// Until its own check succeeds; else why not. One that has ended is told about elsewhere.
-async fn healthy(
-    service: &Running,
-    mut health: watch::Receiver<Health>,
-    until: Instant,
-) -> Option<String> {
+async fn healthy(service: &Running, mut health: watch::Receiver<Health>, until: Instant) -> Option<String> {
     let mut ended = service.ended.clone();
     let settled = health.wait_for(|health| matches!(health, Health::Healthy | Health::Unhealthy(_)));
     let in_time = tokio::select! {

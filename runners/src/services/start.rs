@@ -6,7 +6,9 @@ use crate::container::{self, Container};
 use crate::executor::{ExecutorError, Said, Voice};
 use crate::image::Image;
 use crate::running::system;
-use crate::sandbox::{Check, ExitStatus, Health, JobNetwork, Limits, Process, Sandbox, Spec, StateDir, Streams, Task};
+use crate::sandbox::{
+    Check, ExitStatus, Health, JobNetwork, Limits, Process, Sandbox, Spec, StateDir, Streams, Task,
+};
 use pipelines::plan::Service;
 use std::io;
 use std::net::Ipv4Addr;

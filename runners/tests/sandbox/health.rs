@@ -41,7 +41,7 @@ async fn a_service_is_healthy_once_a_check_beside_it_succeeds() {
 async fn checks_that_fail_until_patience_ends_make_it_unhealthy_with_the_reason() {
     let job = Job::new();
     let sleep = unique_sleep();
-    let late = format!("{sleep} & wait");
+    let late = format!("sleep {sleep} & wait");
     let brief = Duration::from_millis(100);
     for (check, timeout, why) in [
         ("exit 3", LONG, "fails with exit code 3"),
@@ -52,7 +52,7 @@ async fn checks_that_fail_until_patience_ends_make_it_unhealthy_with_the_reason(
         let process = serve(&job, "exec sleep 1000", check, timeout, brief).await;
         assert_eq!(found(process).await, Health::Unhealthy(why.to_owned()), "{check}");
     }
-    eventually("what a late check had started is gone", || !runs(&sleep)).await;
+    eventually(|| !runs(&sleep)).await;
     job.finish().await;
 }
 
@@ -60,8 +60,9 @@ async fn checks_that_fail_until_patience_ends_make_it_unhealthy_with_the_reason(
 async fn the_end_of_a_service_ends_its_checks() {
     let job = Job::new();
     let sleep = unique_sleep();
-    let script = format!("while ! grep -aq {} /proc/*/cmdline; do :; done; exit 4", sleep.replace("sleep ", ""));
-    let mut process = serve(&job, &script, &sleep, LONG, LONG).await;
+    let check = format!("echo >/tmp/asked; sleep {sleep}");
+    let mut process =
+        serve(&job, "while ! [ -e /tmp/asked ]; do sleep 0.01; done; exit 4", &check, LONG, LONG).await;
     assert_eq!(process.wait().await.unwrap().code(), 4);
     assert!(!runs(&sleep));
     job.finish().await;

@@ -11,6 +11,7 @@ mod ending;
 mod watch;
 
 use super::request::{Prepared, RequestArgs};
+use super::runtime::runtime;
 use super::{Format, engine, networking, print_json, print_raw};
 use crate::dispatch::{self, Journal, Options, Overrides, RunEnd};
 use crate::downstream::{self, Pipeline};
@@ -131,7 +132,7 @@ fn once(args: &RunArgs, prepared: &Prepared) -> CliResult {
     if args.dry_run {
         return dry_run(args, prepared, &choice);
     }
-    let end = super::runtime::runtime()?.block_on(run_choice(args, prepared, &state, choice))?;
+    let end = runtime()?.block_on(run_choice(args, prepared, &state, choice))?;
     match end.exit_code() {
         0 => Ok(()),
         code => Err(CliError::silent(ErrorKind::Code(code))),

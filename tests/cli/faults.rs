@@ -33,7 +33,7 @@ fn neither_endless_logs_nor_endless_lines_cost_memory() {
         let (usual, code) = peak(&Tree::pipeline(&yaml("echo short")), executor);
         assert_eq!(code, Some(0), "{executor}");
         for (what, script) in [
-            ("200 MB of lines", "yes this is one of very many lines | head -c 200000000"),
+            ("200 MB of lines", "(yes this is one of very many lines || true) | head -c 200000000"),
             ("a line of 100 MB", "head -c 100000000 /dev/zero | tr \"\\\\0\" x"),
             ("binary noise", "head -c 50000000 /dev/urandom"),
         ] {

@@ -29,6 +29,11 @@ fn is_valid(value: &Json, schema: &Json, root: &Json) -> bool {
         "minLength" => {
             value.as_str().is_none_or(|text| text.chars().count() as u64 >= rule.as_u64().unwrap())
         }
+        "minimum" => value.as_f64().is_none_or(|number| number >= rule.as_f64().unwrap()),
+        "pattern" => {
+            let pattern = regex::Regex::new(rule.as_str().unwrap()).unwrap();
+            value.as_str().is_none_or(|text| pattern.is_match(text))
+        }
         "items" => value.as_array().is_none_or(|items| items.iter().all(|item| is_valid(item, rule, root))),
         "required" => {
             let has =
@@ -53,6 +58,7 @@ fn has_type(value: &Json, name: &str) -> bool {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "number" => value.is_number(),
+        "integer" => value.is_i64() || value.is_u64(),
         "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         other => panic!("`{other}` is not a type"),

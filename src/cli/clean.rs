@@ -102,8 +102,7 @@ fn images(limits: &Limits, rest: u64, args: &CleanArgs) -> CliResult<Images> {
     let store = Store::open(&directory, Sandbox::default(), BTreeMap::new()).map_err(failed)?;
     let bytes = args.max_size.filter(|_| args.all).map(|size| size.saturating_sub(rest));
     let limits = runners::image::Limits { bytes, age: limits.age };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| CliError::usage(format!("starting the runtime: {e}")))?;
+    let runtime = super::runtime::small_runtime()?;
     let collected = runtime.block_on(store.collect(limits, args.dry_run)).map_err(failed)?;
     let gone = if args.dry_run { collected.bytes } else { 0 };
     let listed = store.list().map_err(failed)?.len();

@@ -109,8 +109,7 @@ pub(super) fn settings(environment: &str) -> CliResult<Settings> {
 }
 
 pub(super) fn runtime() -> CliResult<tokio::runtime::Runtime> {
-    tokio::runtime::Runtime::new()
-        .map_err(|error| CliError::failed(format!("cannot start the runtime: {error}")))
+    super::runtime::runtime()
 }
 
 pub(super) fn cli_error(error: deploy::Error) -> CliError {

@@ -62,10 +62,7 @@ impl Check {
 
 pub(super) fn run(args: &DoctorArgs) -> CliResult {
     let state = State::of("doctor")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::usage(format!("starting the runtime: {e}")))?;
+    let runtime = super::runtime::small_runtime()?;
     let mut checks = runtime.block_on(containers(&state.sandboxes()));
     let engines = engines();
     // without sandboxes, an engine will do

@@ -85,8 +85,7 @@ fn open() -> CliResult<Store> {
 }
 
 fn with_store<F: Future<Output = CliResult>>(work: impl FnOnce(Store) -> F) -> CliResult {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| CliError::usage(format!("starting the runtime: {e}")))?;
+    let runtime = super::runtime::runtime()?;
     let store = open()?;
     runtime.block_on(async {
         tokio::select! {

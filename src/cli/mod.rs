@@ -29,6 +29,7 @@ mod request;
 mod rollback;
 mod run;
 mod runs;
+mod runtime;
 mod unlock;
 
 use crate::error::{CliError, CliResult, EXIT_OK};

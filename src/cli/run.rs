@@ -13,6 +13,7 @@ mod telling;
 mod watch;
 
 use super::request::{Prepared, RequestArgs};
+use super::runtime::runtime;
 use super::{Format, engine, networking, print_json, print_raw};
 use crate::dispatch::{self, Journal, Options, Overrides, RunEnd};
 use crate::downstream::{self, Pipeline};
@@ -158,13 +159,6 @@ fn debuggable(args: &RunArgs, plan: &Plan) -> CliResult {
         return Err(CliError::usage("`--debug` opens a shell for you: it needs a terminal"));
     }
     Ok(())
-}
-
-fn runtime() -> CliResult<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::usage(format!("starting the runtime: {e}")))
 }
 
 fn dry_run(args: &RunArgs, prepared: &Prepared, choice: &Choice) -> CliResult {

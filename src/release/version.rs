@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_level_increases_as_semver_counts() {
-        let cases: &[(&str, Option<&str>, Option<&str>, Option<&str>)] = &[
+        let cases = [
             ("1.2.3", Some("1.2.4"), Some("1.3.0"), Some("2.0.0")),
             ("1.3.0-rc.1", Some("1.3.0"), Some("1.3.0"), Some("2.0.0")),
             ("1.3.1-rc.1+b", Some("1.3.1"), Some("1.4.0"), Some("2.0.0")),
@@ -244,7 +244,7 @@ mod tests {
         ];
         for (version, patch, minor, major) in cases {
             let found = [Level::Patch, Level::Minor, Level::Major].map(|level| increase(version, level));
-            assert_eq!(found.each_ref().map(Option::as_deref), [*patch, *minor, *major], "{version}");
+            assert_eq!(found.each_ref().map(Option::as_deref), [patch, minor, major], "{version}");
         }
     }
 

@@ -119,9 +119,11 @@ fn nothing_is_overwritten_and_nothing_is_guessed() {
     lacking.run(&["init"]).ended(0).says(&notes);
 }
 
-/// Is the program there? What needs it is left out where it is not.
-fn has(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok()
+/// Ends the test where the program isn't there: one that says nothing would be taken for one that holds.
+#[track_caller]
+fn needs(program: &str) {
+    let there = Command::new(program).arg("--version").output().is_ok();
+    assert!(there, "`{program}` is missing; `scripts/setup.sh test` installs it");
 }
 
 #[test]
@@ -130,9 +132,7 @@ fn the_jobs_of_the_template_run_on_this_machine() {
     let rows: [Row<'_>; 2] =
         [("npm", NODE, &["node:lint", "node:test", "node:build"]), ("cargo", RUST, &["rust:test"])];
     for (program, files, jobs) in rows {
-        if !has(program) {
-            continue;
-        }
+        needs(program);
         let tree = Tree::with(files);
         tree.run(&["init"]).ended(0);
         let arguments = [&["run", "--executor", "shell"], jobs].concat();

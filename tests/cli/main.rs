@@ -11,6 +11,7 @@
 //! | `commands` | a table of commands, what they say, their exit codes |
 //! | `bucket` | caches in an S3 bucket |
 //! | `disk_full` | a disk that is full |
+//! | `faults` | jobs that say too much, or don't end |
 //! | `keep` | artifacts, cleaning, expiry, releases |
 //! | `workspace` | the sources as jobs see them |
 //! | `images` | `ci images` against a registry on loopback |
@@ -26,6 +27,7 @@ mod cases;
 mod commands;
 mod disk_full;
 mod events;
+mod faults;
 mod images;
 mod init;
 mod keep;

@@ -219,6 +219,38 @@ gone:
   script: [echo never]
 ";
 
+/// `many` has `HEALTHCHECK test -e /tmp/ready`, and ports that nobody listens on.
+const CHECKED: &str = "
+.service: &service {name: '{registry}/many', entrypoint: [sh, -c]}
+ready:
+  services: [{<<: *service, alias: slow, command: ['sleep 0.5; echo it is time; >/tmp/ready; exec sleep 1000']}]
+  script: [echo ran]
+never:
+  services: [{<<: *service, alias: never, command: ['exec sleep 1000']}]
+  script: [echo ran]
+";
+
+#[test]
+fn services_are_ready_when_the_health_check_of_their_image_says_so() {
+    let registry = crate::registry::Registry::with(&["many"]);
+    for settings in SETTINGS {
+        let tree = Tree::with(&[
+            (".gitlab-ci.yml", &CHECKED.replace("{registry}", &registry.address)),
+            (".ci/settings.yml", settings),
+        ]);
+        let said = tree.run(&["run"]);
+        assert_eq!(said.code, 0, "{settings}: {said}");
+        let run = tree.newest_run().unwrap();
+        let slow = fs::read_to_string(run.join("jobs/ready/1/services/slow.log")).unwrap();
+        assert_eq!(slow, "it is time\n", "{settings}: what checks print is not the service's");
+        assert!(!tree.log("ready").contains("WARNING"), "{settings}: {}", tree.log("ready"));
+        let log = tree.log("never");
+        // four checks, two seconds apart
+        let warning = "probably didn't start properly: its image's health check fails with exit code 1";
+        assert!(log.contains(warning) && log.contains("ran\n"), "{settings}: {log}");
+    }
+}
+
 #[test]
 fn real_databases_and_web_servers_serve_jobs() {
     if !rustix::process::geteuid().is_root() {

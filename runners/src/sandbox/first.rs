@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, set_parent_process_d
 use rustix::thread::UnshareFlags;
 
 use super::error::Doing;
+use super::health::Checks;
 use super::user::User;
 use super::wire::{self, Order, Status};
 use super::{Command, Failure, Task, archive, privilege, root, seccomp, sys, terminal, unpack};
@@ -50,7 +51,7 @@ fn live(mut setup: Setup<'_>) -> Result<Status, Failure> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let user = root::build(&setup.order.spec, setup.rootless)?;
 
-    if let Task::Run(command) | Task::Terminal(command) = &setup.order.task {
+    if let Task::Run(command) | Task::Serve(command, _) | Task::Terminal(command) = &setup.order.task {
         // while we still are root of a root file system that may be an image's
         let made = std::fs::create_dir_all(&command.cwd);
         made.doing(|| format!("making the working directory `{}`", command.cwd.display()))?;
@@ -62,7 +63,11 @@ fn live(mut setup: Setup<'_>) -> Result<Status, Failure> {
 
     let task = start_task(&mut setup, &user)?;
     wire::send_status(setup.socket, &Status::Started);
-    reap_until(task)
+    let checks = match &setup.order.task {
+        Task::Serve(command, check) => Some(Checks::new(command, check, &user, setup.socket)),
+        _ => None,
+    };
+    reap_until(task, checks)
 }
 
 /// Forks the task and waits until it runs: a program that can't be executed is a failure, not an exit code.
@@ -73,7 +78,7 @@ fn start_task(setup: &mut Setup<'_>, user: &User) -> Result<Pid, Failure> {
         sys::Fork::Child => {
             drop(trouble);
             let failure = match &setup.order.task {
-                Task::Run(command) => execute(command, user, setup.stdin.take()),
+                Task::Run(command) | Task::Serve(command, _) => execute(command, user, setup.stdin.take()),
                 other => {
                     // nothing to execute: it has begun
                     drop(tell_trouble);
@@ -99,7 +104,7 @@ fn start_task(setup: &mut Setup<'_>, user: &User) -> Result<Pid, Failure> {
 }
 
 /// Becomes the program; comes back only with the reason why not.
-fn execute(command: &Command, user: &User, stdin: Option<OwnedFd>) -> Failure {
+pub(super) fn execute(command: &Command, user: &User, stdin: Option<OwnedFd>) -> Failure {
     let [program, arguments @ ..] = command.argv.as_slice() else {
         return Failure::new("starting the task", "its argv is empty");
     };
@@ -176,6 +181,7 @@ fn perform(task: &Task, user: &User, stdin: Option<OwnedFd>, socket: &UnixStream
         Task::Restore { dir } => become_user(user).and_then(|()| archive::restore(dir, stdin)),
         Task::Check
         | Task::Run(_)
+        | Task::Serve(..)
         | Task::Plain(_)
         | Task::Remove { .. }
         | Task::Route { .. }
@@ -192,20 +198,27 @@ fn perform(task: &Task, user: &User, stdin: Option<OwnedFd>, socket: &UnixStream
 }
 
 /// Serves as init until `task` ends. Our own end then takes down whatever the task left running.
-fn reap_until(task: Pid) -> Result<Status, Failure> {
+fn reap_until(task: Pid, mut checks: Option<Checks<'_>>) -> Result<Status, Failure> {
     loop {
-        match sys::next_signal().doing(|| "waiting for signals".to_owned())? {
-            libc::SIGCHLD => {
+        let idle = checks.as_ref().and_then(Checks::idle);
+        match sys::next_signal(idle).doing(|| "waiting for signals".to_owned())? {
+            Some(libc::SIGCHLD) => {
                 while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
                     if pid == task {
                         return Ok(outcome(status));
                     }
+                    if let Some(checks) = &mut checks {
+                        checks.ended(pid, status);
+                    }
                 }
             }
-            signal @ (libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT) => {
-                sys::signal_everyone(signal)
+            Some(signal @ (libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT)) => {
+                sys::signal_everyone(signal);
             }
             _ => {}
+        }
+        if let Some(checks) = &mut checks {
+            checks.proceed();
         }
     }
 }

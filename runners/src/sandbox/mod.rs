@@ -19,6 +19,7 @@
 //! | `supervisor` | child  | [`init_main`]: user namespace, pid namespace, lifeline                  |
 //! | `userns`     | child  | id maps of an ordinary user                                           |
 //! | `first`      | child  | pid 1: order of the set-up, reaping, forwarding signals               |
+//! | `health`     | child  | a service's health check                                              |
 //! | `root`       | child  | the root file system of an image                                      |
 //! | `kernel_fs`  | child  | /proc, /sys, /dev and what of them is hidden                            |
 //! | `mounts`     | child  | the kernel's mount API, targets resolved inside the new root           |
@@ -48,6 +49,7 @@ mod archive;
 mod cgroup;
 mod error;
 mod first;
+mod health;
 mod kernel_fs;
 mod launch;
 mod mounts;
@@ -77,8 +79,8 @@ pub(crate) use privilege::is_root_of_host;
 pub use probe::{Capability, Missing, Mode};
 pub use process::{ExitStatus, Process};
 pub use spec::{
-    Access, Command, INIT_ARG, Joint, Limits, Mount, Network, NewLayer, OWN_BIN_DIR, Root, Spec, Task,
-    UnpackedLayer,
+    Access, Check, Command, Health, INIT_ARG, Joint, Limits, Mount, Network, NewLayer, OWN_BIN_DIR, Root,
+    Spec, Task, UnpackedLayer,
 };
 pub use state::{StateDir, sweep};
 pub use supervisor::init_main;

@@ -4,8 +4,10 @@ use std::io;
 
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use tokio::sync::watch;
 
 use super::Error;
+use super::Health;
 use super::wire::{Status, TERMINATE};
 
 /// How a task ended.
@@ -41,6 +43,7 @@ pub struct Process {
     ended: Option<Status>,
     notes: Vec<String>,
     out_of_memory: bool,
+    health: watch::Sender<Health>,
 }
 
 impl Process {
@@ -56,6 +59,7 @@ impl Process {
             ended: None,
             notes: Vec::new(),
             out_of_memory: false,
+            health: watch::Sender::default(),
         }
     }
 
@@ -70,6 +74,7 @@ impl Process {
             match self.next_status().await? {
                 Status::Started | Status::OutOfMemory => return Ok(()),
                 Status::Noted(note) => self.notes.push(note),
+                Status::Health(health) => drop(self.health.send_replace(health)),
                 Status::Failed(failure) => {
                     let _exit_code_says_nothing = self.child.wait().await;
                     return Err(Error::Setup(failure));
@@ -87,6 +92,11 @@ impl Process {
         &self.notes
     }
 
+    /// What the check of a [`Task::Serve`](super::Task::Serve) has found. It changes only while somebody waits.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
     /// Whether, after the end, the kernel has killed a process because the limit of memory was reached.
     pub fn out_of_memory(&self) -> bool {
         self.out_of_memory
@@ -98,8 +108,10 @@ impl Process {
     pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
         while self.ended.is_none() {
             let status = self.next_status().await?;
-            if !matches!(status, Status::Started | Status::Noted(_)) {
-                self.ended = Some(status);
+            match status {
+                Status::Started | Status::Noted(_) => {}
+                Status::Health(health) => drop(self.health.send_replace(health)),
+                end => self.ended = Some(end),
             }
         }
         self.child.wait().await.map_err(Error::io("waiting for the sandbox"))?;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +135,8 @@ pub enum Task {
     Check,
     /// A program.
     Run(Command),
+    /// A program, and a check that tells whether it is ready; see [`Process::health`](super::Process::health).
+    Serve(Command, Check),
     /// A program on a terminal of its own, which is shown on the terminal that the streams are, in raw mode.
     Terminal(Command),
     /// The selected files below `dir` as [`crate::archive::pack`] writes them, on stdout; on stderr, as JSON, what
@@ -175,6 +178,32 @@ pub enum Task {
         /// Shall the networks reach the world?
         egress: bool,
     },
+}
+
+/// How a service is asked whether it is ready: run beside it, again and again, until one succeeds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Program and arguments; exit code 0: ready.
+    pub argv: Vec<String>,
+    /// Of one check, which is killed then.
+    pub timeout: Duration,
+    /// Failures after this time make it unhealthy.
+    pub patience: Duration,
+}
+
+/// What a [`Check`] has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Nothing yet.
+    #[default]
+    Starting,
+    /// A check has succeeded; there are no more.
+    Healthy,
+    /// The last check failed, for this reason: "fails with exit code 1".
+    Failing(String),
+    /// Patience is over; there are no more checks.
+    Unhealthy(String),
 }
 
 /// What [`Task::Unpack`] found.

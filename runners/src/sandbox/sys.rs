@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::time::Duration;
 
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
@@ -172,12 +173,27 @@ pub(super) fn take_terminal(terminal: OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Waits for the next blocked signal.
-pub(super) fn next_signal() -> io::Result<i32> {
+/// Makes a file this process's standard output and standard error.
+pub(super) fn write_to(file: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no pointers; the descriptors 1 and 2 are this process's to replace, it has one thread.
+    (1..3).try_for_each(|stream| check(unsafe { libc::dup2(file.as_raw_fd(), stream) }.into()))
+}
+
+/// Waits for the next blocked signal, at most so long; `None`: nothing came.
+pub(super) fn next_signal(patience: Option<Duration>) -> io::Result<Option<i32>> {
     let all = all_signals();
-    // SAFETY: `all` is an initialized set; details are not asked for.
-    let signal = unsafe { libc::sigwaitinfo(&raw const all, std::ptr::null_mut()) };
-    if signal < 0 { Err(io::Error::last_os_error()) } else { Ok(signal) }
+    let patience = patience.map(|time| libc::timespec {
+        tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    });
+    let limit = patience.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `all` is an initialized set; details are not asked for; `limit` is null or points at `patience`.
+    let signal = unsafe { libc::sigtimedwait(&raw const all, std::ptr::null_mut(), limit) };
+    match (signal, io::Error::last_os_error()) {
+        (0.., _) => Ok(Some(signal)),
+        (_, error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => Ok(None),
+        (_, error) => Err(error),
+    }
 }
 
 /// Sends a signal to every process of the pid namespace but its first, which must be the caller.

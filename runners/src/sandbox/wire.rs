@@ -16,7 +16,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, Spec, Task};
+use super::{Failure, Health, Spec, Task};
 
 /// What the supervisor shall do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub(super) enum Status {
     Signaled(i32),
     /// Something is not as it was asked for, and the task runs nevertheless.
     Noted(String),
+    /// What the service's check has found.
+    Health(Health),
     /// After the end: the kernel killed a process, because the limit of memory was reached.
     OutOfMemory,
 }

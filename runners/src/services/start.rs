@@ -6,7 +6,9 @@ use crate::container::{self, Container};
 use crate::executor::{ExecutorError, Said, Voice};
 use crate::image::Image;
 use crate::running::system;
-use crate::sandbox::{ExitStatus, JobNetwork, Limits, Process, Sandbox, Spec, StateDir, Streams, Task};
+use crate::sandbox::{
+    Check, ExitStatus, Health, JobNetwork, Limits, Process, Sandbox, Spec, StateDir, Streams, Task,
+};
 use pipelines::plan::Service;
 use std::io;
 use std::net::Ipv4Addr;
@@ -60,6 +62,19 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// Its image's own check, unless `HEALTHCHECK_TCP_PORT` asks for another.
+    fn check(&self) -> Option<Check> {
+        if self.service.variables.contains_key("HEALTHCHECK_TCP_PORT") {
+            return None;
+        }
+        let health = self.image.as_ref()?.config.health.as_ref()?;
+        // a job waits, so it is asked more often than the image says, but given up no sooner than by Docker
+        let patience = health.start_period.saturating_add(health.interval.saturating_mul(health.retries));
+        Some(Check { argv: health.command.clone(), timeout: health.timeout, patience })
+    }
+}
+
 /// A service that was started. Dropping it kills it; its layers are then removed by the next sweep.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -70,6 +85,8 @@ pub(crate) struct Running {
     pub(crate) number: usize,
     /// See [`Asked::ports`].
     pub(crate) ports: Vec<u16>,
+    /// What its image's health check says, if it has one.
+    pub(crate) health: Option<watch::Receiver<Health>>,
     /// Has it ended by itself?
     pub(crate) ended: watch::Receiver<bool>,
     tail: Tail,
@@ -102,8 +119,15 @@ pub(crate) async fn start(asked: &Asked, around: &Surroundings<'_>) -> Result<Ru
     let (reader, writer) = io::pipe().map_err(failed)?;
     let stdout = Stdio::from(writer.try_clone().map_err(failed)?);
     let streams = Streams { stdin: None, stdout, stderr: Stdio::from(writer) };
-    let started = around.sandbox.start(&spec, Task::Run(command), streams).await;
+    let check = asked.check();
+    let checked = check.is_some();
+    let task = match check {
+        Some(check) => Task::Serve(command, check),
+        None => Task::Run(command),
+    };
+    let started = around.sandbox.start(&spec, task, streams).await;
     let process = started.map_err(|error| ExecutorError::system(&doing, error))?;
+    let health = checked.then(|| process.health());
     let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(failed)?;
     let log = Log::new(&name, around).map_err(failed)?;
     let tail = log.tail();
@@ -119,7 +143,7 @@ pub(crate) async fn start(asked: &Asked, around: &Surroundings<'_>) -> Result<Ru
         }
     });
     let (number, ports) = (asked.number, asked.ports());
-    Ok(Running { name, image, number, ports, ended, tail, state, stop, watched })
+    Ok(Running { name, image, number, ports, health, ended, tail, state, stop, watched })
 }
 
 /// Different for all services of all jobs of this machine.

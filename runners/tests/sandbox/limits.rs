@@ -36,6 +36,21 @@ async fn a_job_beyond_its_memory_is_killed_and_that_is_known() {
     assert_eq!((status, text.as_str(), killed), (ExitStatus::Code(0), "1\n", false));
 }
 
+/// It forks as a bomb does, but 127 shells are the end of it: should the limit fail, it must not take the machine
+/// with it.
+#[tokio::test]
+async fn a_fork_bomb_goes_off_within_its_sandbox() {
+    let bomb = "bomb() { [ $1 = 0 ] && exec sleep 1; bomb $(($1 - 1)) & bomb $(($1 - 1)) & wait; }; bomb 6";
+    let limits = Limits { pids: Some(30), ..Limits::default() };
+    match within(limits, bomb).await {
+        Some((_, text, killed)) => assert!(!killed && text.to_lowercase().contains("fork"), "{text}"),
+        None => assert!(!is_root(), "as root there are control groups on the machines that tests run on"),
+    }
+    let job = Job::new();
+    assert_eq!(job.output("echo calm").await, "calm\n");
+    job.finish().await;
+}
+
 /// Not a real bomb: should the limit fail, it must not take the machine with it.
 #[tokio::test]
 async fn more_processes_than_allowed_cannot_be_started() {

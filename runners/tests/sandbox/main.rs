@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod confinement;
+mod health;
 mod image;
 mod job;
 mod limits;

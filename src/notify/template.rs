@@ -101,7 +101,7 @@ fn markdown(text: &str) -> String {
         let rest = &text[at + c.len_utf8()..];
         let everybody = ["all", "channel", "here"];
         let is_mention = |word: &&str| rest.get(..word.len()).is_some_and(|r| r.eq_ignore_ascii_case(word));
-        if c == '@' && everybody.iter().any(|word| is_mention(word)) {
+        if c == '@' && everybody.iter().any(is_mention) {
             // a zero-width space: it reads the same, and calls nobody
             escaped.push('\u{200b}');
         }

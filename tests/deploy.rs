@@ -189,7 +189,7 @@ fn a_failing_code_change_ends_in_the_old_version_and_the_next_deployment_works()
     target
         .ci(project.path(), &["deploy", "dev"], &[])
         .ended(3)
-        .says(&["`0.2.0` failed here before", "ci env clear"]);
+        .says(&["`0.2.0` failed there before", "ci env clear"]);
     let clear = ["env", "clear", "dev", "0.2.0", "--reason", "mended"];
     target.ci(project.path(), &clear, &[]).ended(0).says(&["may be deployed again"]);
     target.ci(project.path(), &clear, &[]).ended(0).says(&["was not marked bad"]);

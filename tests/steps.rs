@@ -57,7 +57,7 @@ fn what_is_not_healthy_is_taken_back_with_the_state_of_its_processes() {
     assert_eq!(target.eval(STATE), "{v1, {state, 2}}");
     assert!(!target.path("urf/releases/0.2.0").exists());
     assert!(!versions(&target).contains("0.2.0"));
-    target.ci(project.path(), &["deploy", "dev"], &[]).ended(3).says(&["failed here before"]);
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(3).says(&["failed there before"]);
     target
         .ci(project.path(), &["env", "clear", "dev", "0.2.0", "--reason", "the check was wrong"], &[])
         .ended(0)
@@ -142,7 +142,7 @@ fn a_restart_exchanges_versions_and_every_way_back_works() {
     target
         .ci(project.path(), &["deploy", "dev"], &[])
         .ended(3)
-        .says(&["`0.3.0` failed here before", "by hand"]);
+        .says(&["`0.3.0` failed there before", "by hand"]);
 
     // without a relup, back by a restart
     with(&project, "strategy: {prefer: restart}");
@@ -171,7 +171,7 @@ fn a_restart_into_what_does_not_start_or_is_not_well_ends_in_the_old_version() {
     target
         .ci(project.path(), &["deploy", "dev"], &[])
         .ended(4)
-        .says(&["does not start", "`0.1.0` was started again and serves"]);
+        .says(&["`0.1.0` was started again and serves"]);
     assert_eq!(target.eval(STATE), "{v1, {state, 0}}");
     assert!(!target.path("urf/releases/0.2.0").exists() && !target.path("urf/lib/urf-0.2.0").exists());
     assert!(!target.path("urf/.ci/switch").exists());

@@ -23,7 +23,7 @@ true
 /// Refuses a version that failed there before.
 pub(crate) fn refuse(survey: &Survey, version: &str) -> Result<(), Error> {
     let Some(reason) = survey.evidence.bad.get(version) else { return Ok(()) };
-    Err(Error::refused(format!("`{version}` failed here before ({reason})")).help(format!(
+    Err(Error::refused(format!("`{version}` failed there before ({reason})")).help(format!(
         "release the next version; or, if the reason lay elsewhere, `ci env clear ENV {version} --reason TEXT`"
     )))
 }

@@ -68,7 +68,7 @@ async fn go(
         return Err(Error::refused(format!("`{to}` runs there already")));
     }
     if let Some(reason) = before.evidence.bad.get(&to) {
-        return Err(Error::refused(format!("`{to}` failed here before ({reason})"))
+        return Err(Error::refused(format!("`{to}` failed there before ({reason})"))
             .help(format!("choose another with `--to VERSION`, or `ci env clear ENV {to} --reason TEXT`")));
     }
     steps.note(&format!("plan: from `{now}` back to `{to}`"));

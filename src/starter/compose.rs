@@ -2,23 +2,26 @@
 
 use super::Language;
 use crate::sources::template;
+use std::collections::HashSet;
 use std::fmt::Write as _;
-
-/// Stages of the templates, in their order.
-const STAGES: [&str; 4] = ["check", "test", "build", "deploy"];
 
 /// Text of the `.gitlab-ci.yml` for these languages.
 pub fn compose(languages: &[Language]) -> String {
     let (mut variables, mut jobs, mut used) = (String::new(), String::new(), Vec::new());
+    let mut stages: Vec<String> = Vec::new();
     for language in languages {
-        let text = template(language.template).unwrap_or_default();
+        let text = with_defaults(template(language.template).unwrap_or_default());
         if languages.len() > 1 {
             let _ = write!(jobs, "\n# {}\n", language.name);
         }
-        for (key, block) in blocks(text) {
+        for (key, block) in blocks(&text) {
             match key {
                 "variables" => variables.extend(block.lines().skip(1).map(|line| format!("{line}\n"))),
-                "stages" => {}
+                "stages" => {
+                    let names =
+                        block.trim().trim_start_matches("stages: [").trim_end_matches(']').split(", ");
+                    stages.extend(names.map(str::to_owned));
+                }
                 job if language.without.contains(&job) => {}
                 _ => {
                     let stage = block.lines().find_map(|line| line.strip_prefix("  stage: "));
@@ -28,7 +31,8 @@ pub fn compose(languages: &[Language]) -> String {
             }
         }
     }
-    let stages: Vec<&str> = STAGES.into_iter().filter(|stage| used.iter().any(|u| u == stage)).collect();
+    let mut seen = HashSet::new();
+    stages.retain(|stage| used.contains(stage) && seen.insert(stage.clone()));
     let names: Vec<&str> = languages.iter().map(|language| language.name).collect();
     let mut text = format!(
         "# {}: a beginning made by `ci init`. `ci plan` shows when which job runs, `ci run` runs them here.\n",
@@ -39,6 +43,23 @@ pub fn compose(languages: &[Language]) -> String {
         let _ = write!(text, "\nvariables:\n{variables}");
     }
     text + &jobs
+}
+
+/// A template without its header, the defaults of its inputs in their places.
+fn with_defaults(text: &str) -> String {
+    let Some((header, body)) = text.split_once("\n---\n") else { return text.to_owned() };
+    let header: serde_json::Value = serde_yaml::from_str(header).unwrap_or_default();
+    let inputs = header.pointer("/spec/inputs").and_then(|inputs| inputs.as_object());
+    let mut body = body.to_owned();
+    for (name, input) in inputs.into_iter().flatten() {
+        let default = input.get("default").cloned().unwrap_or_default();
+        let default = match default.as_str() {
+            Some(text) if !text.is_empty() => text.to_owned(),
+            _ => default.to_string(),
+        };
+        body = body.replace(&format!("$[[ inputs.{name} ]]"), &default);
+    }
+    body
 }
 
 /// The entries at the top of a template: name, and lines down to the next one.
@@ -70,7 +91,8 @@ mod tests {
     #[test]
     fn one_language_is_its_template_and_several_share_stages_and_variables() {
         let go = language("Go", "Go.gitlab-ci.yml", &[]);
-        let erlang = language("Erlang", "Erlang-Release.gitlab-ci.yml", &["erlang:release", "deploy:dev"]);
+        let erlang =
+            language("Erlang", "Erlang-Release.gitlab-ci.yml", &crate::starter::languages::DEPLOYMENT);
         let text = compose(std::slice::from_ref(&go));
         assert!(
             text.contains("\nstages: [check, test, build]\n\nvariables:\n  GO_IMAGE: golang:1\n"),
@@ -79,7 +101,12 @@ mod tests {
         assert!(text.contains("\ngo:vet:\n  stage: check\n") && !text.contains("\n\n\n"), "{text}");
         let both = compose(&[go, erlang]);
         assert_eq!(both.matches("\nvariables:").count(), 1, "{both}");
-        assert!(both.contains("  ERLANG_IMAGE: ") && both.contains("\n# Erlang\n\nerlang:test:\n"), "{both}");
-        assert!(!both.contains("deploy"), "{both}");
+        assert!(
+            both.contains("  ERLANG_IMAGE: ")
+                && both.contains("\n# Erlang\n\n.erlang:\n")
+                && !both.contains("inputs."),
+            "{both}"
+        );
+        assert!(both.contains("\nstages: [check, test, build]\n") && !both.contains("deploy_dev"), "{both}");
     }
 }

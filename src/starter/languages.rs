@@ -7,6 +7,10 @@ use std::path::Path;
 pub const MARKERS: &str =
     "Cargo.toml, package.json, pyproject.toml, setup.py, go.mod, rebar.config, mix.exs, Dockerfile";
 
+/// Jobs of the templates for releases that a project without releases has no use for.
+pub(super) const DEPLOYMENT: [&str; 7] =
+    [".release", ".deploy", "deploy_dev", "deploy_sit", ".bundle", "bundle_uat", "bundle_prod"];
+
 /// A language, and what its template means for this project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Language {
@@ -109,10 +113,10 @@ impl Files<'_> {
     fn erlang(&self) -> Option<Language> {
         self.has("rebar.config").then(|| {
             let releases = self.says("rebar.config", "relx");
-            let without = if releases { Vec::new() } else { vec!["erlang:release", "deploy:dev"] };
+            let without = if releases { Vec::new() } else { DEPLOYMENT.to_vec() };
             let notes = if releases {
                 vec![
-                    "`deploy:dev` needs to know its target: set DEV_SSH_USER_HOST; see `ci deploy --help`"
+                    "`deploy_dev` needs to know its target: set DEV_SSH_USER_HOST; see `ci deploy --help`"
                         .to_owned(),
                 ]
             } else {
@@ -125,7 +129,7 @@ impl Files<'_> {
     fn elixir(&self) -> Option<Language> {
         self.has("mix.exs").then(|| {
             let releases = self.says("mix.exs", "releases:");
-            let without = if releases { Vec::new() } else { vec!["elixir:release"] };
+            let without = if releases { Vec::new() } else { DEPLOYMENT.to_vec() };
             Language { name: "Elixir", template: "Elixir-Release.gitlab-ci.yml", without, notes: Vec::new() }
         })
     }

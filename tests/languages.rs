@@ -171,7 +171,7 @@ impl Project {
     }
 
     fn log(&self, job: &str) -> String {
-        self.ci(&["logs", job]).ended(0).stdout
+        self.ci(&["logs", job, "--unfold"]).ended(0).stdout
     }
 
     #[track_caller]
@@ -192,7 +192,8 @@ impl Project {
             let place = self.parent.path().join(format!("artifacts-{run}-{}", name.replace('/', "-")));
             self.ci(&["artifacts", name, "--run", &run, "--extract", place.to_str().unwrap()]).ended(0);
             for set in job["artifacts"].as_array().unwrap() {
-                let files = set["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap());
+                let files =
+                    set["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap());
                 for path in files.filter(|path| place.join(path).is_file()) {
                     let content = fs::read(place.join(path)).unwrap();
                     match set["type"].as_str().unwrap() {
@@ -241,9 +242,7 @@ fn tests_of(report: &str) -> Vec<Test> {
 /// Until this process ends.
 fn registry() -> &'static Registry {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
-    REGISTRY.get_or_init(|| {
-        Registry::with(&["base", "gcc", "python", "postgres", "node", "rust", "erlang"])
-    })
+    REGISTRY.get_or_init(|| Registry::with(&["base", "gcc", "python", "postgres", "node", "rust", "erlang"]))
 }
 
 /// `SLIPWAY_HOME` of all projects: its images are pulled and unpacked once, also for the next run of these tests.

@@ -269,7 +269,7 @@ def overhead(bench, rounds):
 
 def graph(bench, rounds):
     parts = []
-    # gitlab-ci-local walks every path through the graph: 20 layers of 10 jobs keep it busy for minutes before the first
+    # 20 layers of 10 jobs kept gitlab-ci-local busy for minutes before the first job
     for layer in range(5):
         for number in range(40):
             needs = ", ".join(f"j-{layer - 1}-{(number + step) % 40}" for step in range(3)) if layer else ""

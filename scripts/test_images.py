@@ -111,7 +111,7 @@ DERIVED = {
     },
     "gcc": {"packages": "gcc libc6-dev make", "tags": ["12", "latest"]},
     "python": {
-        "packages": "python3 python3-venv",
+        "packages": "python3 python3-venv python3-pytest python3-psycopg2",
         "run": "ln -s python3 /usr/bin/python", "tags": ["3", "latest"], "config": {"Cmd": ["python3"]},
     },
     "node": {"packages": "nodejs", "tags": ["18", "latest"], "config": {"Cmd": ["node"]}},
@@ -295,7 +295,12 @@ class Registry:
 
     def __init__(self):
         self.directory = CACHE / "registry"
-        self.directory.mkdir(parents=True, exist_ok=True)
+        # what a mirror of Docker Hub is asked for when a job says `image: python:3`
+        library = self.directory / "docker/registry/v2/repositories/library"
+        library.mkdir(parents=True, exist_ok=True)
+        for name in DERIVED:
+            with contextlib.suppress(FileExistsError):
+                (library / name).symlink_to(f"../{name}")
         config = {
             "version": "0.1", "log": {"level": "info"}, "http": {"addr": "127.0.0.1:0"},
             "storage": {"filesystem": {"rootdirectory": str(self.directory)}},

@@ -17,6 +17,8 @@ fn take(listener: &TcpListener, count: usize) -> Vec<Json> {
     let one = |_| {
         let mut reader = BufReader::new(listener.accept().unwrap().0);
         let mut length = 0;
+        // the line of the request
+        reader.read_line(&mut String::new()).unwrap();
         loop {
             let mut line = String::new();
             reader.read_line(&mut line).unwrap();

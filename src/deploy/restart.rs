@@ -165,6 +165,13 @@ impl Target {
     }
 }
 
+/// What a release said that ended after it had answered.
+const LAST_WORDS: &str = r#"
+log=$(ls -t "$T"/log/erlang.log.* 2>/dev/null | head -n 1)
+[ -n "$log" ] && echo "$log:" && tail -n 25 "$log" | cut -c 1-400 | grep -v '^[[:space:]]*$'
+true
+"#;
+
 impl Apply<'_> {
     /// Stops what runs and starts the candidate in its place. `before` is a query made under the lock.
     ///
@@ -260,9 +267,11 @@ impl Apply<'_> {
             let Some(node) =
                 survey.evidence.snapshot.as_ref().filter(|_| survey.installed.running() == Some(version))
             else {
+                let log = target.session().run(&target.script(LAST_WORDS), LIMIT).await?;
                 return Err(Error::failed(format!(
-                    "`{version}` was started, but {}",
-                    state_in_words(&survey.installed)
+                    "`{version}` was started, but {} ({})",
+                    state_in_words(&survey.installed),
+                    super::ssh::last_lines(&log.stdout, 6)
                 )));
             };
             let stale = stale_modules(node, candidate);

@@ -265,7 +265,7 @@ fn a_release_that_does_not_start_is_said_so_and_leaves_nothing_running() {
     target.ci(project.path(), &["deploy", "dev"], &[]).ended(1).says(&[
         "it was taken away again",
         "no_disk_today",
-        "log/erlang.log.1",
+        "/urf/log/",
     ]);
     assert!(!target.lives());
     project.checkout("0.1.0");

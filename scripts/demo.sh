@@ -126,6 +126,10 @@ SSH_KNOWN_HOSTS: {file: $work/known_hosts, masked: false}
 SETTINGS
 
 export SLIPWAY_HOME=$work/state
+# the targets listen on this machine's loopback, which jobs with a network of their own can't reach
+export XDG_CONFIG_HOME=$work/config
+mkdir -p "$XDG_CONFIG_HOME/slipway"
+echo "network: host" >"$XDG_CONFIG_HOME/slipway/settings.yml"
 pipeline() { # pipeline TITLE
     say "$1"
     echo "\$ ci run"

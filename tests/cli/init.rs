@@ -57,8 +57,8 @@ fn every_language_gets_a_pipeline_that_is_valid_and_plans() {
     let rows: [Row<'_>; 8] = [
         ("Rust", RUST, &["rust:format", "rust:lint", "rust:test", "rust:build"]),
         ("Node", NODE, &["node:lint", "node:test", "node:build"]),
-        ("Erlang", ERLANG, &["erlang:test", "erlang:dialyzer", "erlang:release", "deploy:dev"]),
-        ("Erlang", ERLANG_LIBRARY, &["erlang:test", "erlang:dialyzer"]),
+        ("Erlang", ERLANG, &["build", "test", "deploy_dev", "deploy_sit"]),
+        ("Erlang", ERLANG_LIBRARY, &["build", "test"]),
         (
             "Python",
             PYTHON,
@@ -71,7 +71,7 @@ fn every_language_gets_a_pipeline_that_is_valid_and_plans() {
             ],
         ),
         ("Go", GO, &["go:vet", "go:test", "go:build"]),
-        ("Elixir", ELIXIR, &["elixir:check", "elixir:test", "elixir:release"]),
+        ("Elixir", ELIXIR, &["build", "test", "deploy_dev", "deploy_sit"]),
         ("Docker", DOCKER, &["docker:build"]),
     ];
     for (name, files, jobs) in rows {

@@ -164,7 +164,7 @@ normal:
   script: [cat libs/one/lib.txt, ls -A libs/one/inner, git submodule status, git status --short]
 recursive:
   variables: {GIT_SUBMODULE_STRATEGY: recursive}
-  script: [cat libs/one/inner/deep.txt, 'git -C libs/one log --format=%s | head -1', git status --short]
+  script: [cat libs/one/inner/deep.txt, 'git -C libs/one log -1 --format=%s', git status --short]
 not-this:
   variables: {GIT_SUBMODULE_STRATEGY: normal, GIT_SUBMODULE_PATHS: ':(exclude)libs/one'}
   script: [ls -A libs/one]

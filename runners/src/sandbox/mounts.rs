@@ -196,13 +196,21 @@ impl NewRoot {
     }
 
     fn open(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        rustix::fs::openat2(
-            &self.top,
-            path,
-            OFlags::PATH | OFlags::CLOEXEC | flags,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        )
+        self.open_inside(path, OFlags::PATH | OFlags::CLOEXEC | flags)
+    }
+
+    /// openat2 inside the new root. The kernel gives up with EAGAIN when something is renamed or mounted anywhere
+    /// on the machine while it looks at a `..` of a link; it is to be asked again then.
+    fn open_inside(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        const TRIES: u32 = 10_000;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        for _ in 0..TRIES {
+            match rustix::fs::openat2(&self.top, path, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) => {}
+                other => return other,
+            }
+        }
+        Err(Errno::AGAIN)
     }
 
     /// The text of a file inside; empty when it is missing or no file. An image's may be anything: a pipe, a
@@ -210,8 +218,7 @@ impl NewRoot {
     pub(super) fn read(&self, path: &Path) -> String {
         const LIMIT: u64 = 4 << 20;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let opened = rustix::fs::openat2(&self.top, path, flags, Mode::empty(), resolve);
+        let opened = self.open_inside(path, flags);
         let Ok(file) = opened.map(std::fs::File::from) else { return String::new() };
         let mut bytes = Vec::new();
         if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
@@ -243,8 +250,7 @@ impl NewRoot {
     /// Opens a directory inside for reading.
     pub(super) fn open_dir(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.top, path, flags, Mode::empty(), resolve)
+        self.open_inside(path, flags)
     }
 
     /// Opens a file inside, making it (empty) and its parents when they are missing.

@@ -31,6 +31,8 @@ pub fn compose(languages: &[Language]) -> String {
             }
         }
     }
+    // a template without a list uses GitLab's own stages
+    stages.extend(used.iter().cloned());
     let mut seen = HashSet::new();
     stages.retain(|stage| used.contains(stage) && seen.insert(stage.clone()));
     let names: Vec<&str> = languages.iter().map(|language| language.name).collect();

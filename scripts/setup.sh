@@ -45,6 +45,8 @@ if [ "$purpose" = test ]; then
     want supervisor "programs under supervisord in tests"
     want elixir "releases made by mix in tests"
     want curl "health checks of targets in tests"
+    want docker.io "an engine that runs jobs"
+    want podman "another engine"
     want bash "one of the two shells that jobs run in"
     want busybox-static "images for tests of containers"
     want docker-registry "serves the images of the tests"

@@ -1,6 +1,7 @@
 //! The pipelines of `examples/{c,python,node,rust,erlang}`, run for real: offline but for a registry on loopback with the
 //! images of `scripts/test-images.sh`. Each runs cold, warm (with the same results), and with a mistake in its sources.
 
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
 #[path = "support/registry.rs"]

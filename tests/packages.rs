@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole file is tests")]
 
+#[allow(dead_code, reason = "deployments need more of it")]
 mod support;
 
 use std::{

@@ -3,7 +3,6 @@
 // each test file uses its own part of this
 #[allow(dead_code)]
 pub(crate) mod project;
-#[allow(dead_code)]
 pub(crate) mod said;
 #[allow(dead_code)]
 pub(crate) mod target;

@@ -107,10 +107,18 @@ const FAILURES: &[Failure] = &[
     },
 ];
 
+/// Writes `.ci/deploy.yml`; `settings` are those of the environment.
+fn settings(project: &Project, settings: &str) {
+    std::fs::create_dir_all(project.path().join(".ci")).unwrap();
+    let text = format!("environments: {{dev: {{{settings}}}}}\n");
+    std::fs::write(project.path().join(".ci/deploy.yml"), text).unwrap();
+}
+
 #[test]
 fn every_failure_ends_with_the_old_version_serving() {
     let (target, project) = (Target::start(), Project::at("0.1.0"));
     target.ci(project.path(), &["deploy", "dev"], &[]).ended(0);
+    settings(&project, "strategy: {allow: [hot]}");
     for failure in FAILURES {
         let Failure { name, change: (file, from, to), codes, says, node } = failure;
         target.eval("urf_store:incr().");
@@ -140,9 +148,7 @@ fn a_state_of_the_wrong_shape_is_seen_by_a_check_and_taken_back() {
     let (target, project) = (Target::start(), Project::at("0.1.0"));
     target.ci(project.path(), &["deploy", "dev"], &[]).ended(0);
     target.eval("urf_store:incr().");
-    std::fs::create_dir_all(project.path().join(".ci")).unwrap();
-    let settings = "environments: {dev: {health: [{eval: 'urf_store:get() > 0', within: 1s}]}}\n";
-    std::fs::write(project.path().join(".ci/deploy.yml"), settings).unwrap();
+    settings(&project, "health: [{eval: 'urf_store:get() > 0', within: 1s}]");
     let boot = target.boot();
     project.checkout("0.2.0");
     project.replace("src/urf_store.erl", CONVERT, "    {ok, Count};");

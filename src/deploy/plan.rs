@@ -305,7 +305,7 @@ fn batch_of(position: usize, batches: &Batches) -> usize {
         return 1;
     }
     let first = usize::from(canary > 0) + 1;
-    if size == 0 { first } else { first + (position - canary) / size }
+    first + (position - canary).checked_div(size).unwrap_or(0)
 }
 
 fn content(candidate: &Candidate) -> String {

@@ -3,8 +3,6 @@
 // a test's panic is its report
 #![allow(clippy::unwrap_used)]
 
-// each test uses a part of what they share
-#[allow(dead_code)]
 mod support;
 
 use std::fs;

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole file is tests")]
 
-#[allow(dead_code, reason = "deployments need more of it")]
 mod support;
 
 use std::{

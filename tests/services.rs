@@ -3,8 +3,6 @@
 // a test's panic is its report
 #![allow(clippy::unwrap_used)]
 
-// shared with the tests of Erlang releases
-#[allow(dead_code)]
 mod support;
 
 use std::fs;

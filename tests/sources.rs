@@ -4,7 +4,6 @@
 // a test's panic is its report
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code, reason = "the deployment tests use the rest")]
 mod support;
 
 #[path = "sources/git_http.rs"]

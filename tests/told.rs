@@ -3,7 +3,6 @@
 // a test's panic is its report
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code, reason = "the deployment tests use the rest")]
 mod support;
 
 use serde_json::{Value as Json, json};

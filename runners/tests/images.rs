@@ -4,9 +4,12 @@
 // clippy takes the functions that the tests share for production code
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/ordinary_user.rs"]
+mod ordinary_user;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,6 +29,8 @@ mod registry;
 
 use lying::{Lie, Lying};
 use registry::Registry;
+
+use ordinary_user::same_tests_as_ordinary_user;
 
 /// A store of its own.
 struct Place {
@@ -422,17 +427,5 @@ async fn an_ordinary_user_gets_the_same() {
         return;
     }
     let registry = Registry::with(&["tiny", "many", "deep", "noshell"]);
-    let dir = tempfile::tempdir().unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let output = tokio::process::Command::new("setpriv")
-        .args(["--reuid=54321", "--regid=54321", "--clear-groups"])
-        .arg(std::env::current_exe().unwrap())
-        .env("TMPDIR", dir.path())
-        .env("HOME", dir.path())
-        .env("SLIPWAY_TEST_REGISTRY", &registry.address)
-        .output()
-        .await
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    same_tests_as_ordinary_user(&[("SLIPWAY_TEST_REGISTRY", &registry.address)]).await;
 }

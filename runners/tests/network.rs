@@ -4,9 +4,11 @@
 // clippy takes the functions that the tests share for production code
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+#[path = "support/ordinary_user.rs"]
+mod ordinary_user;
+
 use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,8 @@ use runners::sandbox::{
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+
+use ordinary_user::same_tests_as_ordinary_user;
 
 /// Answers each connection with its argument, once it listens on the port that is its other argument.
 const SERVER: &str = "python3 -c '
@@ -312,18 +316,7 @@ async fn an_ordinary_user_gets_the_same() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let output = tokio::process::Command::new("setpriv")
-        .args(["--reuid=54321", "--regid=54321", "--clear-groups"])
-        .arg(std::env::current_exe().unwrap())
-        .env("TMPDIR", dir.path())
-        .env("HOME", dir.path())
-        .output()
-        .await
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    same_tests_as_ordinary_user(&[]).await;
 }
 
 /// `cargo test -p runners --test network -- --ignored --nocapture how_long`

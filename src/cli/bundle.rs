@@ -3,8 +3,9 @@
 use anstream::eprintln;
 use std::path::{Path, PathBuf};
 
-use super::deploy::{cli_error, runtime, settings};
+use super::deploy::{cli_error, settings};
 use super::promote::sources;
+use super::runtime::runtime;
 use super::{Format, print_json, print_raw};
 use crate::bundle::{Made, Order, make};
 use crate::deploy::{self, DeployFile, Settings};

@@ -1,7 +1,8 @@
 //! `ci env clear`: lets a version be deployed again that failed before.
 
-use super::deploy::{cli_error, runtime, settings};
+use super::deploy::{cli_error, settings};
 use super::print_raw;
+use super::runtime::runtime;
 use crate::deploy::{Target, bad, place};
 use crate::error::{CliError, CliResult};
 

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::runtime::runtime;
 use super::{Format, history, print_json, print_raw, promote};
 use crate::deploy::{self, DeployFile, Outcome, Progress, Report, Request, Settings, Steps, TargetReport};
 use crate::error::{CliError, CliResult, ErrorKind};
@@ -106,10 +107,6 @@ pub(super) fn show(progress: Progress<'_>) {
 pub(super) fn settings(environment: &str) -> CliResult<Settings> {
     let file = DeployFile::load(std::path::Path::new(".")).map_err(cli_error)?;
     Settings::read(environment, file.as_ref(), |name| std::env::var(name).ok()).map_err(cli_error)
-}
-
-pub(super) fn runtime() -> CliResult<tokio::runtime::Runtime> {
-    super::runtime::runtime()
 }
 
 pub(super) fn cli_error(error: deploy::Error) -> CliError {

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::deploy::{VARIABLES, cli_error, runtime, settings};
+use super::deploy::{VARIABLES, cli_error, settings};
+use super::runtime::runtime;
 use super::{Format, clear, history, print_json, print_raw, unlock};
 use crate::deploy::{self, Delivery, DeployFile, EnvironmentStatus, TargetStatus, Way};
 use crate::error::{CliError, CliResult, ErrorKind};

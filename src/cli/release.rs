@@ -10,7 +10,8 @@ mod versions;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::deploy::{VARIABLES, cli_error, runtime, settings};
+use super::deploy::{VARIABLES, cli_error, settings};
+use super::runtime::runtime;
 use super::{Format, print_json, print_raw};
 use crate::deploy::{self, EnvironmentStatus};
 use crate::error::{CliError, CliResult, ErrorKind};

@@ -2,8 +2,9 @@
 
 use anstream::eprintln;
 
-use super::deploy::{VARIABLES, cli_error, runtime, settings, show};
+use super::deploy::{VARIABLES, cli_error, settings, show};
 use super::print_raw;
+use super::runtime::runtime;
 use crate::deploy::{self, Care, Error, Outcome, Steps, Target, place};
 use crate::error::CliResult;
 

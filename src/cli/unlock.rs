@@ -1,7 +1,8 @@
 //! `ci env unlock`: removes the lock of a deployment that died.
 
-use super::deploy::{cli_error, runtime, settings};
+use super::deploy::{cli_error, settings};
 use super::print_raw;
+use super::runtime::runtime;
 use crate::deploy::{self, Target, place};
 use crate::error::CliResult;
 

@@ -196,3 +196,17 @@ pub struct Mark {
     /// Why.
     pub reason: String,
 }
+
+/// Entries with these facts, for tests of what follows from them.
+#[cfg(test)]
+pub(crate) fn entries(facts: Vec<Fact>) -> Vec<Entry> {
+    let entry = |(seq, fact)| Entry {
+        format: 1,
+        seq,
+        at: String::new(),
+        by: String::new(),
+        fact,
+        previous: String::new(),
+    };
+    (1..).zip(facts).map(entry).collect()
+}

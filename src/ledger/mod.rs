@@ -13,5 +13,7 @@ mod file;
 pub mod packages;
 pub mod standing;
 
+#[cfg(test)]
+pub(crate) use entry::entries;
 pub use entry::{Approval, Arrival, BundleMade, Ended, Entry, Fact, Mark, Override, Released, Transport};
 pub use file::{Ledger, record};

@@ -108,19 +108,8 @@ pub fn history<'a>(entries: &'a [Entry], environment: &str) -> impl Iterator<Ite
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::entries;
     use super::*;
-
-    fn entries(facts: Vec<Fact>) -> Vec<Entry> {
-        let entry = |(seq, fact)| Entry {
-            format: 1,
-            seq,
-            at: String::new(),
-            by: String::new(),
-            fact,
-            previous: String::new(),
-        };
-        (1..).zip(facts).map(entry).collect()
-    }
 
     fn arrival(version: &str, target: &str, outcome: Ended) -> Fact {
         Fact::Deployment(Arrival {

@@ -187,19 +187,7 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Arrival, Ended, Mark, Released};
-
-    fn entries(facts: Vec<Fact>) -> Vec<Entry> {
-        let entry = |(seq, fact)| Entry {
-            format: 1,
-            seq,
-            at: String::new(),
-            by: String::new(),
-            fact,
-            previous: String::new(),
-        };
-        (1..).zip(facts).map(entry).collect()
-    }
+    use crate::ledger::{Arrival, Ended, Mark, Released, entries};
 
     fn file() -> DeployFile {
         serde_yaml::from_str(

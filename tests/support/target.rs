@@ -206,7 +206,6 @@ impl Target {
     }
 
     /// Runs a program in `directory` as an operator on the target would.
-    #[allow(dead_code, reason = "not every test file has operators")]
     pub(crate) fn operator(&self, directory: &Path, command: &[&str]) -> Said {
         let output = Command::new(command[0])
             .args(&command[1..])

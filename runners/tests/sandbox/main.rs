@@ -9,10 +9,11 @@ mod health;
 mod image;
 mod job;
 mod limits;
+#[path = "../support/ordinary_user.rs"]
+mod ordinary_user;
 mod plain;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use runners::sandbox::{
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use crate::job::{Job, PROJECT, eventually, first_line, is_root, pid_of, runs, sandbox, unique_sleep};
+use crate::ordinary_user::same_tests_as_ordinary_user;
 
 #[tokio::test]
 async fn exit_codes_and_signals_come_out_as_they_are() {
@@ -313,18 +315,7 @@ async fn an_ordinary_user_gets_the_same() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let output = tokio::process::Command::new("setpriv")
-        .args(["--reuid=54321", "--regid=54321", "--clear-groups"])
-        .arg(std::env::current_exe().unwrap())
-        .env("TMPDIR", dir.path())
-        .env("HOME", dir.path())
-        .output()
-        .await
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    same_tests_as_ordinary_user(&[]).await;
 }
 
 /// `cargo test -p runners --test sandbox -- --ignored --nocapture how_long`

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::deploy::runtime;
+use super::super::runtime::runtime;
 use super::super::{Format, print_json, print_raw};
 use super::check::{print_findings, project};
 use super::locate::find;

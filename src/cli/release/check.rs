@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::super::deploy::{cli_error, runtime, settings};
+use super::super::deploy::{cli_error, settings};
+use super::super::runtime::runtime;
 use super::super::{Format, print_json, print_raw};
 use super::locate::{Found, find};
 use crate::deploy::{self, Survey};

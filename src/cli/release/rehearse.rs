@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anstream::eprintln;
 
-use super::super::deploy::runtime;
+use super::super::runtime::runtime;
 use super::super::{Format, print_json, print_raw};
 use super::locate::find;
 use crate::error::{CliError, CliResult, ErrorKind};

@@ -16,7 +16,6 @@
 //! | [`runs`] | runs that are on disk: which there are, what they tell |
 //! | [`settings`] | settings files, local variables, where state is kept |
 //! | [`signature`] | signatures by ssh keys |
-//! | [`sources`] | files of other projects, remote files, templates
 //! | [`sources`] | files of other projects, remote files, templates |
 //! | [`starter`] | a first `.gitlab-ci.yml` for a project |
 //! | [`error`] | how commands end: exit codes |

@@ -14,6 +14,7 @@
 //! | [`release`] | Erlang releases: versions, packages, appups, relups, builds |
 //! | [`report`] | what people and machines see |
 //! | [`runs`] | runs that are on disk: which there are, what they tell |
+//! | [`server`] | `ci server`: pipelines on webhooks, environments, promotion |
 //! | [`settings`] | settings files, local variables, where state is kept |
 //! | [`signature`] | signatures by ssh keys |
 //! | [`sources`] | files of other projects, remote files, templates |
@@ -34,6 +35,7 @@ pub mod promotion;
 pub mod release;
 pub mod report;
 pub mod runs;
+pub mod server;
 pub mod settings;
 pub mod signature;
 pub mod sources;

@@ -12,6 +12,12 @@ use std::sync::LazyLock;
 /// All templates, by name. `layout` stands around each of the others.
 const TEMPLATES: &[(&str, &str)] = &[
     ("layout", include_str!("templates/layout.hbs")),
+    ("account", include_str!("templates/account.hbs")),
+    ("audit", include_str!("templates/audit.hbs")),
+    ("device", include_str!("templates/device.hbs")),
+    ("members", include_str!("templates/members.hbs")),
+    ("users", include_str!("templates/users.hbs")),
+    ("welcome", include_str!("templates/welcome.hbs")),
     ("login", include_str!("templates/login.hbs")),
     ("problem", include_str!("templates/problem.hbs")),
 ];

@@ -11,7 +11,6 @@ use std::path::PathBuf;
 
 /// Run pipelines on webhooks, with a web page, environments and promotion
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = false)]
 pub(super) struct ServerArgs {
     #[command(subcommand)]
     command: Option<ServerCommand>,
@@ -66,7 +65,9 @@ pub(super) fn run(args: &ServerArgs) -> CliResult {
 pub(super) async fn open(config: Config) -> CliResult<App> {
     if config.database.is_none() && !config.data.join("slipway.db").exists() {
         let told = format!("there is no server's data in `{}`", config.data.display());
-        return Err(CliError::usage(told).hint("say where it is: `--data DIR`, or `--config FILE` of the server"));
+        return Err(
+            CliError::usage(told).hint("say where it is: `--data DIR`, or `--config FILE` of the server")
+        );
     }
     App::open(config).await.map_err(|e| CliError::usage(e.to_string()))
 }

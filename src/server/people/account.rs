@@ -108,7 +108,8 @@ async fn change_password(
     links::set_password(&mut tx, account.id, &hash).await?;
     let jar = sessions::begin(&app, &mut tx, account.id, &actor, &headers).await?;
     let detail = json!({});
-    let entry = Audit { actor: &actor, action: "user.password", project: None, subject: &account.name, detail };
+    let entry =
+        Audit { actor: &actor, action: "user.password", project: None, subject: &account.name, detail };
     audit(&mut tx, entry).await?;
     tx.commit().await?;
     Ok((jar, Redirect::to("/account?done=password")).into_response())
@@ -133,7 +134,8 @@ struct NewToken {
 
 async fn create_token(State(app): State<App>, actor: Actor, Form(form): Form<NewToken>) -> Answer<Response> {
     let user = actor.user.ok_or_else(Problem::unauthorized)?;
-    let boxes = [("read", &form.read), ("write", &form.write), ("deploy", &form.deploy), ("admin", &form.admin)];
+    let boxes =
+        [("read", &form.read), ("write", &form.write), ("deploy", &form.deploy), ("admin", &form.admin)];
     let project = match form.project.trim() {
         "" => None,
         path => Some(super::visible(&app, &actor, path).await?),
@@ -144,7 +146,11 @@ async fn create_token(State(app): State<App>, actor: Actor, Form(form): Form<New
     };
     let new = tokens::NewToken {
         name: form.name,
-        scopes: boxes.iter().filter(|(_, given)| *given == "1").map(|(scope, _)| (*scope).to_owned()).collect(),
+        scopes: boxes
+            .iter()
+            .filter(|(_, given)| *given == "1")
+            .map(|(scope, _)| (*scope).to_owned())
+            .collect(),
         project,
         days,
     };

@@ -4,8 +4,8 @@
 use crate::server::Answer;
 use crate::server::db::{Tx, now};
 use crate::server::rows::Audit;
-use sha2::{Digest, Sha256};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use sqlx::FromRow;
 
 /// An entry of the audit record.

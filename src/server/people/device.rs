@@ -84,7 +84,10 @@ async fn begin_device(
     sqlx::query("DELETE FROM devices WHERE expires_at < $1").bind(now()).execute(&mut *tx).await?;
     let (waiting,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM devices").fetch_one(&mut *tx).await?;
     if waiting >= MOST {
-        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many sign-ins wait: try again in ten minutes"));
+        return Err(Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many sign-ins wait: try again in ten minutes",
+        ));
     }
     sqlx::query(
         "INSERT INTO devices (hash, code, name, address, expires_at, scopes, refused) \
@@ -105,7 +108,8 @@ async fn begin_device(
 fn code() -> String {
     let bytes: [u8; 64] = random();
     // of 256 values 240 give each letter as often
-    let mut letters = bytes.iter().filter(|b| **b < 240).map(|b| char::from(LETTERS[usize::from(*b) % LETTERS.len()]));
+    let mut letters =
+        bytes.iter().filter(|b| **b < 240).map(|b| char::from(LETTERS[usize::from(*b) % LETTERS.len()]));
     let mut four = || letters.by_ref().take(4).collect::<String>();
     format!("{}-{}", four(), four())
 }
@@ -135,7 +139,8 @@ async fn poll_device(State(app): State<App>, actor: Actor, Json(poll): Json<Poll
     if device.refused == 0 && device.user_id.is_none() {
         return Ok(StatusCode::ACCEPTED.into_response());
     }
-    let gone = sqlx::query("DELETE FROM devices WHERE hash = $1").bind(&device.hash).execute(&mut *tx).await?;
+    let gone =
+        sqlx::query("DELETE FROM devices WHERE hash = $1").bind(&device.hash).execute(&mut *tx).await?;
     let Some(user) = device.user_id.filter(|_| device.refused == 0 && gone.rows_affected() == 1) else {
         tx.commit().await?;
         return Err(Problem::forbidden("the sign-in was refused on the page"));
@@ -165,10 +170,12 @@ async fn show(State(app): State<App>, actor: Actor, Query(Asked { code }): Query
         return Ok(page(&app, &actor, "device", "Sign a command line in", &json!({})));
     }
     // so that codes can't be tried out
-    app.people.attempts.take(&format!("device {}", actor.name), &actor.address, now()).map_err(|seconds| {
-        let told = format!("too many codes: try again in {} minutes", seconds.div_ceil(60));
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, told)
-    })?;
+    app.people.attempts.take(&format!("device {}", actor.name), &actor.address, now()).map_err(
+        |seconds| {
+            let told = format!("too many codes: try again in {} minutes", seconds.div_ceil(60));
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, told)
+        },
+    )?;
     let data = match waiting(&app, &code).await? {
         Some(device) => {
             app.people.attempts.forgive(&format!("device {}", actor.name), &actor.address);
@@ -243,7 +250,11 @@ mod tests {
         for _ in 0..100 {
             let code = code();
             assert_eq!(code.len(), 9, "{code}");
-            assert!(code.bytes().enumerate().all(|(n, b)| if n == 4 { b == b'-' } else { LETTERS.contains(&b) }));
+            assert!(code.bytes().enumerate().all(|(n, b)| if n == 4 {
+                b == b'-'
+            } else {
+                LETTERS.contains(&b)
+            }));
         }
     }
 }

@@ -21,9 +21,12 @@ const GOOD_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Adds this module's routes.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes
-        .page(Method::GET, "/welcome/{link}", Access::Public, get(show))
-        .page(Method::POST, "/welcome/{link}", Access::Public, post(submit))
+    routes.page(Method::GET, "/welcome/{link}", Access::Public, get(show)).page(
+        Method::POST,
+        "/welcome/{link}",
+        Access::Public,
+        post(submit),
+    )
 }
 
 /// Makes the address; those that the account had before are void.
@@ -102,11 +105,12 @@ pub async fn sign_in_address(app: &App, name: &str) -> Answer<String> {
 }
 
 async fn account_of(app: &App, link: &str) -> Answer<Account> {
-    let found: Option<(i64,)> = sqlx::query_as("SELECT user_id FROM links WHERE hash = $1 AND expires_at > $2")
-        .bind(token_hash(link))
-        .bind(now())
-        .fetch_optional(&app.db.pool)
-        .await?;
+    let found: Option<(i64,)> =
+        sqlx::query_as("SELECT user_id FROM links WHERE hash = $1 AND expires_at > $2")
+            .bind(token_hash(link))
+            .bind(now())
+            .fetch_optional(&app.db.pool)
+            .await?;
     let used = || Problem::not_found("address: it was used already, or is too old; ask for another one");
     let account = Account::by_id(app, found.ok_or_else(used)?.0).await?;
     if account.disabled == 1 { Err(used()) } else { Ok(account) }
@@ -142,7 +146,8 @@ async fn submit(
     let hash = password::hash(&app, &chosen.password).await?;
     let mut tx = app.db.write().await?;
     // of two who open it at once, one
-    let gone = sqlx::query("DELETE FROM links WHERE hash = $1").bind(token_hash(&link)).execute(&mut *tx).await?;
+    let gone =
+        sqlx::query("DELETE FROM links WHERE hash = $1").bind(token_hash(&link)).execute(&mut *tx).await?;
     if gone.rows_affected() == 0 {
         return Err(Problem::not_found("address: it was used already"));
     }
@@ -158,7 +163,11 @@ async fn submit(
 
 /// A new password ends all sessions that there are.
 pub(super) async fn set_password(tx: &mut Tx, user: i64, hash: &str) -> Answer<()> {
-    sqlx::query("UPDATE users SET password = $1 WHERE id = $2").bind(hash).bind(user).execute(&mut **tx).await?;
+    sqlx::query("UPDATE users SET password = $1 WHERE id = $2")
+        .bind(hash)
+        .bind(user)
+        .execute(&mut **tx)
+        .await?;
     sqlx::query("DELETE FROM sessions WHERE user_id = $1").bind(user).execute(&mut **tx).await?;
     Ok(())
 }

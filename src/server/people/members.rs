@@ -79,7 +79,9 @@ async fn set(app: &App, actor: &Actor, project: Option<i64>, new: &NewMember) ->
         ))
     })?;
     let environment = match (access, new.environment.trim()) {
-        (Access::Deployer, "") => return Err(Problem::bad("say which environment to deploy to, or `*` for all")),
+        (Access::Deployer, "") => {
+            return Err(Problem::bad("say which environment to deploy to, or `*` for all"));
+        }
         (Access::Deployer, environment) => environment,
         _ => "",
     };
@@ -174,7 +176,11 @@ async fn list_members_of_all(State(app): State<App>) -> Answer<Json<Vec<Member>>
 /// Give a person a role in all projects
 #[utoipa::path(post, path = "/api/v1/members", tag = "people", request_body = NewMember,
     responses((status = 204, description = "given"), (status = 404, description = "no such account")))]
-async fn set_member_of_all(State(app): State<App>, actor: Actor, Json(new): Json<NewMember>) -> Answer<StatusCode> {
+async fn set_member_of_all(
+    State(app): State<App>,
+    actor: Actor,
+    Json(new): Json<NewMember>,
+) -> Answer<StatusCode> {
     set(&app, &actor, None, &new).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -183,7 +189,11 @@ async fn set_member_of_all(State(app): State<App>, actor: Actor, Json(new): Json
 #[utoipa::path(delete, path = "/api/v1/members/{member}", tag = "people",
     params(("member" = i64, Path, description = "number of the membership")),
     responses((status = 204, description = "taken"), (status = 404, description = "no such membership")))]
-async fn remove_member_of_all(State(app): State<App>, actor: Actor, Path(member): Path<i64>) -> Answer<StatusCode> {
+async fn remove_member_of_all(
+    State(app): State<App>,
+    actor: Actor,
+    Path(member): Path<i64>,
+) -> Answer<StatusCode> {
     remove(&app, &actor, None, member).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -222,7 +232,11 @@ async fn remove_here(
     Ok(Redirect::to(&url(&project.path)))
 }
 
-async fn submit_for_all(State(app): State<App>, actor: Actor, Form(new): Form<NewMember>) -> Answer<Response> {
+async fn submit_for_all(
+    State(app): State<App>,
+    actor: Actor,
+    Form(new): Form<NewMember>,
+) -> Answer<Response> {
     set(&app, &actor, None, &new).await?;
     Ok(Redirect::to("/admin/users").into_response())
 }

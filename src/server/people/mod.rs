@@ -51,8 +51,8 @@ pub(super) use sign_in::login_address;
 pub(super) use site::same_site;
 
 use super::access::{Access, Actor};
-use super::{Answer, App, Problem};
 use super::routes::Routes;
+use super::{Answer, App, Problem};
 use tokio::sync::Semaphore;
 
 /// What is kept in memory of people.

@@ -36,9 +36,12 @@ const ANSWER: usize = 1 << 20;
 
 /// Adds this module's routes.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes
-        .page(Method::GET, "/login/oidc", Access::Public, get(leave))
-        .page(Method::GET, "/login/oidc/callback", Access::Public, get(come_back))
+    routes.page(Method::GET, "/login/oidc", Access::Public, get(leave)).page(
+        Method::GET,
+        "/login/oidc/callback",
+        Access::Public,
+        get(come_back),
+    )
 }
 
 type Client = CoreClient<
@@ -106,7 +109,8 @@ async fn http(request: HttpRequest) -> Result<HttpResponse, io::Error> {
         .build()
         .map_err(io::Error::other)?;
     let (parts, body) = request.into_parts();
-    let sent = client.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body).send().await;
+    let sent =
+        client.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body).send().await;
     let mut answer = sent.map_err(io::Error::other)?;
     let mut response = http::Response::builder().status(answer.status());
     if let Some(headers) = response.headers_mut() {
@@ -181,7 +185,9 @@ async fn come_back(
     settings(&app)?;
     let begun = begun(&app, &headers)
         .filter(|begun| begun.expires_at > now() && begun.state == answered.state)
-        .ok_or_else(|| Problem::bad("this sign-in was not begun in this browser, or too long ago: begin again"))?;
+        .ok_or_else(|| {
+            Problem::bad("this sign-in was not begun in this browser, or too long ago: begin again")
+        })?;
     if !answered.error.is_empty() {
         let error: String = answered.error.chars().filter(|c| !c.is_control()).take(100).collect();
         return Err(Problem::forbidden(format!("the provider did not let you in: {error}")));
@@ -222,8 +228,7 @@ async fn person(app: &App, begun: &Begun, code: String) -> Answer<Person> {
     let refuse = |why: &str| failed(doing, &io::Error::other(why.to_owned()));
     let id = tokens.id_token().ok_or_else(|| refuse("the provider gave no ID token"))?;
     let verifier = client.id_token_verifier();
-    let claims =
-        id.claims(&verifier, &Nonce::new(begun.nonce.clone())).map_err(|e| failed(doing, &e))?;
+    let claims = id.claims(&verifier, &Nonce::new(begun.nonce.clone())).map_err(|e| failed(doing, &e))?;
     if let Some(expected) = claims.access_token_hash() {
         let algorithm = id.signing_alg().map_err(|e| failed(doing, &e))?;
         let key = id.signing_key(&verifier).map_err(|e| failed(doing, &e))?;
@@ -262,7 +267,9 @@ fn allowed(oidc: &Oidc, person: &Person) -> Answer<()> {
     if known && person.email_verified {
         return Ok(());
     }
-    Err(Problem::forbidden("people with this mail address, or with one that is not verified, may not sign in here"))
+    Err(Problem::forbidden(
+        "people with this mail address, or with one that is not verified, may not sign in here",
+    ))
 }
 
 /// The account of the person; a new one without any role when there is none. One with the same name or address is

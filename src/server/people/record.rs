@@ -102,8 +102,13 @@ impl Chain {
         let expected = match head {
             None => None,
             Some(head) => {
-                let parsed = head.split_once(':').and_then(|(n, digest)| Some((n.parse().ok()?, digest.to_owned())));
-                Some(parsed.ok_or_else(|| Problem::bad("a head is `NUMBER:DIGEST`, as an earlier check gave it"))?)
+                let parsed =
+                    head.split_once(':').and_then(|(n, digest)| Some((n.parse().ok()?, digest.to_owned())));
+                Some(
+                    parsed.ok_or_else(|| {
+                        Problem::bad("a head is `NUMBER:DIGEST`, as an earlier check gave it")
+                    })?,
+                )
             }
         };
         Ok(Chain { expected, ..Chain::default() })
@@ -121,7 +126,9 @@ impl Chain {
         } else if entry.hash != entry.digest() {
             Some(format!("entry {next} was changed"))
         } else if self.expected.as_ref().is_some_and(|(n, digest)| *n == next && *digest != entry.hash) {
-            Some(format!("entry {next} is not the one that it was: all from there on, or before, were made anew"))
+            Some(format!(
+                "entry {next} is not the one that it was: all from there on, or before, were made anew"
+            ))
         } else {
             None
         };
@@ -137,7 +144,8 @@ impl Chain {
             self.wrong = Some(format!("entries after {} are missing", self.seq));
         }
         if self.wrong.is_none() && self.expected.as_ref().is_some_and(|(n, _)| *n > self.seq) {
-            self.wrong = Some(format!("entries after {} are missing: there were more at the earlier check", self.seq));
+            self.wrong =
+                Some(format!("entries after {} are missing: there were more at the earlier check", self.seq));
         }
         Verdict { entries: self.seq, head: format!("{}:{}", self.seq, self.hash), wrong: self.wrong }
     }
@@ -249,7 +257,8 @@ async fn show(State(app): State<App>, actor: Actor, Query(which): Query<Which>) 
 
 /// As people read it.
 pub(super) fn time(at: i64) -> String {
-    jiff::Timestamp::from_millisecond(at).map_or_else(|_| String::new(), |t| t.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+    jiff::Timestamp::from_millisecond(at)
+        .map_or_else(|_| String::new(), |t| t.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 
 #[cfg(test)]

@@ -179,8 +179,11 @@ pub(super) async fn end(app: &App, actor: &Actor, id: &str) -> Answer<()> {
     if gone.rows_affected() == 0 {
         return Err(Problem::not_found("session"));
     }
-    audit(&mut tx, Audit { actor, action: "session.end", project: None, subject: &actor.name, detail: json!({}) })
-        .await?;
+    audit(
+        &mut tx,
+        Audit { actor, action: "session.end", project: None, subject: &actor.name, detail: json!({}) },
+    )
+    .await?;
     tx.commit().await?;
     Ok(())
 }
@@ -195,7 +198,11 @@ async fn list_sessions(State(app): State<App>, actor: Actor) -> Answer<Json<Vec<
 #[utoipa::path(delete, path = "/api/v1/sessions/{session}", tag = "people",
     params(("session" = String, Path, description = "its id")),
     responses((status = 204, description = "ended"), (status = 404, description = "no such session of yours")))]
-async fn end_session(State(app): State<App>, actor: Actor, Path(session): Path<String>) -> Answer<StatusCode> {
+async fn end_session(
+    State(app): State<App>,
+    actor: Actor,
+    Path(session): Path<String>,
+) -> Answer<StatusCode> {
     end(&app, &actor, &session).await?;
     Ok(StatusCode::NO_CONTENT)
 }

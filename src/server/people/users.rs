@@ -88,7 +88,8 @@ async fn list_users(State(app): State<App>) -> Answer<Json<Vec<User>>> {
 }
 
 async fn all(app: &App) -> Answer<Vec<User>> {
-    let accounts: Vec<Account> = sqlx::query_as("SELECT * FROM users ORDER BY name").fetch_all(&app.db.pool).await?;
+    let accounts: Vec<Account> =
+        sqlx::query_as("SELECT * FROM users ORDER BY name").fetch_all(&app.db.pool).await?;
     Ok(accounts.into_iter().map(User::from).collect())
 }
 
@@ -206,7 +207,8 @@ async fn apply(app: &App, actor: &Actor, user: i64, change: &Change) -> Answer<(
         sqlx::query("DELETE FROM links WHERE user_id = $1").bind(user).execute(&mut *tx).await?;
     }
     let detail = json!(change);
-    audit(&mut tx, Audit { actor, action: "user.change", project: None, subject: &account.name, detail }).await?;
+    audit(&mut tx, Audit { actor, action: "user.change", project: None, subject: &account.name, detail })
+        .await?;
     tx.commit().await?;
     Ok(())
 }

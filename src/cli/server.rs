@@ -3,7 +3,7 @@
 use super::runtime::runtime;
 use crate::error::{CliError, CliResult};
 use crate::server::config::Config;
-use crate::server::{App, serve};
+use crate::server::{App, people, serve};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -28,6 +28,9 @@ pub(super) fn run(args: &ServerArgs) -> CliResult {
         let listener =
             listener.map_err(|e| CliError::usage(format!("listening on {}: {e}", config.listen)))?;
         let app = App::open(config).await.map_err(|e| CliError::usage(e.to_string()))?;
+        let password = std::env::var("SLIPWAY_ADMIN_PASSWORD").ok().filter(|p| !p.is_empty());
+        let first = people::first_account(&app, password.as_deref()).await;
+        first.map_err(|e| CliError::usage(format!("making the account `admin`: {e}")))?;
         eprintln!("listening on {}", app.config.public_url());
         serve::serve(app, listener).await.map_err(|e| CliError::failed(format!("serving: {e}")))
     })

@@ -12,6 +12,7 @@
 //! | [`rows`] | rows that several modules read |
 //! | [`engine`] | pipelines: made, scheduled, queued, handed out, ended |
 //! | [`pages`] | the web page |
+//! | [`people`] | accounts, sessions, tokens, roles, variables, the audit record |
 //! | [`problem`] | answers that are errors |
 //! | [`vault`] | secrets at rest, tokens |
 
@@ -21,6 +22,7 @@ pub mod config;
 pub mod db;
 pub mod engine;
 pub mod pages;
+pub mod people;
 pub mod problem;
 pub mod routes;
 pub mod rows;

@@ -3,6 +3,7 @@
 -- is sealed (`vault`) or only its SHA-256 is kept.
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+INSERT INTO meta (key, value) VALUES ('audit', '0 '); -- number and digest of the last entry; its row is the lock
 
 -- people
 

@@ -1,7 +1,7 @@
 //! One pipeline: its jobs by stage, by needs and over time, its configuration, and why it is as it is.
 
-use super::pipelines::{Wanted, listed, numbers, parse};
-use super::place::{self, Place};
+use super::pipelines::{Wanted, listed, parse};
+use super::place::Place;
 use super::{graph, page, timing};
 use crate::server::access::Actor;
 use crate::server::{Answer, App, Problem};
@@ -242,16 +242,4 @@ pub(super) async fn attempts(app: &App, pipeline: i64, position: i64, base: &str
     let rows: Vec<Shown> =
         sqlx::query_as(AssertSqlSafe(text)).bind(pipeline).bind(position).fetch_all(&app.db.pool).await?;
     Ok(rows.into_iter().map(|row| row.complete(base)).collect())
-}
-
-/// Jobs by their numbers.
-pub(super) async fn by_ids(app: &App, ids: &[i64]) -> Answer<Vec<Shown>> {
-    let text = format!("SELECT {} FROM jobs WHERE id IN ({})", Shown::COLUMNS, numbers(ids));
-    let rows: Vec<Shown> = sqlx::query_as(AssertSqlSafe(text)).fetch_all(&app.db.pool).await?;
-    Ok(rows.into_iter().map(|row| row.complete("")).collect())
-}
-
-/// `GET /pipelines/{pipeline}` and `/jobs/{job}` of people who only know the number go to the page with the project.
-pub(super) fn found(path: &str, kind: &str, id: i64) -> String {
-    format!("{}/{kind}/{id}", place::url(path))
 }

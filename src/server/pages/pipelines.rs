@@ -42,6 +42,10 @@ pub(super) struct Listed {
     #[sqlx(skip)]
     url: String,
     #[sqlx(skip)]
+    project_url: String,
+    #[sqlx(skip)]
+    source_said: String,
+    #[sqlx(skip)]
     title: String,
     /// Of its merge request.
     #[sqlx(skip)]
@@ -174,7 +178,9 @@ pub(super) async fn listed(app: &App, actor: &Actor, wanted: &Wanted<'_>) -> Ans
     let mut rows = query.fetch_all(&app.db.pool).await?;
     let mut stages = stages(app, &rows).await?;
     for row in &mut rows {
-        row.url = format!("{}/pipelines/{}", place::url(&row.path), row.id);
+        row.project_url = place::url(&row.path);
+        row.url = format!("{}/pipelines/{}", row.project_url, row.id);
+        row.source_said = row.source.trim_end_matches("_event").replace('_', " ");
         row.title = row.message.lines().next().unwrap_or_default().to_owned();
         row.request = serde_json::from_str(&row.merge_request).ok();
         row.stages = stages.remove(&row.id).unwrap_or_default();

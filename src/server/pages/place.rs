@@ -3,7 +3,7 @@
 use super::words::percent;
 use crate::server::access::{Access, Actor};
 use crate::server::rows::Project;
-use crate::server::{Answer, App};
+use crate::server::{Answer, App, people};
 use serde::Serialize;
 
 /// Whether `p` (a row of `projects`) may be seen: `$1` 1 for admins, `$2` the person, `$3` the only project of a token.
@@ -43,15 +43,16 @@ impl Place {
         tab: &'static str,
     ) -> Answer<(Project, Place)> {
         let project = app.project(name).await?;
-        let level = level(app, actor, project.id).await?;
+        // what is shown, not what is allowed: that the guard decides
+        let rights = people::rights(app, actor, project.id).await?;
         let place = Place {
             id: project.id,
             path: project.path.clone(),
             url: url(&project.path),
             tab,
             paused: project.paused != 0,
-            developer: level >= Access::Developer,
-            maintainer: level >= Access::Maintainer,
+            developer: rights.allows(Access::Developer),
+            maintainer: rights.allows(Access::Maintainer),
         };
         Ok((project, place))
     }
@@ -60,26 +61,6 @@ impl Place {
 /// Address of a project's pages.
 pub(super) fn url(path: &str) -> String {
     format!("/projects/{}", percent::encode(path))
-}
-
-/// What the actor may do in a project: what is shown, not what is allowed, which the guard decides.
-async fn level(app: &App, actor: &Actor, project: i64) -> Answer<Access> {
-    if actor.admin {
-        return Ok(Access::Admin);
-    }
-    let text = "SELECT role FROM members WHERE user_id = $1 AND (project_id IS NULL OR project_id = $2)";
-    let roles: Vec<(String,)> = sqlx::query_as(text)
-        .bind(actor.user.unwrap_or(-1))
-        .bind(project)
-        .fetch_all(&app.db.pool)
-        .await?;
-    let levels = roles.iter().map(|(role,)| match role.as_str() {
-        "maintainer" => Access::Maintainer,
-        "deployer" => Access::Deployer,
-        "developer" => Access::Developer,
-        _ => Access::Viewer,
-    });
-    Ok(levels.max().unwrap_or(Access::SignedIn))
 }
 
 pub(super) use percent::encode;

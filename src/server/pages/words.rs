@@ -7,12 +7,12 @@ use percent::encode;
 use serde_json::Value as Json;
 use std::fmt::Write as _;
 
-/// Makes the words known: `{{ago at}}`, `{{took from to}}`, `{{status s}}`, `{{icon s}}`, `{{sha s}}`, `{{bytes n}}`,
+/// Makes the words known: `{{ago at}}`, `{{took from to}}`, `{{badge s}}`, `{{icon s}}`, `{{sha s}}`, `{{bytes n}}`,
 /// `{{enc s}}`, `{{plural n "job"}}`.
 pub(super) fn register(registry: &mut Handlebars<'_>) {
     add(registry, "ago", |words| ago(number(words, 0)));
     add(registry, "took", |words| took(number(words, 0), number(words, 1)));
-    add(registry, "status", |words| status(&text(words, 0), true));
+    add(registry, "badge", |words| status(&text(words, 0), true));
     add(registry, "icon", |words| status(&text(words, 0), false));
     add(registry, "sha", |words| html_escape(short(&text(words, 0))));
     add(registry, "bytes", |words| bytes(number(words, 0).unwrap_or(0)));

@@ -5,10 +5,13 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `pages`, `demo` | pages over a database that looks lived in |
 //! | `support` | starts, kills, asks a server; a git repository to push to |
 //! | `start` | where it listens, what it says first |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
+mod demo;
+mod pages;
 mod start;
 mod support;

@@ -93,7 +93,8 @@ fn entries(blob: &std::path::Path, inside: &str) -> Answer<Vec<Entry>> {
     let mut archive = archive;
     for at in 0..archive.len() {
         let Ok(entry) = archive.by_index_raw(at) else { continue };
-        let Some(rest) = entry.name().strip_prefix(&prefix).filter(|rest| !rest.is_empty()) else { continue };
+        let Ok(name) = entry.name() else { continue };
+        let Some(rest) = name.strip_prefix(&prefix).filter(|rest| !rest.is_empty()) else { continue };
         match rest.split_once('/') {
             Some((folder, _)) => drop(folders.insert(folder.to_owned(), ())),
             None => drop(files.insert(rest.to_owned(), entry.size())),

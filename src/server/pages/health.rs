@@ -20,13 +20,12 @@ pub(super) fn started() {
 
 /// `GET /admin`
 pub(super) async fn show(State(app): State<App>, actor: Actor) -> Answer<Response> {
-    let one = |text: &'static str| async {
-        let found: (Option<i64>,) = sqlx::query_as(text).fetch_one(&app.db.pool).await?;
-        Answer::Ok(found.0)
+    let count = |text: &'static str| {
+        let found = one(&app, text);
+        async move { Answer::Ok(found.await?.unwrap_or(0)) }
     };
-    let count = |text: &'static str| async move { Answer::Ok(one(text).await?.unwrap_or(0)) };
-    let oldest = one("SELECT MIN(queued_at) FROM pending").await?;
-    let inbox = one("SELECT MIN(received_at) FROM deliveries WHERE state = 'waiting'").await?;
+    let oldest = one(&app, "SELECT MIN(queued_at) FROM pending").await?;
+    let inbox = one(&app, "SELECT MIN(received_at) FROM deliveries WHERE state = 'waiting'").await?;
     let config = &app.config;
     let data = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -55,6 +54,11 @@ pub(super) async fn show(State(app): State<App>, actor: Actor) -> Answer<Respons
         "now": now(),
     });
     Ok(page(&app, &actor, "health", "Server", &data))
+}
+
+async fn one(app: &App, text: &'static str) -> Answer<Option<i64>> {
+    let found: (Option<i64>,) = sqlx::query_as(text).fetch_one(&app.db.pool).await?;
+    Ok(found.0)
 }
 
 async fn database_bytes(app: &App) -> Option<i64> {

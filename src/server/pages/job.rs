@@ -102,8 +102,9 @@ async fn planned(app: &App, job: &Job) -> Answer<Json> {
     let at = usize::try_from(job.position).ok();
     let Some(planned) = at.and_then(|at| plan.jobs.get(at)) else { return Ok(Json::Null) };
     let needs = planned.needs.iter().flatten().map(|need| need.job.as_str());
+    let script = [planned.work.before_script.as_slice(), &planned.work.script].concat();
     Ok(json!({
-        "script": [&planned.work.before_script[..], &planned.work.script[..]].concat().join("\n"),
+        "script": script.join("\n"),
         "after_script": planned.work.after_script.join("\n"),
         "image": planned.work.image.as_ref().map(|image| &image.name),
         "services": planned.work.services.iter().map(|service| &service.image.name).collect::<Vec<_>>(),

@@ -6,7 +6,7 @@
 //!
 //! | module | shows |
 //! |---|---|
-//! | [`home`], [`pipelines`], [`pipeline`], [`job`] | what runs, and how it went |
+//! | [`home`], [`pipelines`], [`pipeline`], [`job`], [`log_search`] | what runs, and how it went |
 //! | [`graph`], [`timing`] | drawings of a pipeline |
 //! | [`reports`], [`artifacts`] | what jobs left |
 //! | [`environments`], [`approvals`] | what runs where, and what waits for a person |
@@ -23,6 +23,7 @@ mod graph;
 mod health;
 mod home;
 mod job;
+mod log_search;
 mod pipeline;
 mod pipelines;
 mod place;
@@ -74,6 +75,7 @@ pub fn routes(mut routes: Routes) -> Routes {
         ("/pipelines/{pipeline}/tests", Access::Viewer, get(reports::show)),
         ("/jobs/{job}", Access::Viewer, get(job::show)),
         ("/jobs/{job}/artifacts", Access::Viewer, get(artifacts::show)),
+        ("/jobs/{job}/search", Access::Viewer, get(log_search::search)),
         ("/environments", Access::Viewer, get(environments::of_project)),
         ("/environments/{environment}", Access::Viewer, get(environments::one)),
         ("/schedules", Access::Viewer, get(settings::schedules)),

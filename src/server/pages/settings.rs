@@ -90,9 +90,10 @@ fn setting((key, value): (&String, &Json)) -> Json {
 
 /// A password in an address is nobody's business.
 fn without_password(address: &str) -> String {
-    match url::Url::parse(address) {
-        Ok(mut url) if url.password().is_some() && url.set_password(Some("***")).is_ok() => url.into(),
-        _ => address.to_owned(),
+    let Ok(mut url) = url::Url::parse(address) else { return address.to_owned() };
+    match url.password().is_some() && url.set_password(Some("***")).is_ok() {
+        true => url.into(),
+        false => address.to_owned(),
     }
 }
 

@@ -31,6 +31,7 @@ mod run;
 mod runs;
 mod runtime;
 mod server;
+mod server_audit;
 mod unlock;
 
 use crate::error::{CliError, CliResult, EXIT_OK};

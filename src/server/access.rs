@@ -231,6 +231,24 @@ fn in_scope(access: Access, actor: &Actor, method: &Method, in_project: bool) ->
     Ok(())
 }
 
+/// May somebody do in a project what `access` says, in that environment if it is about one? For handlers that ask for
+/// more than their route does.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn allows(
+    app: &App,
+    actor: &Actor,
+    project: i64,
+    access: Access,
+    environment: Option<&str>,
+) -> Answer<bool> {
+    let rights = people::rights(app, actor, project).await?;
+    // of a token as for what changes something
+    let scoped = access <= Access::Viewer || in_scope(access, actor, &Method::POST, true).is_ok();
+    Ok(scoped && project_access(access, &rights, environment).is_ok())
+}
+
 impl Actor {
     /// May they do what needs this scope? People with a session may all that they may.
     pub fn has_scope(&self, scope: &str) -> bool {

@@ -3,6 +3,7 @@
 use super::App;
 use super::{pages, people, routes::Routes};
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
@@ -16,7 +17,8 @@ pub fn routes(app: &App) -> Routes {
 
 /// The router and the document of its API.
 pub fn router(app: &App) -> (Router, OpenApi) {
-    routes(app).finish()
+    let (router, document) = routes(app).finish();
+    (router.layer(from_fn_with_state(app.clone(), people::headers)), document)
 }
 
 /// Serves until [`App::ending`], then lets open requests end. All passes run beside it.

@@ -96,7 +96,8 @@ impl Seed<'_> {
     }
 
     fn pipeline(&self, row: &Row<'_>) -> i64 {
-        let sha = format!("{:040x}", (row.created as u128).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C834));
+        let sha =
+            format!("{:040x}", (row.created as u128).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C834));
         let plan = row.plan.map(|plan| serde_json::to_string(plan).unwrap()).unwrap_or_default();
         let merged = row.plan.map_or(String::new(), |_| MERGED.to_owned());
         self.number(format!(
@@ -125,11 +126,19 @@ impl Seed<'_> {
     }
 
     /// A job as it stands: name, status, and when it was queued, began, ended, in seconds from `base`.
-    fn job(&self, at: (i64, i64, i64), plan: &Plan, name: &str, status: &str, times: [Option<i64>; 3]) -> i64 {
+    fn job(
+        &self,
+        at: (i64, i64, i64),
+        plan: &Plan,
+        name: &str,
+        status: &str,
+        times: [Option<i64>; 3],
+    ) -> i64 {
         let (project, pipeline, base) = at;
         let position = plan.jobs.iter().position(|job| job.name == name).unwrap();
         let job = &plan.jobs[position];
-        let [queued, started, finished] = times.map(|time| nullable(time.map(|seconds| base + seconds * 1000)));
+        let [queued, started, finished] =
+            times.map(|time| nullable(time.map(|seconds| base + seconds * 1000)));
         let (reason, code) = if status == "failed" { ("'script_failure'", "1") } else { ("NULL", "NULL") };
         let waits = match status {
             "pending" => "waits for a runner with tags erlang, arm64: none is there",
@@ -361,7 +370,8 @@ impl Seed<'_> {
     fn releases(&self, projects: &[i64]) {
         let mut version = 40;
         for &project in projects {
-            for (environment, behind, days) in [("dev", 0, 0), ("sit", 0, 1), ("uat", 1, 4), ("prod", 3, 13)] {
+            for (environment, behind, days) in [("dev", 0, 0), ("sit", 0, 1), ("uat", 1, 4), ("prod", 3, 13)]
+            {
                 version += 1;
                 let number = format!("2.{}.{}", 7 + project, 20 - behind);
                 let at = self.now - days * 24 * HOUR - version * 3 * MINUTE;
@@ -379,7 +389,11 @@ impl Seed<'_> {
     }
 
     fn deployment(&self, project: i64, environment: &str, version: &str, status: &str, at: i64) {
-        let (kind, expires) = if status == "waiting" { ("promote", (self.now + 20 * HOUR).to_string()) } else { ("deploy", "NULL".into()) };
+        let (kind, expires) = if status == "waiting" {
+            ("promote", (self.now + 20 * HOUR).to_string())
+        } else {
+            ("deploy", "NULL".into())
+        };
         let done = if status == "waiting" { "NULL".to_owned() } else { (at + 95_000).to_string() };
         let reason = match status {
             "waiting" => "`prod` wants 2 approvals of people who did not ask for it",
@@ -396,9 +410,11 @@ impl Seed<'_> {
     }
 
     fn runners(&self) {
-        for (description, tags, local, heard) in
-            [("this machine", "[]", 1, 0), ("build-07", "[\"erlang\",\"amd64\"]", 0, 3000), ("old laptop", "[\"macos\"]", 0, 9 * 24 * HOUR)]
-        {
+        for (description, tags, local, heard) in [
+            ("this machine", "[]", 1, 0),
+            ("build-07", "[\"erlang\",\"amd64\"]", 0, 3000),
+            ("old laptop", "[\"macos\"]", 0, 9 * 24 * HOUR),
+        ] {
             let token = slipway::server::vault::token_hash(description);
             self.run(&format!(
                 "INSERT INTO runners (description, token, short_token, tags, run_untagged, protected_only, trusted_only, \
@@ -412,7 +428,8 @@ impl Seed<'_> {
     }
 
     fn settings(&self, project: i64) {
-        for (key, scope, masked) in [("DEPLOY_KEY", "prod", 1), ("DEPLOY_KEY", "uat", 1), ("REGION", "*", 0)] {
+        for (key, scope, masked) in [("DEPLOY_KEY", "prod", 1), ("DEPLOY_KEY", "uat", 1), ("REGION", "*", 0)]
+        {
             let insert = sqlx::query(
                 "INSERT INTO variables (project_id, key, sealed, environment_scope, protected, masked, file, raw, \
                  updated_at, updated_by) VALUES ($1, $2, $3, $4, $5, $5, 0, 0, $6, 'ann')",
@@ -430,7 +447,8 @@ impl Seed<'_> {
     }
 }
 
-const MERGED: &str = "stages: [build, test, release, deploy]\n\ncompile:\n  stage: build\n  script:\n    - rebar3 compile\n";
+const MERGED: &str =
+    "stages: [build, test, release, deploy]\n\ncompile:\n  stage: build\n  script:\n    - rebar3 compile\n";
 
 /// Nine jobs in four stages; some by needs.
 fn plan() -> Plan {
@@ -441,10 +459,14 @@ fn plan() -> Plan {
         job.work.script = vec![format!("rebar3 {name}")];
         job.variables.insert("REBAR_COLOR".to_owned(), "high".to_owned());
         job.needs = needs.map(|needs| {
-            needs.iter().map(|job| Need { job: (*job).to_owned(), artifacts: true, optional: false }).collect()
+            needs
+                .iter()
+                .map(|job| Need { job: (*job).to_owned(), artifacts: true, optional: false })
+                .collect()
         });
         job.allow_failure = AllowFailure::Static(name == "xref");
-        job.tags = if name.starts_with("common") { vec!["erlang".into(), "arm64".into()] } else { Vec::new() };
+        job.tags =
+            if name.starts_with("common") { vec!["erlang".into(), "arm64".into()] } else { Vec::new() };
         if let Some(environment) = name.strip_prefix("deploy ") {
             job.environment = Some(Environment {
                 name: environment.to_owned(),

@@ -13,7 +13,9 @@ pub(crate) fn addresses(demo: &Demo) -> Vec<String> {
     let base = "/projects/shop%2Fcheckout";
     let (running, failed, job, broken) = (demo.running, demo.failed, demo.job, demo.broken);
     let mut all: Vec<String> =
-        ["/", "/projects", "/environments", "/approvals", "/queue", "/runners", "/admin"].map(str::to_owned).to_vec();
+        ["/", "/projects", "/environments", "/approvals", "/queue", "/runners", "/admin"]
+            .map(str::to_owned)
+            .to_vec();
     for below in [
         String::new(),
         "?status=failed&q=tax".to_owned(),
@@ -83,13 +85,16 @@ fn texts_from_outside_stay_texts() {
     let errors = serde_json::to_string(&[hostile]).unwrap();
     let query = sqlx::query(sql).bind(hostile).bind(errors).bind(demo.running);
     server.block_on(query.execute(&server.db().pool)).unwrap();
-    let query = sqlx::query("UPDATE jobs SET name = $1, stage = $1, waits_for = $1, message = $1, environment = $1 WHERE pipeline_id = $2");
+    let query = sqlx::query(
+        "UPDATE jobs SET name = $1, stage = $1, waits_for = $1, message = $1, environment = $1 WHERE pipeline_id = $2",
+    );
     server.block_on(query.bind(hostile).bind(demo.running).execute(&server.db().pool)).unwrap();
     for address in addresses(&demo) {
         let page = shown(&server, &address);
         assert!(!page.contains("<script>alert") && !page.contains("<img"), "{address}");
     }
-    let errors = shown(&server, &format!("/projects/{}/pipelines/{}?view=errors", demo.project, demo.running));
+    let errors =
+        shown(&server, &format!("/projects/{}/pipelines/{}?view=errors", demo.project, demo.running));
     assert!(errors.contains("&lt;script&gt;alert(1)"), "{errors}");
 }
 
@@ -109,7 +114,8 @@ fn numbers_of_other_projects_are_not_found() {
     ] {
         server.get(&format!("{other}{below}")).is(404);
     }
-    let missing = server.client().get(server.url(&format!("{other}/jobs/1000000"))).header("accept", "text/html");
+    let missing =
+        server.client().get(server.url(&format!("{other}/jobs/1000000"))).header("accept", "text/html");
     let missing = Reply::of(missing.send().unwrap()).is(404).text;
     assert!(missing.contains("there is no such job") && missing.contains("</html>"), "{missing}");
 }
@@ -119,7 +125,8 @@ fn a_log_is_searched_as_a_whole() {
     let server = Server::start();
     let demo = demo::fill(&server);
     demo::long_log(&server, demo.broken, 200_000);
-    let found = server.get(&format!("/projects/{}/jobs/{}/search?q=MODULE_976", demo.project, demo.broken)).json();
+    let found =
+        server.get(&format!("/projects/{}/jobs/{}/search?q=MODULE_976", demo.project, demo.broken)).json();
     assert_eq!(found["count"], 204);
     assert_eq!(found["lines"][0], 976);
 }

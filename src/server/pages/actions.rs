@@ -52,11 +52,7 @@ pub(super) async fn job(
 }
 
 /// `GET /projects/{project}/run`
-pub(super) async fn form(
-    State(app): State<App>,
-    actor: Actor,
-    Path(name): Path<String>,
-) -> Answer<Response> {
+pub(super) async fn form(State(app): State<App>, actor: Actor, Path(name): Path<String>) -> Answer<Response> {
     let (project, place) = Place::of(&app, &actor, &name, "pipelines").await?;
     let refs: Vec<(String,)> =
         sqlx::query_as("SELECT ref FROM refs WHERE project_id = $1 ORDER BY seen_at DESC LIMIT 200")

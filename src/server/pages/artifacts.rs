@@ -86,7 +86,8 @@ fn crumbs(inside: &str) -> Vec<(String, String)> {
 fn entries(blob: &std::path::Path, inside: &str) -> Answer<Vec<Entry>> {
     let file = std::fs::File::open(blob)
         .map_err(|_| Problem::not_found("archive: it has expired, or was removed"))?;
-    let archive = zip::ZipArchive::new(file).map_err(|e| Problem::bad(format!("the archive can't be read: {e}")))?;
+    let archive =
+        zip::ZipArchive::new(file).map_err(|e| Problem::bad(format!("the archive can't be read: {e}")))?;
     let prefix = if inside.is_empty() { String::new() } else { format!("{inside}/") };
     let mut folders: BTreeMap<String, ()> = BTreeMap::new();
     let mut files = BTreeMap::new();
@@ -100,7 +101,8 @@ fn entries(blob: &std::path::Path, inside: &str) -> Answer<Vec<Entry>> {
             None => drop(files.insert(rest.to_owned(), entry.size())),
         }
     }
-    let folder = |name: String| Entry { path: format!("{prefix}{name}"), name, folder: true, size: String::new() };
+    let folder =
+        |name: String| Entry { path: format!("{prefix}{name}"), name, folder: true, size: String::new() };
     let file = |(name, size): (String, u64)| Entry {
         path: format!("{prefix}{name}"),
         name,

@@ -39,8 +39,7 @@ pub(super) struct Filter {
     before: Option<i64>,
 }
 
-const COLUMNS: &str =
-    "SELECT id, key, forge, event, received_at, state, reason, pipeline_id, processed_at, tries FROM deliveries";
+const COLUMNS: &str = "SELECT id, key, forge, event, received_at, state, reason, pipeline_id, processed_at, tries FROM deliveries";
 
 /// `GET /projects/{project}/deliveries`
 pub(super) async fn list(

@@ -109,12 +109,7 @@ async fn grid(app: &App, actor: &Actor, project: i64) -> Answer<Grid> {
     Ok(arrange(&paths.into_iter().collect(), standing, &under, &locks))
 }
 
-fn arrange(
-    paths: &BTreeMap<i64, String>,
-    standing: Vec<Standing>,
-    under: &[Under],
-    locks: &[Lock],
-) -> Grid {
+fn arrange(paths: &BTreeMap<i64, String>, standing: Vec<Standing>, under: &[Under], locks: &[Lock]) -> Grid {
     let mut columns: Vec<String> = standing.iter().map(|one| one.environment.clone()).collect();
     columns.extend(under.iter().map(|one| one.environment.clone()));
     columns.sort_by_key(|name| tier(name));
@@ -130,7 +125,8 @@ fn arrange(
     };
     for one in standing.into_iter().filter(|one| paths.contains_key(&one.project_id)) {
         let key = (one.project_id, one.environment.clone());
-        cells.entry(key).or_insert_with(|| empty(one.project_id, &one.environment)).standing = Some(one.clone());
+        cells.entry(key).or_insert_with(|| empty(one.project_id, &one.environment)).standing =
+            Some(one.clone());
     }
     for one in under.iter().filter(|one| paths.contains_key(&one.project_id)) {
         let key = (one.project_id, one.environment.clone());
@@ -179,7 +175,8 @@ pub(super) async fn of_project(
     let (project, place) = Place::of(&app, &actor, &name, "environments").await?;
     let grid = grid(&app, &actor, project.id).await?;
     let cells: Vec<Cell> = grid.rows.into_iter().flat_map(|row| row.cells).flatten().collect();
-    let data = json!({ "place": place, "cells": cells, "jobs": by_jobs(&app, project.id, &place.url).await? });
+    let data =
+        json!({ "place": place, "cells": cells, "jobs": by_jobs(&app, project.id, &place.url).await? });
     Ok(page(&app, &actor, "environments", &format!("Environments · {}", project.path), &data))
 }
 

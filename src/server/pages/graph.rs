@@ -30,7 +30,8 @@ pub(super) fn draw(plan: &Plan, jobs: &[Shown]) -> String {
     let spots = spots(plan, &before);
     let columns = spots.iter().map(|spot| spot.column + 1).max().unwrap_or(0);
     let lines = spots.iter().map(|spot| spot.row + 1).max().unwrap_or(0);
-    let (width, height) = (columns * (WIDTH + GAP) - GAP.min(columns * GAP) + 2 * MARGIN, lines * ROW + 2 * MARGIN);
+    let (width, height) =
+        (columns * (WIDTH + GAP) - GAP.min(columns * GAP) + 2 * MARGIN, lines * ROW + 2 * MARGIN);
     let mut out = format!(
         "<svg class=\"graph\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
          aria-label=\"jobs and what they wait for\">"
@@ -89,7 +90,11 @@ fn spots(plan: &Plan, before: &[Vec<usize>]) -> Vec<Spot> {
         let mut here: Vec<usize> = (0..columns.len()).filter(|&at| columns[at] == column).collect();
         let middle = |at: usize| {
             let from = &before[at];
-            if from.is_empty() { at * 1000 } else { from.iter().map(|&f| rows[f] * 1000).sum::<usize>() / from.len() }
+            if from.is_empty() {
+                at * 1000
+            } else {
+                from.iter().map(|&f| rows[f] * 1000).sum::<usize>() / from.len()
+            }
         };
         let order: BTreeMap<usize, usize> = here.iter().map(|&at| (at, middle(at))).collect();
         here.sort_by_key(|at| (order[at], *at));
@@ -154,7 +159,8 @@ mod tests {
     fn plan() -> Plan {
         let mut quick = Job::new("quick", "deploy");
         quick.needs = Some(vec![need("build")]);
-        let jobs = vec![Job::new("build", "build"), Job::new("<b>test", "test"), Job::new("ship", "deploy"), quick];
+        let jobs =
+            vec![Job::new("build", "build"), Job::new("<b>test", "test"), Job::new("ship", "deploy"), quick];
         let stages = ["build", "test", "deploy"].map(str::to_owned).to_vec();
         Plan { stages, jobs, ..Plan::default() }
     }

@@ -69,10 +69,11 @@ impl Shown {
 
 /// The newest attempt of each job of a pipeline, in the order of the configuration.
 pub(super) async fn jobs(app: &App, pipeline: i64, base: &str) -> Answer<Vec<Shown>> {
-    let text =
-        format!("SELECT {} FROM jobs WHERE pipeline_id = $1 AND newest = 1 ORDER BY position", Shown::COLUMNS);
-    let rows: Vec<Shown> =
-        sqlx::query_as(AssertSqlSafe(text)).bind(pipeline).fetch_all(&app.db.pool).await?;
+    let text = format!(
+        "SELECT {} FROM jobs WHERE pipeline_id = $1 AND newest = 1 ORDER BY position",
+        Shown::COLUMNS
+    );
+    let rows: Vec<Shown> = sqlx::query_as(AssertSqlSafe(text)).bind(pipeline).fetch_all(&app.db.pool).await?;
     Ok(rows.into_iter().map(|row| row.complete(base)).collect())
 }
 
@@ -188,7 +189,8 @@ fn columns(jobs: Vec<Shown>) -> Vec<Column> {
 fn row_times(jobs: &[Shown]) -> Option<(i64, i64)> {
     let from = jobs.iter().filter_map(|job| job.queued_at.or(job.started_at)).min()?;
     let now = crate::server::db::now();
-    let to = jobs.iter().filter(|job| job.started_at.is_some()).map(|job| job.finished_at.unwrap_or(now)).max()?;
+    let to =
+        jobs.iter().filter(|job| job.started_at.is_some()).map(|job| job.finished_at.unwrap_or(now)).max()?;
     Some((from, to.max(from + 1)))
 }
 
@@ -207,7 +209,10 @@ fn variables(plan: &Plan) -> Vec<Json> {
     }
     names.sort();
     let all = plan.jobs.len();
-    names.into_iter().map(|(name, jobs)| json!({ "name": name, "all": jobs.len() == all, "jobs": jobs })).collect()
+    names
+        .into_iter()
+        .map(|(name, jobs)| json!({ "name": name, "all": jobs.len() == all, "jobs": jobs }))
+        .collect()
 }
 
 /// The pipeline of the job that started this one, if it may be seen.

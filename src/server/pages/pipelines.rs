@@ -230,7 +230,8 @@ async fn stages(app: &App, of: &[Listed]) -> Answer<BTreeMap<i64, Vec<Stage>>> {
     }
     let told = |(name, set, count): (String, WeightSet, usize)| {
         let status = set.composite().name();
-        let said = format!("{name}: {}, {count} job{}", status.replace('_', " "), if count == 1 { "" } else { "s" });
+        let said =
+            format!("{name}: {}, {count} job{}", status.replace('_', " "), if count == 1 { "" } else { "s" });
         Stage { name, status, said }
     };
     Ok(by_stage.into_iter().map(|(id, stages)| (id, stages.into_iter().map(told).collect())).collect())
@@ -269,12 +270,19 @@ impl Filter {
 }
 
 const STATUSES: &[&str] = &[
-    "created", "waiting_for_resource", "pending", "running", "success", "failed", "canceled", "skipped", "manual",
+    "created",
+    "waiting_for_resource",
+    "pending",
+    "running",
+    "success",
+    "failed",
+    "canceled",
+    "skipped",
+    "manual",
     "scheduled",
 ];
-const SOURCES: &[&str] = &[
-    "push", "merge_request_event", "schedule", "web", "api", "trigger", "pipeline", "parent_pipeline",
-];
+const SOURCES: &[&str] =
+    &["push", "merge_request_event", "schedule", "web", "api", "trigger", "pipeline", "parent_pipeline"];
 
 /// `GET /projects/{project}`
 pub(super) async fn project(
@@ -313,7 +321,9 @@ pub(super) async fn project(
 }
 
 fn choices(all: &[&str], chosen: &str) -> Vec<Json> {
-    all.iter().map(|one| json!({ "value": one, "said": one.replace('_', " "), "chosen": *one == chosen })).collect()
+    all.iter()
+        .map(|one| json!({ "value": one, "said": one.replace('_', " "), "chosen": *one == chosen }))
+        .collect()
 }
 
 /// `GET /projects/{project}/branches`: the latest pipeline of each branch, tag and merge request.

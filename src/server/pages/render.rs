@@ -19,9 +19,42 @@ macro_rules! templates {
 }
 
 templates![
-    "layout", "problem", "login", "_pipelines", "_pager", "_csrf", "_job", "_projects", "_waiting", "_cell", "home", "projects", "pipelines", "branches", "pipeline", "job",
-    "tests", "artifacts", "grid", "environments", "environment", "approvals", "deliveries", "delivery", "schedules",
-    "queue", "runners", "settings", "health", "run",
+    "layout",
+    "problem",
+    "login",
+    "_pipelines",
+    "_pager",
+    "_csrf",
+    "_job",
+    "_projects",
+    "_waiting",
+    "_cell",
+    "home",
+    "projects",
+    "pipelines",
+    "branches",
+    "pipeline",
+    "job",
+    "tests",
+    "artifacts",
+    "grid",
+    "environments",
+    "environment",
+    "approvals",
+    "deliveries",
+    "delivery",
+    "schedules",
+    "queue",
+    "runners",
+    "settings",
+    "health",
+    "run",
+    "account",
+    "audit",
+    "device",
+    "members",
+    "users",
+    "welcome",
 ];
 
 static REGISTRY: LazyLock<Handlebars<'static>> = LazyLock::new(|| {
@@ -80,7 +113,10 @@ mod tests {
         for (name, text) in TEMPLATES {
             assert!(REGISTRY.has_template(name));
             assert!(!text.contains("style="), "`{name}` has an inline style, which the CSP forbids");
-            assert!(!text.contains(" onclick") && !text.contains("<script>"), "`{name}` has an inline script");
+            assert!(
+                !text.contains(" onclick") && !text.contains("<script>"),
+                "`{name}` has an inline script"
+            );
         }
     }
 

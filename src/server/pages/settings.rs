@@ -35,11 +35,7 @@ struct Secret {
 }
 
 /// `GET /projects/{project}/settings`
-pub(super) async fn show(
-    State(app): State<App>,
-    actor: Actor,
-    Path(name): Path<String>,
-) -> Answer<Response> {
+pub(super) async fn show(State(app): State<App>, actor: Actor, Path(name): Path<String>) -> Answer<Response> {
     let (project, place) = Place::of(&app, &actor, &name, "settings").await?;
     let variables: Vec<Variable> = sqlx::query_as(
         "SELECT id, key, project_id, environment_scope, protected, masked, file, raw, updated_at, updated_by, used_at \
@@ -48,11 +44,12 @@ pub(super) async fn show(
     .bind(project.id)
     .fetch_all(&app.db.pool)
     .await?;
-    let secrets: Vec<Secret> =
-        sqlx::query_as("SELECT id, kind, name, created_at, used_at FROM secrets WHERE project_id = $1 ORDER BY id")
-            .bind(project.id)
-            .fetch_all(&app.db.pool)
-            .await?;
+    let secrets: Vec<Secret> = sqlx::query_as(
+        "SELECT id, kind, name, created_at, used_at FROM secrets WHERE project_id = $1 ORDER BY id",
+    )
+    .bind(project.id)
+    .fetch_all(&app.db.pool)
+    .await?;
     let groups: Vec<(String, String)> =
         sqlx::query_as("SELECT name, mode FROM resource_groups WHERE project_id = $1 ORDER BY name")
             .bind(project.id)

@@ -33,8 +33,7 @@ pub(super) fn draw(plan: &Plan, jobs: &[Shown], times: Option<(i64, i64)>) -> St
 
 /// Lines at round times, four to eight of them.
 fn ticks(out: &mut String, length: i64, height: usize) {
-    const STEPS: [i64; 14] =
-        [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 4 * 3600, 24 * 3600];
+    const STEPS: [i64; 14] = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 4 * 3600, 24 * 3600];
     let seconds = (length / 1000).max(1);
     let step = STEPS.iter().copied().find(|step| seconds / step <= 6).unwrap_or(7 * 24 * 3600);
     for at in (0..=seconds / step).map(|nth| nth * step) {
@@ -72,7 +71,11 @@ fn bar(out: &mut String, job: &Shown, (from, to): (i64, i64), y: usize, critical
     let marked = if critical { " critical" } else { "" };
     // a name that would leave on the right ends where its bar does
     let late = (started - from) * 10 > length * 6;
-    let (x, anchor) = if late { (percent(ended - from, length), "end") } else { (percent(started - from, length), "start") };
+    let (x, anchor) = if late {
+        (percent(ended - from, length), "end")
+    } else {
+        (percent(started - from, length), "start")
+    };
     let _ = write!(
         out,
         "<a href=\"{}\" class=\"bar{marked}\"><title>{name}: {}, waited {wait}, ran {run}</title>\

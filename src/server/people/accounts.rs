@@ -1,6 +1,5 @@
 //! Rows of `users`. Accounts are disabled and never deleted, so that what they did keeps meaning something.
 
-use super::password;
 use crate::server::access::Actor;
 use crate::server::db::{Tx, now};
 use crate::server::rows::{Audit, audit};
@@ -90,26 +89,4 @@ pub(super) async fn create(tx: &mut Tx, actor: &Actor, new: &NewAccount) -> Answ
     let detail = json!({ "admin": new.admin, "email": new.email });
     audit(tx, Audit { actor, action: "user.create", project: None, subject: &new.name, detail }).await?;
     Ok(id)
-}
-
-/// Makes the account `admin` when there is none at all, with the password of `SLIPWAY_ADMIN_PASSWORD`.
-///
-/// # Errors
-/// The password is too short, or the database does not answer.
-pub async fn first_account(app: &App, given: Option<&str>) -> Answer<()> {
-    let (accounts,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM users").fetch_one(&app.db.pool).await?;
-    let Some(given) = given.filter(|_| accounts == 0) else {
-        return Ok(());
-    };
-    let new = NewAccount {
-        name: "admin".to_owned(),
-        display: "Administrator".to_owned(),
-        password: Some(password::hash(app, given).await?),
-        admin: true,
-        ..NewAccount::default()
-    };
-    let mut tx = app.db.write().await?;
-    create(&mut tx, &Actor::system(), &new).await?;
-    tx.commit().await?;
-    Ok(())
 }

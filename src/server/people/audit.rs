@@ -4,20 +4,24 @@
 use crate::server::Answer;
 use crate::server::db::{Tx, now};
 use crate::server::rows::Audit;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sqlx::FromRow;
 
-/// A row of `audit`.
-#[derive(Clone, Debug, FromRow)]
+/// An entry of the audit record.
+#[derive(Clone, Debug, Deserialize, FromRow, Serialize, utoipa::ToSchema)]
 pub(super) struct Entry {
     pub(super) seq: i64,
+    /// Milliseconds since the epoch.
     pub(super) at: i64,
     pub(super) actor: String,
     pub(super) address: String,
     pub(super) action: String,
     pub(super) project_id: Option<i64>,
     pub(super) subject: String,
+    /// JSON.
     pub(super) detail: String,
+    /// Digest of the entry before it.
     pub(super) previous: String,
     pub(super) hash: String,
 }

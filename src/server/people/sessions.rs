@@ -1,11 +1,18 @@
 //! Signed-in browsers: a cookie with 160 random bits, of which the database holds the SHA-256.
 
-use crate::server::access::Actor;
+use crate::server::access::{Access, Actor};
 use crate::server::db::{Tx, now};
+use crate::server::routes::Routes;
+use crate::server::rows::{Audit, audit};
 use crate::server::vault::{new_token, token_hash};
-use crate::server::{Answer, App};
-use axum::http::HeaderMap;
+use crate::server::{Answer, App, Problem};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
+use serde::Serialize;
+use serde_json::json;
+use utoipa_axum::routes;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// A browser that is not used for so long is signed out,
@@ -120,4 +127,82 @@ async fn slide(app: &App, session: &Session, at: i64) -> Answer<()> {
             .await?;
     }
     Ok(())
+}
+
+/// A signed-in browser.
+#[derive(Clone, Debug, sqlx::FromRow, Serialize, utoipa::ToSchema)]
+pub(super) struct Listed {
+    /// Names it; opens nothing.
+    pub(super) id: String,
+    /// Milliseconds since the epoch.
+    pub(super) created_at: i64,
+    pub(super) expires_at: i64,
+    /// Where it signed in from.
+    pub(super) address: String,
+    /// What the browser calls itself.
+    pub(super) agent: String,
+    /// Is it the one that asks?
+    #[sqlx(skip)]
+    pub(super) current: bool,
+}
+
+/// Letters of the hash that name a session.
+const NAMED_BY: usize = 16;
+
+/// Adds this module's routes.
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes.api(Access::SignedIn, routes!(list_sessions)).api(Access::SignedIn, routes!(end_session))
+}
+
+/// The actor's.
+pub(super) async fn list(app: &App, actor: &Actor) -> Answer<Vec<Listed>> {
+    let mut found: Vec<Listed> = sqlx::query_as(
+        "SELECT hash AS id, created_at, expires_at, address, agent FROM sessions \
+         WHERE user_id = $1 AND expires_at > $2 ORDER BY created_at DESC",
+    )
+    .bind(actor.user)
+    .bind(now())
+    .fetch_all(&app.db.pool)
+    .await?;
+    for session in &mut found {
+        session.current = session.id == actor.session;
+        session.id.truncate(NAMED_BY);
+    }
+    Ok(found)
+}
+
+/// Ends one of the actor's.
+pub(super) async fn end(app: &App, actor: &Actor, id: &str) -> Answer<()> {
+    let mut tx = app.db.write().await?;
+    let query = sqlx::query("DELETE FROM sessions WHERE user_id = $1 AND substr(hash, 1, 16) = $2");
+    let gone = query.bind(actor.user).bind(id).execute(&mut *tx).await?;
+    if gone.rows_affected() == 0 {
+        return Err(Problem::not_found("session"));
+    }
+    audit(
+        &mut tx,
+        Audit { actor, action: "session.end", project: None, subject: &actor.name, detail: json!({}) },
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Your signed-in browsers
+#[utoipa::path(get, path = "/api/v1/sessions", tag = "people", responses((status = 200, body = Vec<Listed>)))]
+async fn list_sessions(State(app): State<App>, actor: Actor) -> Answer<Json<Vec<Listed>>> {
+    Ok(Json(list(&app, &actor).await?))
+}
+
+/// Sign a browser out
+#[utoipa::path(delete, path = "/api/v1/sessions/{session}", tag = "people",
+    params(("session" = String, Path, description = "its id")),
+    responses((status = 204, description = "ended"), (status = 404, description = "no such session of yours")))]
+async fn end_session(
+    State(app): State<App>,
+    actor: Actor,
+    Path(session): Path<String>,
+) -> Answer<StatusCode> {
+    end(&app, &actor, &session).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

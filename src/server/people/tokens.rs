@@ -64,14 +64,26 @@ pub(super) struct Token {
     pub(super) name: String,
     /// Its first characters.
     pub(super) prefix: String,
-    /// JSON list.
-    pub(super) scopes: String,
+    #[sqlx(try_from = "String")]
+    #[schema(value_type = Vec<String>)]
+    pub(super) scopes: Scopes,
     pub(super) project_id: Option<i64>,
     pub(super) created_at: i64,
     pub(super) expires_at: Option<i64>,
     pub(super) used_at: Option<i64>,
     pub(super) revoked_at: Option<i64>,
     pub(super) revoked_why: Option<String>,
+}
+
+/// What a token is limited to; a JSON list in the database.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct Scopes(pub(super) Vec<String>);
+
+impl From<String> for Scopes {
+    fn from(text: String) -> Scopes {
+        Scopes(serde_json::from_str(&text).unwrap_or_default())
+    }
 }
 
 /// A token that is good, with whose it is.
@@ -114,10 +126,6 @@ pub(super) async fn valid(app: &App, token: &str) -> Answer<Option<Valid>> {
 /// 400 for wrong scopes or days, 403 when the actor's own token may do less than the new one.
 pub(super) async fn create(tx: &mut Tx, actor: &Actor, user: i64, new: &NewToken) -> Answer<Made> {
     acceptable(actor, new)?;
-    if let Some(project) = new.project {
-        let query = sqlx::query_as::<_, (i64,)>("SELECT id FROM projects WHERE id = $1").bind(project);
-        query.fetch_optional(&mut **tx).await?.ok_or_else(|| Problem::not_found("project"))?;
-    }
     let token = new_token(PREFIX);
     let at = now();
     let expires_at = new.days.map(|days| at + days * DAY_MS);
@@ -207,6 +215,9 @@ async fn create_token(
     Json(new): Json<NewToken>,
 ) -> Answer<(StatusCode, Json<Made>)> {
     let user = actor.user.ok_or_else(Problem::unauthorized)?;
+    if let Some(project) = new.project {
+        super::visible(&app, &actor, &project.to_string()).await?;
+    }
     let mut tx = app.db.write().await?;
     let made = create(&mut tx, &actor, user, &new).await?;
     tx.commit().await?;

@@ -1,7 +1,7 @@
 //! The running server: listens, answers, ends in order.
 
 use super::App;
-use super::{pages, routes::Routes};
+use super::{logs, pages, routes::Routes};
 use axum::Router;
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 /// All routes of the server. Modules add theirs here: `.with(hooks::routes)`.
 pub fn routes(app: &App) -> Routes {
     let info = InfoBuilder::new().title("Slipway").version(env!("CARGO_PKG_VERSION")).build();
-    Routes::new(app, OpenApiBuilder::new().info(info).build()).with(pages::routes)
+    Routes::new(app, OpenApiBuilder::new().info(info).build()).with(pages::routes).with(logs::routes::routes)
 }
 
 /// The router and the document of its API.

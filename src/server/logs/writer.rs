@@ -42,6 +42,7 @@ pub struct Writer {
     tail: Vec<u8>,
     /// When `now` was last written down.
     timed: i64,
+    restarts: u32,
 }
 
 /// The three files of a log.
@@ -81,6 +82,7 @@ impl Writer {
             lines: 0,
             tail: Vec::new(),
             timed: 0,
+            restarts: 0,
         };
         writer.recount()?;
         writer.rewrite_index()?;
@@ -148,6 +150,11 @@ impl Writer {
         self.crc.clone().finalize()
     }
 
+    /// How often everything was forgotten since it was opened.
+    pub fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
     /// Forgets everything: the runner sends it all again.
     ///
     /// # Errors
@@ -157,6 +164,7 @@ impl Writer {
         self.held.clear();
         self.tail.clear();
         (self.written, self.lines, self.timed) = (0, 0, 0);
+        self.restarts += 1;
         self.crc = crc32fast::Hasher::new();
         self.known = Index { lines: vec![(0, 0)], ..Index::default() };
         // first what says how much there is: after a kill in between, the rest is cut off

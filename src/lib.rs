@@ -19,6 +19,7 @@
 //! | [`signature`] | signatures by ssh keys |
 //! | [`sources`] | files of other projects, remote files, templates |
 //! | [`starter`] | a first `.gitlab-ci.yml` for a project |
+//! | [`wire`] | GitLab's Runner API, as both sides speak it |
 //! | [`error`] | how commands end: exit codes |
 
 pub mod bundle;
@@ -41,3 +42,4 @@ pub mod signature;
 pub mod sources;
 pub mod starter;
 pub mod storage;
+pub mod wire;

@@ -4,6 +4,7 @@ use super::config::Config;
 use super::db::Db;
 use super::engine::Engine;
 use super::people::People;
+use super::logs::Logs;
 use super::vault::Vault;
 use std::io;
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ pub struct Parts {
     pub engine: Engine,
     /// Who has tried to sign in.
     pub people: People,
+    /// Logs of jobs.
+    pub logs: Arc<Logs>,
     /// Wakes passes before their timer does.
     pub wake: Wake,
     /// Says what changed, to whoever shows it. A slow reader misses some and reads all again.
@@ -41,6 +44,8 @@ pub struct Parts {
 pub struct Wake {
     /// A delivery was stored.
     pub inbox: Notify,
+    /// The engine has something to do: a trigger job, a timer, a pipeline that ended.
+    pub engine: Notify,
     /// A job may be handed out; long polls wait for it as well.
     pub queue: Notify,
     /// A commit status is to be sent.
@@ -101,8 +106,10 @@ impl App {
             .await
             .map_err(|e| io::Error::other(format!("opening the database: {e}")))?;
         let (changes, _) = broadcast::channel(1024);
+        let logs = Arc::new(Logs::new(config.data.join("logs")));
         Ok(App(Arc::new(Parts {
             config,
+            logs,
             db,
             vault,
             engine: Engine::default(),

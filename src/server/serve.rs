@@ -1,7 +1,7 @@
 //! The running server: listens, answers, ends in order.
 
 use super::App;
-use super::{pages, people, routes::Routes};
+use super::{artifacts, logs, pages, people, routes::Routes, runner_api, runners};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use std::io;
@@ -12,7 +12,13 @@ use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 /// All routes of the server. Modules add theirs here: `.with(hooks::routes)`.
 pub fn routes(app: &App) -> Routes {
     let info = InfoBuilder::new().title("Slipway").version(env!("CARGO_PKG_VERSION")).build();
-    Routes::new(app, OpenApiBuilder::new().info(info).build()).with(pages::routes).with(people::routes)
+    Routes::new(app, OpenApiBuilder::new().info(info).build())
+        .with(pages::routes)
+        .with(people::routes)
+        .with(logs::routes::routes)
+        .with(artifacts::routes::routes)
+        .with(runner_api::routes)
+        .with(runners::routes)
 }
 
 /// The router and the document of its API.

@@ -13,6 +13,7 @@
 //! | [`engine`] | pipelines: made, scheduled, queued, handed out, ended |
 //! | [`artifacts`] | artifacts of jobs: stored, browsed, read |
 //! | [`logs`] | logs of jobs: appended, read by line, followed |
+//! | [`mirror`] | a bare mirror of each project's repository |
 //! | [`pages`] | the web page |
 //! | [`runner_api`] | GitLab's Runner API: what runners ask |
 //! | [`runners`] | runners: what people do with them |
@@ -26,6 +27,7 @@ pub mod config;
 pub mod db;
 pub mod engine;
 pub mod logs;
+pub mod mirror;
 pub mod pages;
 pub mod problem;
 pub mod routes;

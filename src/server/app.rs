@@ -3,6 +3,7 @@
 use super::config::Config;
 use super::db::Db;
 use super::engine::Engine;
+use super::hooks::Hooks;
 use super::vault::Vault;
 use std::io;
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ pub struct Parts {
     pub vault: Vault,
     /// Pipelines in memory.
     pub engine: Engine,
+    /// Deliveries on their way to the inbox.
+    pub hooks: Hooks,
     /// Wakes passes before their timer does.
     pub wake: Wake,
     /// Says what changed, to whoever shows it. A slow reader misses some and reads all again.
@@ -103,6 +106,7 @@ impl App {
             db,
             vault,
             engine: Engine::default(),
+            hooks: Hooks::default(),
             wake: Wake::default(),
             changes,
             ending: CancellationToken::new(),

@@ -11,6 +11,8 @@
 //! | [`access`], [`routes`] | who may do what; the only way to add a route names who may use it |
 //! | [`rows`] | rows that several modules read |
 //! | [`engine`] | pipelines: made, scheduled, queued, handed out, ended |
+//! | [`hooks`] | what forges send, what is missed, commit statuses back |
+//! | [`projects`] | projects, their secrets, settings, schedules |
 //! | [`pages`] | the web page |
 //! | [`problem`] | answers that are errors |
 //! | [`vault`] | secrets at rest, tokens |
@@ -20,8 +22,10 @@ pub mod app;
 pub mod config;
 pub mod db;
 pub mod engine;
+pub mod hooks;
 pub mod pages;
 pub mod problem;
+pub mod projects;
 pub mod routes;
 pub mod rows;
 pub mod serve;

@@ -14,6 +14,7 @@
 //! | [`hooks`] | what forges send, what is missed, commit statuses back |
 //! | [`projects`] | projects, their secrets, settings, schedules |
 //! | [`pages`] | the web page |
+//! | [`people`] | accounts, sessions, tokens, roles, variables, the audit record |
 //! | [`problem`] | answers that are errors |
 //! | [`vault`] | secrets at rest, tokens |
 
@@ -24,6 +25,7 @@ pub mod db;
 pub mod engine;
 pub mod hooks;
 pub mod pages;
+pub mod people;
 pub mod problem;
 pub mod projects;
 pub mod routes;

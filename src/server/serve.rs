@@ -1,8 +1,9 @@
 //! The running server: listens, answers, ends in order.
 
 use super::App;
-use super::{hooks, pages, projects, routes::Routes};
+use super::{hooks, pages, people, projects, routes::Routes};
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
@@ -11,12 +12,14 @@ use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 /// All routes of the server. Modules add theirs here: `.with(hooks::routes)`.
 pub fn routes(app: &App) -> Routes {
     let info = InfoBuilder::new().title("Slipway").version(env!("CARGO_PKG_VERSION")).build();
-    Routes::new(app, OpenApiBuilder::new().info(info).build()).with(pages::routes).with(hooks::routes).with(projects::routes)
+    let routes = Routes::new(app, OpenApiBuilder::new().info(info).build());
+    routes.with(pages::routes).with(people::routes).with(hooks::routes).with(projects::routes)
 }
 
 /// The router and the document of its API.
 pub fn router(app: &App) -> (Router, OpenApi) {
-    routes(app).finish()
+    let (router, document) = routes(app).finish();
+    (router.layer(from_fn_with_state(app.clone(), people::headers)), document)
 }
 
 /// Serves until [`App::ending`], then lets open requests end. All passes run beside it.

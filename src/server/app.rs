@@ -44,6 +44,8 @@ pub struct Parts {
 pub struct Wake {
     /// A delivery was stored.
     pub inbox: Notify,
+    /// The engine has something to do: a trigger job, a timer, a pipeline that ended.
+    pub engine: Notify,
     /// A job may be handed out; long polls wait for it as well.
     pub queue: Notify,
     /// A commit status is to be sent.

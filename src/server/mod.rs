@@ -13,6 +13,7 @@
 //! | [`engine`] | pipelines: made, scheduled, queued, handed out, ended |
 //! | [`hooks`] | what forges send, what is missed, commit statuses back |
 //! | [`projects`] | projects, their secrets, settings, schedules |
+//! | [`mirror`] | a bare mirror of each project's repository |
 //! | [`pages`] | the web page |
 //! | [`people`] | accounts, sessions, tokens, roles, variables, the audit record |
 //! | [`problem`] | answers that are errors |
@@ -24,6 +25,7 @@ pub mod config;
 pub mod db;
 pub mod engine;
 pub mod hooks;
+pub mod mirror;
 pub mod pages;
 pub mod people;
 pub mod problem;

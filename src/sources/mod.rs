@@ -5,6 +5,8 @@
 //! | `table` | `sources` of the settings: which project is where |
 //! | `mirror` | bare mirrors of git URLs, fetched at most once per command |
 //! | `smart_http`, `pkt_line` | fetching over http and https, which libgit2 is built without |
+//! | `fetch` | the server's mirrors |
+//! | `reach` | hosts that may be reached |
 //! | `credentials` | how the user gets in |
 //! | `revision` | refs and component versions to commits |
 //! | `checkout` | the files of a project at a commit, or of a plain directory |
@@ -15,8 +17,10 @@
 mod checkout;
 mod credentials;
 mod elsewhere;
+mod fetch;
 mod mirror;
 mod pkt_line;
+mod reach;
 mod remote;
 mod revision;
 mod smart_http;
@@ -24,5 +28,7 @@ mod table;
 mod templates;
 
 pub use elsewhere::Sources;
+pub(crate) use fetch::Fetch;
+pub use reach::Reach;
 pub use table::{Place, SourceTable};
 pub(crate) use templates::text as template;

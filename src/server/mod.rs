@@ -13,6 +13,8 @@
 //! | [`engine`] | pipelines: made, scheduled, queued, handed out, ended |
 //! | [`artifacts`] | artifacts of jobs: stored, browsed, read |
 //! | [`logs`] | logs of jobs: appended, read by line, followed |
+//! | [`hooks`] | what forges send, what is missed, commit statuses back |
+//! | [`projects`] | projects, their secrets, settings, schedules |
 //! | [`mirror`] | a bare mirror of each project's repository |
 //! | [`pages`] | the web page |
 //! | [`people`] | accounts, sessions, tokens, roles, variables, the audit record |
@@ -28,10 +30,12 @@ pub mod config;
 pub mod db;
 pub mod engine;
 pub mod logs;
+pub mod hooks;
 pub mod mirror;
 pub mod pages;
 pub mod people;
 pub mod problem;
+pub mod projects;
 pub mod routes;
 pub mod rows;
 pub mod runner_api;

@@ -1,7 +1,7 @@
 //! The running server: listens, answers, ends in order.
 
 use super::App;
-use super::{artifacts, logs, pages, people, routes::Routes, runner_api, runners};
+use super::{artifacts, engine, hooks, logs, pages, people, projects, routes::Routes, runner_api, runners};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use std::io;
@@ -15,6 +15,8 @@ pub fn routes(app: &App) -> Routes {
     Routes::new(app, OpenApiBuilder::new().info(info).build())
         .with(pages::routes)
         .with(people::routes)
+        .with(projects::routes)
+        .with(hooks::routes)
         .with(logs::routes::routes)
         .with(artifacts::routes::routes)
         .with(runner_api::routes)
@@ -32,8 +34,11 @@ pub fn router(app: &App) -> (Router, OpenApi) {
 /// # Errors
 /// Listening has failed.
 pub async fn serve(app: App, listener: TcpListener) -> io::Result<()> {
-    let passes =
-        [tokio::spawn(super::engine::passes(app.clone())), tokio::spawn(artifacts::sweep::pass(app.clone()))];
+    let passes = [
+        tokio::spawn(engine::passes(app.clone())),
+        tokio::spawn(hooks::passes(app.clone())),
+        tokio::spawn(artifacts::sweep::pass(app.clone())),
+    ];
     let (router, _) = router(&app);
     let ending = app.ending.clone();
     let service = router.into_make_service_with_connect_info::<SocketAddr>();

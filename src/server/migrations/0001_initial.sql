@@ -140,19 +140,21 @@ CREATE TABLE refs (              -- what was last seen, so that a push is notice
 CREATE TABLE deliveries (
     id {id},
     project_id BIGINT NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
-    key TEXT NOT NULL,           -- the forge's id of the delivery; `reconcile:REF:SHA` of our own
+    key TEXT NOT NULL,           -- the forge's id of the delivery; our own: `reconcile:REF:SHA`, `replay:ID:…`, `approved:ID`
     forge TEXT NOT NULL,
     event TEXT NOT NULL,         -- as the forge names it
     headers TEXT NOT NULL,
     body {blob} NOT NULL,
     received_at BIGINT NOT NULL,
-    state TEXT NOT NULL,         -- waiting, pipeline, skipped, ignored, failed
+    body_digest TEXT NOT NULL,   -- of forges that do not sign the delivery's id; else empty
+    state TEXT NOT NULL,         -- waiting, held (for a maintainer), pipeline, skipped, ignored, failed
     reason TEXT NOT NULL,        -- why nothing ran, in a sentence
     pipeline_id BIGINT,
-    processed_at BIGINT,
+    processed_at BIGINT,         -- the last try
     tries BIGINT NOT NULL,
     UNIQUE (project_id, key)
 );
+CREATE INDEX deliveries_body ON deliveries (project_id, body_digest) WHERE body_digest <> '';
 CREATE INDEX deliveries_waiting ON deliveries (id) WHERE state = 'waiting';
 CREATE TABLE statuses (          -- outbox of commit statuses; the last word of a context wins
     project_id BIGINT NOT NULL REFERENCES projects (id) ON DELETE CASCADE,

@@ -16,6 +16,7 @@ mod glob;
 mod history;
 mod images;
 mod init;
+mod job_process;
 mod lint;
 mod logs;
 mod man;
@@ -28,6 +29,7 @@ mod release;
 mod request;
 mod rollback;
 mod run;
+mod runner;
 mod runs;
 mod runtime;
 mod server;
@@ -97,9 +99,13 @@ enum Command {
     Notify(notify::NotifyArgs),
     /// Run pipelines on webhooks, with a web page, environments and promotion
     Server(server::ServerArgs),
+    /// Take jobs of a server and run them on this machine: a `ci server`, or a GitLab
+    Runner(runner::RunnerArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+    #[command(name = crate::runner::processes::COMMAND, hide = true)]
+    Job,
     #[command(hide = true)]
     Names(completions::NamesArgs),
 }
@@ -135,6 +141,8 @@ fn run(command: Command) -> CliResult {
         Command::Images(args) => images::run(&args),
         Command::Notify(args) => notify::run(&args),
         Command::Server(args) => server::run(&args),
+        Command::Runner(args) => runner::run(&args),
+        Command::Job => job_process::run_job(),
         Command::Plan(args) => plan::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Artifacts(args) => artifacts::run(&args),

@@ -6,6 +6,7 @@
 //! | `mirror` | bare mirrors of git URLs, fetched at most once per command |
 //! | `smart_http`, `pkt_line` | fetching over http and https, which libgit2 is built without |
 //! | `credentials` | how the user gets in |
+//! | `refspecs` | what a job fetches |
 //! | `revision` | refs and component versions to commits |
 //! | `checkout` | the files of a project at a commit, or of a plain directory |
 //! | `remote` | files from http servers |
@@ -17,6 +18,7 @@ mod credentials;
 mod elsewhere;
 mod mirror;
 mod pkt_line;
+mod refspecs;
 mod remote;
 mod revision;
 mod smart_http;
@@ -24,5 +26,6 @@ mod table;
 mod templates;
 
 pub use elsewhere::Sources;
+pub(crate) use refspecs::{Wish, fetch, set as set_refs};
 pub use table::{Place, SourceTable};
 pub(crate) use templates::text as template;

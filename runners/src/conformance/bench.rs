@@ -122,7 +122,7 @@ impl Bench {
         let (key, value) = mark.split_once('=').unwrap_or_default();
         job.environment_variables.push(Bench::variable(key, value));
         let spec =
-            JobSpec { id, job, attempt, run: Arc::new(self.run.clone()), sources: JobSources::default() };
+            JobSpec { id, job, attempt, run: Arc::new(self.run.clone()), sources: JobSources::default(), courier: None };
         let (dir, path) = (spec.dir(), spec.log());
         let (events, mut received) = mpsc::unbounded_channel();
         let (switch, switched) = watch::channel(Cancel::No);
@@ -164,7 +164,7 @@ impl Bench {
         let mark = format!("{}-{id}", std::process::id());
         job.environment_variables.push(Bench::variable("SLIPWAY_BENCH", &mark));
         let spec =
-            JobSpec { id, job, attempt: 1, run: Arc::new(self.run.clone()), sources: JobSources::default() };
+            JobSpec { id, job, attempt: 1, run: Arc::new(self.run.clone()), sources: JobSources::default(), courier: None };
         let path = spec.log();
         let (events, mut received) = mpsc::unbounded_channel();
         let (_switch, switched) = watch::channel(Cancel::No);

@@ -82,7 +82,7 @@ pub(super) fn carry_out(request: &Request, format: Format) -> CliResult {
     report.error.map_or(Ok(()), |error| Err(cli_error(error)))
 }
 
-fn digest(text: &str) -> Result<String, String> {
+pub(super) fn digest(text: &str) -> Result<String, String> {
     const SHORTEST: usize = 12;
     let digits = text.len() >= SHORTEST && text.bytes().all(|b| b.is_ascii_hexdigit());
     if digits {

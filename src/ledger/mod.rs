@@ -11,6 +11,7 @@
 mod entry;
 mod file;
 pub mod packages;
+mod server;
 pub mod standing;
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::release::Package;
 
 use super::entry::{Fact, Released};
 use super::file::Ledger;
+use super::server::Server;
 use super::standing;
 
 /// Keeps the package at `path`, built by the project in `directory`, and records it once.
@@ -48,6 +49,9 @@ pub fn keep(directory: &Path, path: &Path) -> CliResult<Released> {
             .unwrap_or_default(),
     };
     ledger.append(Fact::Release(released.clone()))?;
+    if let Some(server) = Server::of_job() {
+        server.send(path)?;
+    }
     Ok(released)
 }
 

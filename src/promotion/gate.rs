@@ -56,16 +56,7 @@ impl Gate<'_> {
     /// The settings can't be read.
     pub fn judge(&self, environment: &str, version: &str) -> CliResult<Verdict> {
         let settings = self.settings(environment)?;
-        let mut verdict = Verdict { content: self.content(environment, version), refusals: Vec::new() };
-        if let Some(before) = self.before(environment)
-            && standing::arrived(self.entries, before, version).is_none()
-        {
-            verdict.refusals.push((
-                format!("`{version}` has not succeeded in `{before}`, which comes before `{environment}`"),
-                format!("bring it there first (`ci promote {version} --to {before}`, or import its receipt: `ci receipt import`)"),
-            ));
-        }
-        verdict.refusals.extend(self.standing(environment, version)?);
+        let mut verdict = self.judge_agreed(environment, version)?;
         if settings.approvals.count > 0 {
             let people = self.agreed(environment, settings, version, verdict.content.as_deref())?;
             let missing = (settings.approvals.count as usize).saturating_sub(people.len());
@@ -84,6 +75,25 @@ impl Gate<'_> {
                 ));
             }
         }
+        Ok(verdict)
+    }
+
+    /// As [`Gate::judge`] where people have agreed elsewhere: on the server.
+    ///
+    /// # Errors
+    /// The settings can't be read.
+    pub fn judge_agreed(&self, environment: &str, version: &str) -> CliResult<Verdict> {
+        self.settings(environment)?;
+        let mut verdict = Verdict { content: self.content(environment, version), refusals: Vec::new() };
+        if let Some(before) = self.before(environment)
+            && standing::arrived(self.entries, before, version).is_none()
+        {
+            verdict.refusals.push((
+                format!("`{version}` has not succeeded in `{before}`, which comes before `{environment}`"),
+                format!("bring it there first (`ci promote {version} --to {before}`, or import its receipt: `ci receipt import`)"),
+            ));
+        }
+        verdict.refusals.extend(self.standing(environment, version)?);
         Ok(verdict)
     }
 

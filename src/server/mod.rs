@@ -16,6 +16,7 @@
 //! | [`hooks`] | what forges send, what is missed, commit statuses back |
 //! | [`projects`] | projects, their secrets, settings, schedules |
 //! | [`mirror`] | a bare mirror of each project's repository |
+//! | [`environments`] | which version is where; promotion, approvals, bundles |
 //! | [`pages`] | the web page |
 //! | [`people`] | accounts, sessions, tokens, roles, variables, the audit record |
 //! | [`runner_api`] | GitLab's Runner API: what runners ask |
@@ -32,6 +33,7 @@ pub mod engine;
 pub mod logs;
 pub mod hooks;
 pub mod mirror;
+pub mod environments;
 pub mod pages;
 pub mod people;
 pub mod problem;

@@ -1,7 +1,7 @@
 //! The running server: listens, answers, ends in order.
 
 use super::App;
-use super::{artifacts, engine, hooks, logs, pages, people, projects, routes::Routes, runner_api, runners};
+use super::{artifacts, engine, environments, hooks, logs, pages, people, projects, routes::Routes, runner_api, runners};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use std::io;
@@ -17,6 +17,7 @@ pub fn routes(app: &App) -> Routes {
         .with(people::routes)
         .with(projects::routes)
         .with(hooks::routes)
+        .with(environments::routes)
         .with(logs::routes::routes)
         .with(artifacts::routes::routes)
         .with(runner_api::routes)
@@ -38,6 +39,7 @@ pub async fn serve(app: App, listener: TcpListener) -> io::Result<()> {
         tokio::spawn(engine::passes(app.clone())),
         tokio::spawn(hooks::passes(app.clone())),
         tokio::spawn(artifacts::sweep::pass(app.clone())),
+        tokio::spawn(environments::passes(app.clone())),
     ];
     let (router, _) = router(&app);
     let ending = app.ending.clone();

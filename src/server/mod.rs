@@ -11,6 +11,7 @@
 //! | [`access`], [`routes`] | who may do what; the only way to add a route names who may use it |
 //! | [`rows`] | rows that several modules read |
 //! | [`engine`] | pipelines: made, scheduled, queued, handed out, ended |
+//! | [`ops`] | backup, health, metrics, retention, hand-over |
 //! | [`pages`] | the web page |
 //! | [`problem`] | answers that are errors |
 //! | [`vault`] | secrets at rest, tokens |
@@ -20,6 +21,7 @@ pub mod app;
 pub mod config;
 pub mod db;
 pub mod engine;
+pub mod ops;
 pub mod pages;
 pub mod problem;
 pub mod routes;

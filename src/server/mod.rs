@@ -17,6 +17,7 @@
 //! | [`projects`] | projects, their secrets, settings, schedules |
 //! | [`mirror`] | a bare mirror of each project's repository |
 //! | [`environments`] | which version is where; promotion, approvals, bundles |
+//! | [`ops`] | backup, health, metrics, retention, hand-over |
 //! | [`pages`] | the web page |
 //! | [`people`] | accounts, sessions, tokens, roles, variables, the audit record |
 //! | [`runner_api`] | GitLab's Runner API: what runners ask |
@@ -34,6 +35,7 @@ pub mod logs;
 pub mod hooks;
 pub mod mirror;
 pub mod environments;
+pub mod ops;
 pub mod pages;
 pub mod people;
 pub mod problem;

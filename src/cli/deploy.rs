@@ -140,6 +140,9 @@ fn sentence(report: &Report, target: &TargetReport) -> String {
     let pid = target.pid.map_or(String::new(), |pid| format!(", process {pid}"));
     match &target.decision.strategy {
         Strategy::Nothing => format!("{place}: nothing to do, {release} {version} is there already\n"),
+        Strategy::Tidy => format!(
+            "{place}: {release} {version} is there already; what a deployment that was interrupted had left is removed\n"
+        ),
         Strategy::Hot { from } => {
             let same = if target.pid.is_some() && target.pid == target.pid_before {
                 ", the same as before"

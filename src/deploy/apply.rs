@@ -205,6 +205,15 @@ impl Apply<'_> {
         self.steps.take("end what an earlier deployment left half-way", self.target.recover(before)).await
     }
 
+    /// Removes what a deployment that died has left beside the candidate, which runs.
+    pub(crate) async fn tidy(mut self, before: &Survey, care: &Care) -> Result<Survey, Error> {
+        let Self { target, candidate, steps, .. } = &mut self;
+        let work = target.accept(&candidate.version);
+        steps.take("remove what the deployment that was interrupted has left", work).await?;
+        self.prune(before, care).await;
+        Ok(before.clone())
+    }
+
     /// Removes old versions beyond those that are kept. The deployment is done: what fails here is only said.
     pub(crate) async fn prune(&mut self, survey: &Survey, care: &Care) {
         let (Some(keep), Some(node)) = (care.keep, &survey.evidence.snapshot) else { return };

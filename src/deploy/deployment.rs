@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::ledger::packages::Whole;
 use crate::promotion::Artifact;
 use crate::release::decide::{Decision, Strategy};
 use crate::release::installed::Installed;
@@ -63,7 +64,7 @@ pub struct Report {
     pub error: Option<Error>,
     /// The whole packages that were built for it.
     #[serde(skip)]
-    pub packages: Vec<PathBuf>,
+    pub packages: Vec<Whole>,
 }
 
 /// What a deployment did to one target.
@@ -188,10 +189,6 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
         };
         let (after, result) = rollout.run(std::mem::take(&mut members), steps).await;
         members = after;
-        let shipped = members.iter().filter_map(Member::shipped);
-        if let Err(error) = packages::keep_shipped(&request.project, shipped) {
-            report.warnings.push(format!("the package could not be kept for later upgrades: {error}"));
-        }
         let (commands, when, facts) = match &result {
             Ok(()) => (&hooks.after, "after", facts.with("OUTCOME", "done")),
             Err(error) => {

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::Error;
+use super::lock;
 use super::script::Script;
 use super::target::Target;
 
@@ -29,7 +30,7 @@ const COMMAND: &str = r#"if [ -n "$ARGUMENTS" ]; then "$T/bin/$N" "$COMMAND" $AR
 
 const POLL: &str = r#"
 D=$T/.ci/run-$ID
-[ -f "$D/rc" ] || ! kill -0 "$(cat "$D/pid")" 2>/dev/null || { echo running; exit; }
+[ -f "$D/rc" ] || ! alive "$(cat "$D/pid")" || { echo running; exit; }
 [ -f "$D/rc" ] && echo "rc $(cat "$D/rc")" || echo gone
 cat "$D/out"
 "#;
@@ -83,7 +84,7 @@ pub(crate) async fn run(target: &mut Target, script: &Script, limit: Duration) -
 async fn poll(target: &mut Target) -> Result<String, Error> {
     let began = Instant::now();
     loop {
-        match target.session().run(&target.script(POLL), LIMIT).await {
+        match target.session().run(&target.script(POLL).using(lock::FUNCTIONS), LIMIT).await {
             Ok(output) => return Ok(output.stdout),
             Err(error) if began.elapsed() >= MENDING => {
                 return Err(error

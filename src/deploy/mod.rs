@@ -53,7 +53,7 @@ pub use lock::unlock;
 pub use packages::identity;
 pub use plan::{Plan, TargetPlan};
 pub use processes::{Answer, ask};
-pub use rollback::back;
+pub use rollback::{Return, back};
 pub use settings::Settings;
 pub use status::{EnvironmentStatus, TargetStatus, status};
 pub use steps::{Progress, Step, Steps};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
+use crate::ledger::packages::Whole;
 use crate::promotion::Artifact;
 use crate::release::build;
 use crate::release::decide::Candidate;
@@ -13,7 +14,7 @@ use crate::release::package;
 use crate::release::rebar::Project;
 use crate::release::relup::Instruction;
 use crate::release::thin::{self, TargetLibraries};
-use crate::release::{Appup, Finding, Store, git};
+use crate::release::{Appup, Finding};
 
 use super::apply::Package;
 use super::error::Error;
@@ -25,8 +26,6 @@ pub(crate) struct Built {
     pub(crate) candidate: Candidate,
     pub(crate) package: Package,
     pub(crate) warnings: Vec<String>,
-    /// The whole package that it was made of, and the appups of its relup: what is kept when it was deployed.
-    pub(crate) whole: Option<(PathBuf, Vec<(String, Appup)>)>,
     /// Keeps the thin package while it is needed.
     pub(crate) _directory: Option<tempfile::TempDir>,
 }
@@ -37,7 +36,7 @@ pub(crate) struct Source {
     version: String,
     by: By,
     /// Whole packages that were built or taken, for the ledger.
-    taken: Mutex<Vec<PathBuf>>,
+    taken: Mutex<Vec<Whole>>,
 }
 
 enum By {
@@ -125,15 +124,15 @@ impl Source {
     }
 
     /// The whole packages that were built or taken so far.
-    pub(crate) fn taken(&self) -> Vec<PathBuf> {
+    pub(crate) fn taken(&self) -> Vec<Whole> {
         self.taken.lock().map(|taken| taken.clone()).unwrap_or_default()
     }
 
-    fn took(&self, path: &Path) {
+    fn took(&self, path: &Path, appups: Vec<(String, Appup)>) {
         if let Ok(mut taken) = self.taken.lock()
-            && !taken.iter().any(|known| known == path)
+            && !taken.iter().any(|known| known.path == path)
         {
-            taken.push(path.to_owned());
+            taken.push(Whole { path: path.to_owned(), appups });
         }
     }
 
@@ -157,12 +156,11 @@ impl Source {
             }
             By::Kept(artifact) => artifact.package.clone(),
         };
-        self.took(&read.path);
+        self.took(&read.path, Vec::new());
         Ok(Built {
             candidate: candidate(&read, ""),
             package: whole(&read),
             warnings: Vec::new(),
-            whole: Some((read.path.clone(), Vec::new())),
             _directory: None,
         })
     }
@@ -187,8 +185,8 @@ impl Source {
                     .iter()
                     .map(|finding| format!("{} ({}); {}", finding.text, finding.code, finding.remedy));
                 let appups = built.appups.iter().map(|made| (made.app.clone(), made.appup.clone())).collect();
-                let thin = self.thin(&new, from, &target, warnings.collect())?;
-                Ok(Built { whole: Some((new.path, appups)), ..thin })
+                self.took(&new.path, appups);
+                self.thin(&new, from, &target, warnings.collect())
             }
             By::Commands { directory, commands, package } => {
                 let new = self.by_commands(directory, commands, package).await.map_err(NoUpgrade::Failed)?;
@@ -231,13 +229,12 @@ impl Source {
         let directory = tempfile::tempdir().map_err(failed)?;
         let path = directory.path().join(format!("{}-{}.tar.gz", self.name, self.version));
         let thin = thin::write(new, target, &path)?;
-        self.took(&new.path);
+        self.took(&new.path, Vec::new());
         let mut candidate = candidate(new, from);
         let left_out = thin.left_out.iter().filter_map(|part| part.strip_prefix("lib/"));
         candidate.left_out = left_out.map(str::to_owned).collect();
         let package = Package { path, sha256: thin.sha256, size: thin.size };
-        let whole = Some((new.path.clone(), Vec::new()));
-        Ok(Built { candidate, package, warnings, whole, _directory: Some(directory) })
+        Ok(Built { candidate, package, warnings, _directory: Some(directory) })
     }
 
     /// Runs the project's own commands, and reads the package that they leave.
@@ -285,20 +282,6 @@ impl Source {
         }
         Ok(read)
     }
-}
-
-/// Keeps packages that were deployed in the project's store. Outside of a git repository there is none.
-pub(crate) fn keep_shipped<'a>(
-    project: &Path,
-    shipped: impl Iterator<Item = &'a (PathBuf, Vec<(String, Appup)>)>,
-) -> Result<(), crate::release::Error> {
-    let Some(store) = Store::of_project(project) else { return Ok(()) };
-    let commit = git::clean_commit(project);
-    let mut done = BTreeSet::new();
-    for (path, appups) in shipped.filter(|(path, _)| done.insert(path.clone())) {
-        store.ship(&package::Package::read(path)?, appups, commit.as_deref())?;
-    }
-    Ok(())
 }
 
 fn nothing() -> TargetLibraries {

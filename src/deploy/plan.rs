@@ -159,12 +159,14 @@ impl<'a> Planner<'a> {
         let kept = node.is_some_and(|node| {
             node.releases.iter().any(|release| release.version == version && release.status == "old")
         });
+        let litter = survey.evidence.litter(self.source.name(), version);
         let wish = Wish {
             version,
             allowed: allowed(&self.settings.rules.strategy),
             bad: survey.evidence.bad.get(version).map(String::as_str),
             kept,
             unfinished: survey.evidence.unfinished,
+            litter: &litter,
         };
         decide::decide(&survey.installed, &wish)
     }
@@ -184,7 +186,7 @@ impl<'a> Planner<'a> {
                 Strategy::Fresh | Strategy::Restart { .. } | Strategy::Back { .. } => {
                     aim.built = Some(self.fresh().await?);
                 }
-                Strategy::Nothing if aim.node().is_some() => {
+                Strategy::Nothing | Strategy::Tidy if aim.node().is_some() => {
                     let built = self.fresh().await?;
                     let differs = aim.node().and_then(|node| decide::same_version(node, &built.candidate));
                     aim.decision = differs.unwrap_or_else(|| aim.decision.clone());

@@ -12,6 +12,26 @@ use super::{bad, detached, health, lock};
 
 const DOWNGRADE_LIMIT: Duration = Duration::from_secs(330);
 
+/// A target that went back.
+pub struct Return {
+    /// The version that was left, now marked bad there.
+    pub left: String,
+    /// What is there now.
+    pub survey: Survey,
+    /// Whether that is well.
+    pub well: Result<(), Error>,
+}
+
+impl Return {
+    /// What is there now, if it is well.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn whole(self) -> Result<Survey, Error> {
+        self.well.map(|()| self.survey)
+    }
+}
+
 /// Goes back to `to`, or else to the version before the one that runs: by the relup where there is one, else by
 /// a restart. Takes the lock itself and gives it back; what is left behind is marked bad.
 ///
@@ -22,7 +42,7 @@ pub async fn back(
     steps: &mut Steps,
     to: Option<&str>,
     care: &Care,
-) -> Result<Survey, Error> {
+) -> Result<Return, Error> {
     back_because(target, steps, to, care, "by hand").await
 }
 
@@ -33,8 +53,8 @@ pub(crate) async fn back_because(
     to: Option<&str>,
     care: &Care,
     why: &str,
-) -> Result<Survey, Error> {
-    lock::take(target, to.unwrap_or("the version before")).await?;
+) -> Result<Return, Error> {
+    lock::take(target, steps, to.unwrap_or("the version before")).await?;
     let result = go(target, steps, to, care, why).await;
     if let Err(error) = lock::release(target).await {
         steps.note(&format!("warning: {error}"));
@@ -48,7 +68,7 @@ async fn go(
     to: Option<&str>,
     care: &Care,
     why: &str,
-) -> Result<Survey, Error> {
+) -> Result<Return, Error> {
     let survey = steps.take("query, under the lock", target.survey(PATIENCE)).await?;
     let before = target.recover(&survey).await?;
     steps.note(&format!("found: {}", before.installed));
@@ -79,10 +99,9 @@ async fn go(
     let why = Error::rolled_back(format!("taken back to `{to}` {why}"));
     bad::mark(target, steps, &now, &why).await;
     let boot = after.evidence.snapshot.as_ref().map(|node| &node.boot);
-    health::watch(target, steps, care, boot)
-        .await
-        .map_err(|error| Error::restarted(format!("`{to}` was put back and serves, but {error}")))?;
-    Ok(after)
+    let well = health::watch(target, steps, care, boot).await;
+    let well = well.map_err(|error| Error::restarted(format!("`{to}` was put back and serves, but {error}")));
+    Ok(Return { left: now, survey: after, well })
 }
 
 fn choose(node: &Snapshot, installed: &Installed, to: Option<&str>) -> Result<String, Error> {

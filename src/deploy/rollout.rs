@@ -46,13 +46,6 @@ impl Member {
         Self { aim, report }
     }
 
-    /// The whole package that was put there, see [`Built`].
-    pub(crate) fn shipped(&self) -> Option<&(std::path::PathBuf, Vec<(String, crate::release::Appup)>)> {
-        let changed =
-            self.aim.decision.strategy != Strategy::Nothing && self.report.outcome == Some(Outcome::Done);
-        self.aim.built.as_ref().filter(|_| changed).and_then(|built| built.whole.as_ref())
-    }
-
     /// Ends the connection; what was done is in the report.
     pub(crate) async fn close(self) -> TargetReport {
         let Self { aim, mut report } = self;
@@ -178,7 +171,8 @@ impl Rollout {
             let care = Care { soak: Duration::ZERO, ..self.care.clone() };
             let steps = &mut member.aim.steps;
             let why = "because another target failed";
-            match rollback::back_because(target, steps, Some(&old), &care, why).await {
+            let back = rollback::back_because(target, steps, Some(&old), &care, why).await;
+            match back.and_then(rollback::Return::whole) {
                 Ok(survey) => {
                     member.report.pid = survey.evidence.snapshot.map(|node| node.pid);
                     member.report.outcome = Some(Outcome::RolledBack);
@@ -238,7 +232,7 @@ impl Turn<'_> {
         if let Strategy::Back { .. } = self.aim.decision.strategy {
             return self.back(target).await;
         }
-        lock::take(target, &self.rollout.version).await?;
+        lock::take(target, &mut self.aim.steps, &self.rollout.version).await?;
         let result = tokio::select! {
             result = self.apply(target) => result,
             () = interrupted() => Err(Error::failed("interrupted; an upgrade that had begun goes on on the target")
@@ -271,6 +265,7 @@ impl Turn<'_> {
                 apply.hot(from, &before, care).await
             }
             Strategy::Commit => apply.commit(&before, care).await,
+            Strategy::Tidy => apply.tidy(&before, care).await,
             Strategy::Restart { .. } => apply.restart(&before, care).await,
             Strategy::Fresh => apply.fresh(&before, care).await,
             Strategy::Nothing | Strategy::Back { .. } | Strategy::Refuse => Ok(before),
@@ -288,7 +283,7 @@ impl Turn<'_> {
         if let Some(planned) = self.planned {
             unchanged(planned, &before)?;
         }
-        let survey = rollback::back(target, steps, Some(version), &self.rollout.care).await?;
+        let survey = rollback::back(target, steps, Some(version), &self.rollout.care).await?.whole()?;
         let left = before.installed.running().unwrap_or_default();
         if !before.evidence.bad.contains_key(left) {
             // going back was asked for by deploying; nothing was said against the version that is left
@@ -343,7 +338,7 @@ fn committed(rollout: &Rollout) -> Built {
         ..decide::Candidate::default()
     };
     let package = Package { path: std::path::PathBuf::new(), sha256: String::new(), size: 0 };
-    Built { candidate, package, warnings: Vec::new(), whole: None, _directory: None }
+    Built { candidate, package, warnings: Vec::new(), _directory: None }
 }
 
 /// Ctrl-C, or the end of the job that runs us: the lock has to be given back.

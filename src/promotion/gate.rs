@@ -111,8 +111,8 @@ impl Gate<'_> {
         let mut refusals = Vec::new();
         if let Some(mark) = standing::bad(self.entries, environment, version) {
             refusals.push((
-                format!("`{version}` is marked bad for `{environment}`: {}", mark.reason),
-                "release the next version, or clear the mark with a reason".to_owned(),
+                format!("`{version}` failed there before and is marked bad for `{environment}`: {}", mark.reason),
+                format!("release the next version; or, if the reason is gone, `ci env clear {environment} {version} --reason WHY`"),
             ));
         }
         if let Some(window) = freeze::frozen(&self.settings(environment)?.freeze, self.now)? {

@@ -15,6 +15,8 @@ pub enum Strategy {
     Nothing,
     /// The version runs already and is made permanent.
     Commit,
+    /// The version is there already; what a deployment that died has left is removed.
+    Tidy,
     /// Unpack and start.
     Fresh,
     /// Stop the old version, start the new one.
@@ -53,6 +55,7 @@ impl Strategy {
         match self {
             Self::Nothing => "nothing to do",
             Self::Commit => "make it permanent",
+            Self::Tidy => "tidy up",
             Self::Exchange { .. } => "exchange of the binary",
             Self::Canary { .. } => "canary",
             Self::Fresh => "fresh install",
@@ -123,6 +126,8 @@ pub struct Wish<'a> {
     pub kept: bool,
     /// Whether an exchange of versions was begun there and never verified.
     pub unfinished: bool,
+    /// What deployments that died have left there, see [`Evidence::litter`](super::installed::Evidence::litter).
+    pub litter: &'a [String],
 }
 
 /// Chooses the strategy for a target with this verdict. A hot upgrade still has to be proved: see
@@ -149,6 +154,13 @@ pub fn decide(installed: &Installed, wish: &Wish<'_>) -> Decision {
         Installed::Running { version: old } if old == version && wish.unfinished => Decision::new(
             Strategy::Commit,
             format!("`{version}` runs there, but the deployment that brought it was never finished"),
+        ),
+        Installed::Running { version: old } if old == version && !wish.litter.is_empty() => Decision::new(
+            Strategy::Tidy,
+            format!(
+                "`{version}` runs there already; a deployment that was interrupted has left `{}`",
+                wish.litter.join("`, `")
+            ),
         ),
         Installed::Running { version: old } if old == version => {
             Decision::new(Strategy::Nothing, format!("`{version}` runs there already"))
@@ -356,7 +368,7 @@ mod tests {
     const ALL: Allowed = Allowed { hot: true, restart: true, fresh: true, prefer_restart: false };
 
     fn wish(allowed: Allowed) -> Wish<'static> {
-        Wish { version: "0.2.0", allowed, bad: None, kept: false, unfinished: false }
+        Wish { version: "0.2.0", allowed, bad: None, kept: false, unfinished: false, litter: &[] }
     }
 
     fn runs(version: &str) -> Installed {

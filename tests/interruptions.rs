@@ -44,7 +44,7 @@ fn survives(
         .ci(project.path(), &["release", "status", "dev"], &[])
         .ended(0)
         .says(&["`0.2.0` running\n", "0.2.0 permanent"]);
-    let left: Vec<&str> = LITTER.into_iter().filter(|path| target.path(path).exists()).collect();
+    let left = litter(target);
     assert!(left.is_empty(), "after `{step}`, {left:?} in spite of\n{}{}", second.stderr, second.stdout);
     // and there is nothing more to do
     target.ci(project.path(), &["deploy", "dev"], &[]).ended(0).says(&["nothing to do"]);
@@ -52,13 +52,17 @@ fn survives(
 }
 
 /// What only a deployment that goes on has there.
-const LITTER: [&str; 5] = [
-    "urf/.ci",
-    "urf/.ci-lock",
-    "urf/releases/urf-0.2.0.tar.gz",
-    "urf/releases/urf-0.2.0.tar.gz.part",
-    "urf/releases/urf-0.2.0.tar.gz.part.sha256",
-];
+fn litter(target: &Target) -> Vec<String> {
+    let names = |directory: &str| {
+        let entries = std::fs::read_dir(target.path(directory)).into_iter().flatten().map(Result::unwrap);
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let mut left = names("urf/.ci");
+    left.extend(names("urf").into_iter().filter(|name| name.starts_with(".ci-")));
+    left.extend(names("urf/releases").into_iter().filter(|name| name.contains(".tar.gz")));
+    left.retain(|name| name != "cleared");
+    left
+}
 
 /// Back to where [`running`] left it.
 #[track_caller]

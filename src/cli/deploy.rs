@@ -143,13 +143,17 @@ fn sentence(report: &Report, target: &TargetReport) -> String {
         Strategy::Tidy => format!(
             "{place}: {release} {version} is there already; what a deployment that was interrupted had left is removed\n"
         ),
-        Strategy::Hot { from } => {
+        Strategy::Hot { from, via } => {
             let same = if target.pid.is_some() && target.pid == target.pid_before {
                 ", the same as before"
             } else {
                 ""
             };
-            format!("{place}: {release} upgraded from {from} to {version} while running{pid}{same}\n")
+            let by = match &via[..] {
+                [] => String::new(),
+                via => format!(" by way of {}", via.join(", ")),
+            };
+            format!("{place}: {release} upgraded from {from} to {version}{by} while running{pid}{same}\n")
         }
         Strategy::Commit => format!("{place}: {release} {version} is permanent now{pid}\n"),
         Strategy::Restart { from } => format!("{place}: {release} {version} runs in place of {from}{pid}\n"),

@@ -40,6 +40,10 @@ pub(super) fn run(args: &HistoryArgs) -> CliResult {
 fn row(entry: &Entry) -> Vec<String> {
     let (what, version, details) = match &entry.fact {
         Fact::Release(released) => ("release", &released.version, released.archive.clone()),
+        Fact::Rehearsal(rehearsed) => {
+            let fit = if rehearsed.fit { "fit".to_owned() } else { rehearsed.problems.join("; ") };
+            ("rehearsal", &rehearsed.version, format!("from {}: {fit}", rehearsed.from))
+        }
         Fact::Deployment(arrival) => ("deployment", &arrival.version, arrival_in_words(arrival)),
         Fact::Receipt(arrival) => ("receipt", &arrival.version, arrival_in_words(arrival)),
         Fact::Bundle(made) => {
@@ -110,6 +114,9 @@ pub(super) fn record(project: &Path, report: &Report) -> CliResult {
     // what failed comes last: it decides whether the version arrived
     arrivals.sort_by_key(|arrival| !arrival.outcome.succeeded());
     let ledger = Ledger::of(project)?;
+    for rehearsed in &report.rehearsals {
+        ledger.append(Fact::Rehearsal(rehearsed.clone()))?;
+    }
     arrivals.into_iter().try_for_each(|arrival| ledger.append(Fact::Deployment(arrival)).map(drop))
 }
 

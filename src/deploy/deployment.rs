@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::ledger::Rehearsed;
 use crate::ledger::packages::Whole;
 use crate::promotion::Artifact;
 use crate::release::decide::{Decision, Strategy};
@@ -65,6 +66,9 @@ pub struct Report {
     /// The whole packages that were built for it.
     #[serde(skip)]
     pub packages: Vec<Whole>,
+    /// What was rehearsed before.
+    #[serde(skip)]
+    pub rehearsals: Vec<Rehearsed>,
 }
 
 /// What a deployment did to one target.
@@ -131,6 +135,7 @@ pub async fn deploy(request: &Request, steps: &mut Steps) -> Report {
         outcome: Outcome::Done,
         error: None,
         packages: Vec::new(),
+        rehearsals: Vec::new(),
     };
     if let Err(error) = run(request, steps, &mut report).await {
         report.outcome = error.outcome;
@@ -153,7 +158,7 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
         return service::run(request, kind, steps, report).await;
     }
     let source = match &request.artifact {
-        Some(artifact) => packages::kept(artifact),
+        Some(artifact) => packages::kept(artifact, &request.project),
         None => packages::open(&request.project, &settings.profile, &settings.release)?,
     };
     report.release = source.name().to_owned();
@@ -168,6 +173,7 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
         None => planner.plan(asked).await,
     };
     report.warnings = std::mem::take(&mut planner.warnings);
+    report.rehearsals = planner.rehearsals();
     report.packages = source.taken();
     let (plan, aims) = planned?;
     report.digest = Some(plan.digest());

@@ -33,6 +33,9 @@ pub enum Strategy {
     Hot {
         /// Version that runs.
         from: String,
+        /// Versions that are installed on the way, one after the other.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        via: Vec<String>,
     },
     /// Exchange the running binary by signals.
     Exchange {
@@ -237,7 +240,7 @@ fn change(old: &str, wish: &Wish<'_>) -> Decision {
         (true, true) if allowed.prefer_restart => {
             Decision::because(restart(), [runs, "a restart is preferred for this environment".to_owned()])
         }
-        (true, _) => Decision::new(Strategy::Hot { from: old.to_owned() }, runs),
+        (true, _) => Decision::new(Strategy::Hot { from: old.to_owned(), via: Vec::new() }, runs),
         (false, true) => Decision::because(
             restart(),
             [runs, "a hot upgrade is not allowed for this environment".to_owned()],
@@ -261,6 +264,26 @@ pub fn instead_of_hot(from: &str, reasons: Vec<String>, allowed: Allowed) -> Dec
         reasons,
         "mend what is found and release the next version; or, if an outage is acceptable, add `restart` to \
          `strategy: {allow: [...]}` of the environment",
+    )
+}
+
+/// What is done when no upgrade leads straight from `from`, for these reasons, but one leads there over `via`.
+#[must_use]
+pub fn by_way_of(from: &str, via: Vec<String>, reasons: Vec<String>) -> Decision {
+    let mut all = vec![format!("`{from}` runs there; its upgrade goes by way of `{}`", via.join("`, `"))];
+    all.extend(reasons.into_iter().map(|reason| format!("not straight: {reason}")));
+    Decision { strategy: Strategy::Hot { from: from.to_owned(), via }, reasons: all, help: None }
+}
+
+/// What is done when the hot upgrade from `from` failed on a copy.
+#[must_use]
+pub fn instead_of_unfit(from: &str, reasons: Vec<String>) -> Decision {
+    Decision::refuse(
+        reasons,
+        format!(
+            "mend what is found and release the next version (`ci release rehearse NEW --from {from}` repeats the rehearsal); \
+             or, if an outage is acceptable, deploy by a restart (`strategy: {{prefer: restart}}` of the environment)"
+        ),
     )
 }
 
@@ -377,7 +400,7 @@ mod tests {
 
     #[test]
     fn the_strategy_follows_from_the_verdict() {
-        let hot = Strategy::Hot { from: "0.1.0".into() };
+        let hot = Strategy::Hot { from: "0.1.0".into(), via: vec![] };
         let back = Strategy::Restart { from: "0.3.0".into() };
         let cases = [
             (Installed::Absent, Strategy::Fresh),
@@ -385,7 +408,7 @@ mod tests {
             (runs("0.2.0"), Strategy::Nothing),
             (runs("0.1.0"), hot),
             (runs("0.3.0"), back),
-            (runs("f3a1"), Strategy::Hot { from: "f3a1".into() }),
+            (runs("f3a1"), Strategy::Hot { from: "f3a1".into(), via: vec![] }),
             (Installed::Current { version: "0.2.0".into(), permanent: "0.1.0".into() }, Strategy::Commit),
             (Installed::Current { version: "0.3.0".into(), permanent: "0.1.0".into() }, Strategy::Refuse),
             (Installed::Restarting, Strategy::Refuse),
@@ -404,7 +427,7 @@ mod tests {
     #[test]
     fn the_policy_allows_and_prefers() {
         let (hot, restart) =
-            (Strategy::Hot { from: "0.1.0".into() }, Strategy::Restart { from: "0.1.0".into() });
+            (Strategy::Hot { from: "0.1.0".into(), via: vec![] }, Strategy::Restart { from: "0.1.0".into() });
         let none = Allowed { hot: false, restart: false, fresh: false, prefer_restart: false };
         let cases = [
             (ALL, hot.clone(), Strategy::Fresh),

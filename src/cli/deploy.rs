@@ -1,6 +1,6 @@
 //! `ci deploy`: puts the project's release on an environment's target.
 
-mod telling;
+pub(super) mod telling;
 
 use anstream::eprintln;
 use std::fmt::Write as _;

@@ -1,12 +1,14 @@
 //! `ci rollback`: puts the version before back on an environment's targets.
 
+use std::path::Path;
+
 use anstream::eprintln;
 
 use super::deploy::{VARIABLES, cli_error, settings, show};
 use super::{history, print_raw};
 use super::runtime::runtime;
-use crate::deploy::{self, Care, Error, Outcome, Return, Steps, Target, place};
-use crate::error::CliResult;
+use crate::deploy::{self, Care, Error, Outcome, Return, Steps, Target, place, service};
+use crate::error::{CliError, CliResult, ErrorKind};
 
 /// Go back to the version that ran before, or to another that is still installed: by its relup where there is one,
 /// so that the node and its state stay, else by a restart. What is left behind is marked bad: it is not deployed
@@ -24,6 +26,10 @@ pub(super) struct RollbackArgs {
 
 pub(super) fn run(args: &RollbackArgs) -> CliResult {
     let settings = settings(&args.environment)?;
+    if service::kind(Path::new("."), &settings.release).is_some() {
+        return Err(CliError::new(ErrorKind::Refused, "`ci rollback` can't take back a release of this kind yet")
+            .hint("check out the version that ran before, and deploy it"));
+    }
     let care = Care::of(&settings).map_err(cli_error)?;
     let mut steps = Steps::new(show);
     let places = place::all(&settings).map_err(cli_error)?;

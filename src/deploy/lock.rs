@@ -27,7 +27,7 @@ lives() {
 }
 busy() {
     for run in "$T"/.ci/run-*; do
-        [ -f "$run/pid" ] && [ ! -f "$run/rc" ] && alive "$(cat "$run/pid")" && return 0
+        [ ! -f "$run/rc" ] && lives "$run/pid" && return 0
     done
     return 1
 }
@@ -71,7 +71,7 @@ exec cat >/dev/null
 
 const RELEASE: &str = r#"
 D=$T/.ci/run-$ID
-if [ -f "$D/pid" ] && [ ! -f "$D/rc" ] && alive "$(cat "$D/pid")"; then
+if [ ! -f "$D/rc" ] && lives "$D/pid"; then
     echo "what was started there still runs, so the lock stays until it ends" >&2
     exit 1
 fi
@@ -197,4 +197,37 @@ fn whoami() -> String {
         std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".to_owned());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{user}@{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Start time of a process, and whether it has ended.
+    fn stat(pid: u32) -> (String, bool) {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        (fields[19].to_owned(), fields[0] == "Z")
+    }
+
+    #[test]
+    fn an_owner_that_ended_is_gone_also_before_its_parent_has_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let holder = directory.path().join("holder");
+        let lives = |pid: u32, since: &str| {
+            std::fs::write(&holder, format!("{pid} {since}\n")).unwrap();
+            let script = format!("{FUNCTIONS}\nlives {} && echo lives", holder.display());
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap() == "lives\n"
+        };
+        let ours = std::process::id();
+        assert!(lives(ours, &stat(ours).0));
+        assert!(!lives(ours, "1"), "a later process with its number");
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        while !stat(child.id()).1 {
+            std::thread::yield_now();
+        }
+        assert!(!lives(child.id(), &stat(child.id()).0));
+        child.wait().unwrap();
+    }
 }

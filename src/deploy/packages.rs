@@ -19,7 +19,7 @@ use crate::release::{Appup, Finding, Store, check, hops};
 use super::apply::Package;
 use super::error::Error;
 use super::file::{DeployFile, Kind, ReleaseSettings};
-use super::version;
+use super::{service, version};
 
 /// A package that is ready to be sent, and what is known about it.
 pub(crate) struct Built {
@@ -116,12 +116,15 @@ pub(crate) fn kept(artifact: &Arc<Artifact>, project: &Path) -> Source {
     Source::new(&rel.name, &rel.version, By::Kept(artifact.clone()), project)
 }
 
-/// Name and version of the release that the project in `directory` builds with the rebar3 `profile`.
+/// Name and version of the release that the project in `directory` builds, for rebar3 with this `profile`.
 ///
 /// # Errors
 /// The project can't be read.
 pub fn identity(directory: &Path, profile: &str) -> Result<(String, String), Error> {
     let file = DeployFile::load(directory)?.unwrap_or_default();
+    if let Some(kind) = service::kind(directory, &file.release) {
+        return service::Artifact::identity(directory, &file.release, kind);
+    }
     open(directory, profile, &file.release).map(|source| (source.name, source.version))
 }
 

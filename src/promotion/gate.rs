@@ -29,6 +29,8 @@ pub struct Verdict {
     pub content: Option<String>,
     /// Every reason to refuse, and what to do about it.
     pub refusals: Vec<(String, String)>,
+    /// How many people still have to agree.
+    pub missing: usize,
 }
 
 impl Gate<'_> {
@@ -56,7 +58,7 @@ impl Gate<'_> {
     /// The settings can't be read.
     pub fn judge(&self, environment: &str, version: &str) -> CliResult<Verdict> {
         let settings = self.settings(environment)?;
-        let mut verdict = Verdict { content: self.content(environment, version), refusals: Vec::new() };
+        let mut verdict = Verdict { content: self.content(environment, version), refusals: Vec::new(), missing: 0 };
         if let Some(before) = self.before(environment)
             && standing::arrived(self.entries, before, version).is_none()
         {
@@ -69,6 +71,7 @@ impl Gate<'_> {
         if settings.approvals.count > 0 {
             let people = self.agreed(environment, settings, version, verdict.content.as_deref())?;
             let missing = (settings.approvals.count as usize).saturating_sub(people.len());
+            verdict.missing = missing;
             if missing > 0 {
                 let of = match &settings.approvals.from[..] {
                     [] => String::new(),
@@ -94,7 +97,7 @@ impl Gate<'_> {
     /// The settings can't be read.
     pub fn admit(&self, environment: &str, version: &str) -> CliResult<Verdict> {
         let needs = self.settings(environment)?.approvals.count;
-        let mut verdict = Verdict { content: None, refusals: self.standing(environment, version)? };
+        let mut verdict = Verdict { content: None, refusals: self.standing(environment, version)?, missing: 0 };
         if needs > 0 {
             verdict.refusals.push((
                 format!("`{environment}` needs {needs} approvals, which are given to a release that exists"),

@@ -425,6 +425,18 @@ mod tests {
     }
 
     #[test]
+    fn what_an_interrupted_deployment_left_is_something_to_do() {
+        let litter = ["releases/urf-0.2.0.tar.gz".to_owned()];
+        let tidy = decide(&runs("0.2.0"), &Wish { litter: &litter, ..wish(ALL) });
+        assert_eq!(tidy.strategy, Strategy::Tidy);
+        assert!(tidy.reasons[0].contains(&litter[0]), "{tidy}");
+        let verify = decide(&runs("0.2.0"), &Wish { litter: &litter, unfinished: true, ..wish(ALL) });
+        assert_eq!(verify.strategy, Strategy::Commit);
+        let on = decide(&runs("0.1.0"), &Wish { litter: &litter, ..wish(ALL) });
+        assert_eq!(on.strategy, Strategy::Hot { from: "0.1.0".into(), via: vec![] });
+    }
+
+    #[test]
     fn the_policy_allows_and_prefers() {
         let (hot, restart) =
             (Strategy::Hot { from: "0.1.0".into(), via: vec![] }, Strategy::Restart { from: "0.1.0".into() });

@@ -42,13 +42,10 @@ fn versions(target: &Target) -> String {
 fn a_version_without_a_straight_upgrade_is_reached_by_way_of_another() {
     let (target, project) = before_a_gap();
     let boot = target.boot();
-    let plan = target.ci(project.path(), &["deploy", "dev", "--plan", "--format", "json"], &[]).ended(0).json();
+    let plan =
+        target.ci(project.path(), &["deploy", "dev", "--plan", "--format", "json"], &[]).ended(0).json();
     let strategy = &plan["targets"][0]["decision"]["strategy"];
-    assert_eq!(
-        *strategy,
-        serde_json::json!({"kind": "hot", "from": "0.1.0", "via": ["0.2.0"]}),
-        "{plan}"
-    );
+    assert_eq!(*strategy, serde_json::json!({"kind": "hot", "from": "0.1.0", "via": ["0.2.0"]}), "{plan}");
     target.ci(project.path(), &["deploy", "dev"], &[]).ended(0).says(&[
         "its upgrade goes by way of `0.2.0`; not straight: ",
         "hop 1 of 2: from `0.1.0` to `0.2.0`",
@@ -110,7 +107,10 @@ fn an_upgrade_is_rehearsed_before_it_is_made_where_that_is_demanded() {
 
     project.checkout("0.2.0");
     target.ci(project.path(), &["deploy", "dev", "--plan"], &[]).ended(0).says(&["rehearsed on a copy"]);
-    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0).says(&["rehearsed on a copy", "the same as before"]);
+    target
+        .ci(project.path(), &["deploy", "dev"], &[])
+        .ended(0)
+        .says(&["rehearsed on a copy", "the same as before"]);
     assert_eq!(target.boot(), boot, "the node restarted");
 
     // the bundle of the very release says so

@@ -193,7 +193,8 @@ async fn replaced(order: &Order<'_>, from: &str, files: &mut Files) -> CliResult
             replaces.package = Some(package);
             replaces.left_out = thin.left_out;
             replaces.warnings = upgrade.warnings;
-            replaces.rehearsed = standing::rehearsed(order.entries, from, &new).map(|(entry, _)| entry.at.clone());
+            replaces.rehearsed =
+                standing::rehearsed(order.entries, from, &new).map(|(entry, _)| entry.at.clone());
             Some(upgrade.old)
         }
         Err(error @ (Error::NoHotUpgrade { .. } | Error::OldVersionMissing { .. } | Error::Project(_))) => {

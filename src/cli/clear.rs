@@ -1,8 +1,8 @@
 //! `ci env clear`: lets a version be deployed again that failed before.
 
 use super::deploy::{cli_error, settings};
-use super::{history, print_raw};
 use super::runtime::runtime;
+use super::{history, print_raw};
 use crate::deploy::{Target, bad, place};
 use crate::error::{CliError, CliResult};
 use crate::ledger::Mark;

@@ -5,8 +5,8 @@ use std::path::Path;
 use anstream::eprintln;
 
 use super::deploy::{VARIABLES, cli_error, settings, show};
-use super::{history, print_raw};
 use super::runtime::runtime;
+use super::{history, print_raw};
 use crate::deploy::{self, Care, Error, Outcome, Return, Steps, Target, place, service};
 use crate::error::{CliError, CliResult, ErrorKind};
 
@@ -27,8 +27,11 @@ pub(super) struct RollbackArgs {
 pub(super) fn run(args: &RollbackArgs) -> CliResult {
     let settings = settings(&args.environment)?;
     if service::kind(Path::new("."), &settings.release).is_some() {
-        return Err(CliError::new(ErrorKind::Refused, "`ci rollback` can't take back a release of this kind yet")
-            .hint("check out the version that ran before, and deploy it"));
+        return Err(CliError::new(
+            ErrorKind::Refused,
+            "`ci rollback` can't take back a release of this kind yet",
+        )
+        .hint("check out the version that ran before, and deploy it"));
     }
     let care = Care::of(&settings).map_err(cli_error)?;
     let mut steps = Steps::new(show);

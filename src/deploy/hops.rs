@@ -34,28 +34,24 @@ pub(crate) fn ways(source: &Source, from: &str, bad: &BTreeMap<String, String>) 
     ways
 }
 
-/// The kept upgrades along `way`, each checked, the first one against the node that runs; `None` when one is unsound.
+/// The kept upgrades along `way`, each checked, the first one against the node that runs; or every reason against one.
 pub(crate) fn along(
     source: &Source,
     from: &str,
     way: &[String],
     node: Option<&Snapshot>,
-) -> Result<Option<Vec<Arc<Built>>>, Error> {
+) -> Result<Vec<Arc<Built>>, NoUpgrade> {
     let mut built = Vec::new();
     let mut here = from;
     for next in way {
-        match source.kept_upgrade((here, next), node) {
-            Ok(upgrade) => built.push(Arc::new(upgrade)),
-            Err(NoUpgrade::Unsound(_)) => return Ok(None),
-            Err(NoUpgrade::Failed(error)) => return Err(error),
-        }
+        built.push(Arc::new(source.kept_upgrade((here, next), node)?));
         here = next;
     }
-    let fits = match (node, built.first()) {
-        (Some(node), Some(first)) => decide::check_live(node, &first.candidate).is_empty(),
-        _ => true,
+    let reasons = match (node, built.first()) {
+        (Some(node), Some(first)) => decide::check_live(node, &first.candidate),
+        _ => Vec::new(),
     };
-    Ok(Some(built).filter(|_| fits))
+    if reasons.is_empty() { Ok(built) } else { Err(NoUpgrade::Unsound(reasons)) }
 }
 
 /// Upgrades that are made one after the other; usually there is one.

@@ -161,7 +161,10 @@ pub(crate) async fn again(target: &mut Target) -> Result<(), Error> {
 
 /// Gives the lock back, if it is ours.
 pub(crate) async fn release(target: &mut Target) -> Result<(), Error> {
-    let released = target.demand(&target.script(RELEASE).using(FUNCTIONS), "giving the lock back", LIMIT).await.map(drop);
+    let released = target
+        .demand(&target.script(RELEASE).using(FUNCTIONS), "giving the lock back", LIMIT)
+        .await
+        .map(drop);
     target.hold = None;
     released
 }

@@ -29,6 +29,7 @@ pub mod place;
 mod plan;
 mod probe;
 mod processes;
+mod proof;
 mod query;
 mod rehearsal;
 mod restart;

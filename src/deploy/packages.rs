@@ -253,7 +253,10 @@ impl Source {
         let unsound = |what: String| NoUpgrade::Unsound(vec![what]);
         let gone = |version: &str| unsound(format!("no whole package of `{version}` is kept"));
         let store = self.store.as_ref().ok_or_else(|| gone(to))?;
-        let stored = store.find(&self.name, to).into_iter().find(|stored| stored.upgrades_from.iter().any(|v| v == from));
+        let stored = store
+            .find(&self.name, to)
+            .into_iter()
+            .find(|stored| stored.upgrades_from.iter().any(|v| v == from));
         let new = package::Package::read(&store.path(&stored.ok_or_else(|| gone(to))?))?;
         let old = self.stored(from).ok_or_else(|| gone(from))?;
         let findings = check::upgrade(&old, &new);

@@ -2,23 +2,19 @@
 //! `--plan` prints it, and the deployment carries out the same one.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::ledger::Rehearsed;
-use crate::release::Package;
 use crate::release::decide::{self, Allowed, Candidate, Decision, Strategy, Wish};
 use crate::release::installed::{Installed, Snapshot};
 
 use super::error::Error;
 use super::file::{Batches, Policy, Way};
-use super::hops;
 use super::packages::{Built, NoUpgrade, Pair, Source};
 use super::query::Asked;
-use super::rehearsal;
 use super::settings::Settings;
 use super::steps::Steps;
 use super::target::{Survey, Target};
@@ -92,11 +88,11 @@ impl Aim {
         Self { destination, directory, asked, decision, hops: Vec::new(), built: None, batch: 0, steps }
     }
 
-    fn survey(&self) -> Option<&Survey> {
+    pub(super) fn survey(&self) -> Option<&Survey> {
         self.asked.as_ref().map(|(_, survey)| survey)
     }
 
-    fn node(&self) -> Option<&Snapshot> {
+    pub(super) fn node(&self) -> Option<&Snapshot> {
         self.survey().and_then(|survey| survey.evidence.snapshot.as_ref())
     }
 }
@@ -122,7 +118,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) warnings: Vec<String>,
     fresh: Option<Arc<Built>>,
     upgrades: BTreeMap<String, Result<Arc<Built>, Vec<String>>>,
-    rehearsed: Vec<(Pair, Result<Rehearsed, String>)>,
+    /// What was rehearsed, by its packages; or why it could not be.
+    pub(super) rehearsed: Vec<(Pair, Result<Rehearsed, String>)>,
 }
 
 impl<'a> Planner<'a> {
@@ -213,88 +210,8 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Builds the upgrade from `from` or finds a way round, and rehearses it where that is asked for; else decides anew.
-    async fn prove_hot(&mut self, aim: &mut Aim, from: &str) -> Result<(), Error> {
-        match self.upgrade(from, aim.node()).await? {
-            Ok(built) => aim.built = Some(built),
-            Err(reasons) => match self.way_round(from, aim.survey()).await? {
-                Some((hops, built)) => {
-                    let via = hops.iter().map(|hop| hop.candidate.version.clone()).collect();
-                    aim.decision = decide::by_way_of(from, via, reasons);
-                    (aim.hops, aim.built) = (hops, Some(built));
-                }
-                None => {
-                    let allowed = allowed(&self.settings.rules.strategy);
-                    aim.decision = decide::instead_of_hot(from, reasons, allowed);
-                    return Ok(());
-                }
-            },
-        }
-        if self.settings.rules.strategy.rehearse {
-            let upgrades: Vec<Arc<Built>> = aim.hops.iter().chain(&aim.built).cloned().collect();
-            match self.rehearse(&upgrades).await {
-                Ok(said) => aim.decision.reasons.push(said),
-                Err(reasons) => {
-                    aim.decision = decide::instead_of_unfit(from, reasons);
-                    (aim.hops, aim.built) = (Vec::new(), None);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Kept upgrades to another version, and the upgrade from there.
-    async fn way_round(
-        &mut self,
-        from: &str,
-        survey: Option<&Survey>,
-    ) -> Result<Option<(Vec<Arc<Built>>, Arc<Built>)>, Error> {
-        let evidence = survey.map(|survey| survey.evidence.clone()).unwrap_or_default();
-        let node = evidence.snapshot.as_ref();
-        for way in hops::ways(self.source, from, &evidence.bad) {
-            let (Some(hops), Some(last)) = (hops::along(self.source, from, &way, node)?, way.last()) else {
-                continue;
-            };
-            let Ok(built) = self.upgrade(last, None).await? else { continue };
-            // made for what its tag builds; what the hop brings has to be that
-            let fits = built.pair.0.as_ref().zip(hops.last()).is_none_or(|(old, hop)| same_code(old, &hop.pair.1));
-            if fits {
-                return Ok(Some((hops, built)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Plays the upgrades through on a copy, one after the other; what is said for it, or every reason against it.
-    async fn rehearse(&mut self, upgrades: &[Arc<Built>]) -> Result<String, Vec<String>> {
-        let mut problems = Vec::new();
-        for built in upgrades {
-            let known = self.rehearsed.iter().find(|(pair, _)| *pair == built.pair).map(|(_, result)| result.clone());
-            let result = match known {
-                Some(result) => result,
-                None => {
-                    let result = rehearsal::play(built, self.steps).await;
-                    self.rehearsed.push((built.pair.clone(), result.clone()));
-                    result
-                }
-            };
-            match result {
-                Ok(rehearsed) => problems.extend(rehearsed.problems.into_iter().map(|problem| {
-                    format!("rehearsed from `{}` on a copy: {problem}", rehearsed.from)
-                })),
-                Err(error) => problems.push(error),
-            }
-        }
-        if problems.is_empty() { Ok("rehearsed on a copy, there and back".to_owned()) } else { Err(problems) }
-    }
-
-    /// What was rehearsed, for the ledger.
-    pub(crate) fn rehearsals(&self) -> Vec<Rehearsed> {
-        self.rehearsed.iter().filter_map(|(_, result)| result.as_ref().ok().cloned()).collect()
-    }
-
     /// The upgrade from `from`, proved against `node`; or every reason against it.
-    async fn upgrade(
+    pub(super) async fn upgrade(
         &mut self,
         from: &str,
         node: Option<&Snapshot>,
@@ -401,16 +318,6 @@ fn batch_of(position: usize, batches: &Batches) -> usize {
     first + (position - canary).checked_div(size).unwrap_or(0)
 }
 
-/// Whether two packages hold the same modules.
-fn same_code(a: &Path, b: &Path) -> bool {
-    let modules = |path: &Path| {
-        let package = Package::read(path).ok()?;
-        let all = package.modules.into_values().flatten();
-        Some(all.map(|(name, beam)| (name, beam.md5)).collect::<BTreeMap<_, _>>())
-    };
-    a == b || modules(a).is_some_and(|of_a| Some(of_a) == modules(b))
-}
-
 fn content(candidate: &Candidate) -> String {
     let mut hash = Sha256::new();
     for (module, md5) in &candidate.modules {
@@ -421,7 +328,11 @@ fn content(candidate: &Candidate) -> String {
 
 /// `OLD_VSN` is somebody's word for what runs; the steps on the target check it before they change anything.
 fn believe(old: &str, version: &str) -> Decision {
-    let strategy = if old == version { Strategy::Nothing } else { Strategy::Hot { from: old.to_owned(), via: Vec::new() } };
+    let strategy = if old == version {
+        Strategy::Nothing
+    } else {
+        Strategy::Hot { from: old.to_owned(), via: Vec::new() }
+    };
     let reason = format!("`OLD_VSN` says that `{old}` runs there; the target was not asked");
     Decision { strategy, reasons: vec![reason], help: None }
 }

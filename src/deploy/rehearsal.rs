@@ -21,7 +21,9 @@ pub(super) async fn play(built: &Built, steps: &mut Steps) -> Result<Rehearsed, 
     let read = |path| Package::read(path).map_err(|error| format!("it can't be rehearsed: {error}"));
     let version = &built.candidate.version;
     let Some(old) = &built.pair.0 else {
-        return Err(format!("the upgrade to `{version}` can't be rehearsed: no whole package of the old version is at hand"));
+        return Err(format!(
+            "the upgrade to `{version}` can't be rehearsed: no whole package of the old version is at hand"
+        ));
     };
     let (old, new) = (read(old)?, read(&built.pair.1)?);
     let request = Request { old: &old, new: &new, setup: None, check: None, limit: LIMIT };

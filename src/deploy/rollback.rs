@@ -72,12 +72,7 @@ pub(crate) async fn back_because(
     result
 }
 
-async fn go(
-    target: &mut Target,
-    steps: &mut Steps,
-    aim: Aim<'_>,
-    care: &Care,
-) -> Result<Return, Error> {
+async fn go(target: &mut Target, steps: &mut Steps, aim: Aim<'_>, care: &Care) -> Result<Return, Error> {
     let Aim { to, via, why } = aim;
     let survey = steps.take("query, under the lock", target.survey(PATIENCE)).await?;
     let before = target.recover(&survey).await?;

@@ -58,7 +58,8 @@ impl Gate<'_> {
     /// The settings can't be read.
     pub fn judge(&self, environment: &str, version: &str) -> CliResult<Verdict> {
         let settings = self.settings(environment)?;
-        let mut verdict = Verdict { content: self.content(environment, version), refusals: Vec::new(), missing: 0 };
+        let mut verdict =
+            Verdict { content: self.content(environment, version), refusals: Vec::new(), missing: 0 };
         if let Some(before) = self.before(environment)
             && standing::arrived(self.entries, before, version).is_none()
         {
@@ -97,7 +98,8 @@ impl Gate<'_> {
     /// The settings can't be read.
     pub fn admit(&self, environment: &str, version: &str) -> CliResult<Verdict> {
         let needs = self.settings(environment)?.approvals.count;
-        let mut verdict = Verdict { content: None, refusals: self.standing(environment, version)?, missing: 0 };
+        let mut verdict =
+            Verdict { content: None, refusals: self.standing(environment, version)?, missing: 0 };
         if needs > 0 {
             verdict.refusals.push((
                 format!("`{environment}` needs {needs} approvals, which are given to a release that exists"),

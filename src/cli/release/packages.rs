@@ -7,8 +7,8 @@ use super::super::{Format, print_json, print_raw};
 use super::check::print_findings;
 use super::locate::{self, find, unusable};
 use crate::error::{CliError, CliResult, ErrorKind};
-use crate::ledger::packages::{self, Whole};
 use crate::ledger::Ledger;
+use crate::ledger::packages::{self, Whole};
 use crate::release::{self, Inspection, Package, PackageDiff, Store};
 
 #[derive(clap::Args)]

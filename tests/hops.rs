@@ -6,7 +6,7 @@
 mod support;
 
 use support::project::Project;
-use support::target::{Target, run};
+use support::target::{Target, run, signal};
 
 const STATE: &str = "urf_store:info().";
 
@@ -62,6 +62,25 @@ fn a_version_without_a_straight_upgrade_is_reached_by_way_of_another() {
     target.ci(project.path(), &["release", "list"], &[]).ended(0).says(&["0.3.0", "0.2.0", "0.1.0"]);
     let state = std::fs::read_dir(target.path("slipway/projects")).unwrap().next().unwrap().unwrap().path();
     assert!(state.join("releases").is_dir() && !state.join("packages").exists());
+}
+
+#[test]
+fn killed_between_two_hops_the_next_deployment_goes_on_from_there() {
+    let (target, project) = before_a_gap();
+    let boot = target.boot();
+    let mut ci = target.begin(project.path(), &["deploy", "dev"]);
+    ci.until("bin/urf install 0.2.0");
+    signal(ci.child.id());
+    ci.end();
+    target
+        .ci(project.path(), &["deploy", "dev"], &[])
+        .ended(0)
+        .says(&["took over the lock of ", "upgraded from 0.2.0 to 0.3.0"]);
+    assert_eq!(target.boot(), boot, "the node restarted");
+    assert!(target.eval(STATE).contains("count => 1"));
+    let names = std::fs::read_dir(target.path("urf/releases")).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = names.filter(|name| name.to_str().unwrap().contains(".tar.gz")).collect();
+    assert!(left.is_empty() && !target.path("urf/.ci-lock").exists(), "{left:?}");
 }
 
 #[test]

@@ -78,7 +78,8 @@ fn killed_between_two_hops_the_next_deployment_goes_on_from_there() {
         .says(&["took over the lock of ", "upgraded from 0.2.0 to 0.3.0"]);
     assert_eq!(target.boot(), boot, "the node restarted");
     assert!(target.eval(STATE).contains("count => 1"));
-    let names = std::fs::read_dir(target.path("urf/releases")).unwrap().map(|entry| entry.unwrap().file_name());
+    let names =
+        std::fs::read_dir(target.path("urf/releases")).unwrap().map(|entry| entry.unwrap().file_name());
     let left: Vec<_> = names.filter(|name| name.to_str().unwrap().contains(".tar.gz")).collect();
     assert!(left.is_empty() && !target.path("urf/.ci-lock").exists(), "{left:?}");
 }

@@ -140,10 +140,12 @@ impl Source {
     }
 
     fn took(&self, path: &Path, appups: Vec<(String, Appup)>) {
-        if let Ok(mut taken) = self.taken.lock()
-            && !taken.iter().any(|known| known.path == path)
-        {
-            taken.push(Whole { path: path.to_owned(), appups });
+        let Ok(mut taken) = self.taken.lock() else { return };
+        match taken.iter_mut().find(|known| known.path == path) {
+            // built again, from another version
+            Some(known) if !appups.is_empty() => known.appups = appups,
+            Some(_) => {}
+            None => taken.push(Whole { path: path.to_owned(), appups }),
         }
     }
 

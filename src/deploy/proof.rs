@@ -97,7 +97,7 @@ impl Planner<'_> {
                 Err(error) => problems.push(error),
             }
         }
-        if problems.is_empty() { Ok("rehearsed on a copy, there and back".to_owned()) } else { Err(problems) }
+        if problems.is_empty() { Ok("rehearsed on a copy".to_owned()) } else { Err(problems) }
     }
 
     /// What was rehearsed, for the ledger.

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Format;
-use super::deploy::{carry_out, cli_error, digest, settings};
+use super::deploy::{carry_out, cli_error, digest, settings, telling};
 use crate::deploy::{self, Delivery, DeployFile, Request, Settings};
 use crate::error::{CliError, CliResult, ErrorKind};
-use crate::ledger::{Approval, Fact, Ledger};
+use crate::ledger::{Approval, Fact, Ledger, standing};
 use crate::promotion::{Artifact, Gate};
 use crate::release::Project;
 
@@ -54,6 +54,10 @@ pub(super) fn run(args: &PromoteArgs) -> CliResult {
         return Err(CliError::new(ErrorKind::Refused, format!("releases come to `{to}` as bundles")).hint(
             format!("`ci bundle {to} --version {version}` makes it; `ci receipt import` records what it did"),
         ));
+    }
+    if verdict.missing > 0 && !args.plan && args.set_aside.is_none() {
+        let release = standing::releases(&entries, version).next().map_or("", |released| &released.release);
+        telling::approval_needed(root, release, version, to);
     }
     if !args.plan {
         verdict.enforce(&ledger, to, version, args.set_aside.as_deref())?;

@@ -49,6 +49,11 @@ impl Ledger {
         self.state.join("ledger.jsonl")
     }
 
+    /// Where the packages lie that entries speak of, see [`Store`](crate::release::Store).
+    pub fn releases(&self) -> PathBuf {
+        self.state.join("releases")
+    }
+
     /// Every entry, oldest first; none when there is no file yet.
     ///
     /// # Errors

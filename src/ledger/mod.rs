@@ -16,5 +16,7 @@ pub mod standing;
 
 #[cfg(test)]
 pub(crate) use entry::entries;
-pub use entry::{Approval, Arrival, BundleMade, Ended, Entry, Fact, Mark, Override, Released, Transport};
+pub use entry::{
+    Approval, Arrival, BundleMade, Ended, Entry, Fact, Mark, Override, Rehearsed, Released, Transport,
+};
 pub use file::{Ledger, record};

@@ -1,7 +1,10 @@
 //! The running server: listens, answers, ends in order.
 
 use super::App;
-use super::{artifacts, engine, environments, hooks, logs, pages, people, projects, routes::Routes, runner_api, runners};
+use super::{
+    artifacts, engine, environments, hooks, logs, pages, people, projects, routes::Routes, runner_api,
+    runners,
+};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use std::io;

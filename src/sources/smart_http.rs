@@ -77,8 +77,8 @@ impl SmartHttp {
     /// Brings what refspecs name.
     pub(super) fn fetch_refs(&self, repository: &Repository, wish: &Wish<'_>) -> Result<(), Refusal> {
         let mut remote = Remote::new(self.client()?, wish.url)?;
-        remote.login.clone_from(&wish.login);
-        let list = List::read(remote.list()?)?;
+        remote.stored.clone_from(&wish.login);
+        let list = List::default().read(remote.list()?)?;
         let all = list.refs.iter().chain(&list.others).map(|(name, id)| (name.clone(), *id)).collect();
         let targets = refspecs::targets(wish.refspecs, &all);
         let odb = repository.odb().map_err(|e| local(&e))?;
@@ -107,7 +107,9 @@ impl SmartHttp {
         let answer = remote.pack(list.request(wants, &haves))?;
         let mut pack = odb.packwriter().map_err(|e| local(&e))?;
         unpack(answer, &mut pack)?;
-        pack.commit().map(|_| ()).map_err(|e| other(format!("the server sent a broken pack: {}", e.message())))
+        pack.commit()
+            .map(|_| ())
+            .map_err(|e| other(format!("the server sent a broken pack: {}", e.message())))
     }
 
     fn client(&self) -> Result<&Client, Refusal> {

@@ -2,7 +2,7 @@
 
 use super::desk::Desk;
 use crate::ledger::{Fact, Released, standing};
-use crate::release::Package;
+use crate::release::{Package, Store};
 use crate::server::app::Changed;
 use crate::server::rows::{Job, Pipeline, Project};
 use crate::server::{Answer, App, Problem, engine};
@@ -49,9 +49,9 @@ pub(super) async fn keep(State(app): State<App>, headers: HeaderMap, body: Body)
     let (project, pipeline, _) = speaker(&app, &headers).await?;
     let desk = Desk::of(&app, &project).await?;
     let internal = |e: &dyn std::fmt::Display| Problem::internal("keeping a package", e);
-    let packages = desk.ledger.state.join("packages");
-    std::fs::create_dir_all(&packages).map_err(|e| internal(&e))?;
-    let mut file = tempfile::NamedTempFile::new_in(&packages).map_err(|e| internal(&e))?;
+    let releases = desk.ledger.releases();
+    std::fs::create_dir_all(&releases).map_err(|e| internal(&e))?;
+    let mut file = tempfile::NamedTempFile::new_in(&releases).map_err(|e| internal(&e))?;
     let (mut stream, mut size) = (body.into_data_stream(), 0);
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|e| Problem::bad(format!("the package broke off: {e}")))?;
@@ -61,33 +61,27 @@ pub(super) async fn keep(State(app): State<App>, headers: HeaderMap, body: Body)
         }
         file.write_all(&chunk).map_err(|e| internal(&e))?;
     }
+    let commit = pipeline.sha.clone();
     let kept = tokio::task::spawn_blocking(move || {
-        let package = Package::read(file.path()).map_err(|e| Problem::bad(e.to_string()))?;
-        let name = format!("{}-{}.tar.gz", package.rel.name, package.rel.version);
-        let to = packages.join(&package.sha256).join(name);
-        if !to.exists() {
-            std::fs::create_dir_all(packages.join(&package.sha256)).map_err(|e| internal(&e))?;
-            file.persist(&to).map_err(|e| internal(&e))?;
-        }
-        Ok::<_, Problem>((package, to))
-    });
-    let (package, path) = kept.await.map_err(|e| Problem::internal("keeping a package", &e))??;
-    let known =
-        standing::releases(&desk.entries()?, &package.rel.version).any(|r| r.archive == package.sha256);
-    if !known {
-        let relup = package.relup().map_err(|e| Problem::bad(e.to_string()))?;
-        let released = Released {
+        let bad = |e: crate::release::Error| Problem::bad(e.to_string());
+        let package = Package::read(file.path()).map_err(bad)?;
+        let store = Store::at(releases);
+        let stored = store.keep(&package, &[], Some(&commit)).map_err(bad)?;
+        Ok::<_, Problem>(Released {
             content: package.content_sha256(),
-            release: package.rel.name,
-            version: package.rel.version,
-            commit: pipeline.sha,
+            package: store.path(&stored).display().to_string(),
+            release: stored.name,
+            version: stored.version,
+            commit,
             author: pipeline.author,
-            archive: package.sha256,
-            package: path.display().to_string(),
-            upgrades_from: relup
-                .map(|relup| relup.up.into_iter().map(|script| script.version).collect())
-                .unwrap_or_default(),
-        };
+            archive: stored.sha256,
+            upgrades_from: stored.upgrades_from,
+        })
+    });
+    let released = kept.await.map_err(|e| internal(&e))??;
+    let known =
+        standing::releases(&desk.entries()?, &released.version).any(|r| r.archive == released.archive);
+    if !known {
         append(&app, &project, Fact::Release(released), pipeline.actor).await?;
     }
     Ok(StatusCode::CREATED)

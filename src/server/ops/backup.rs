@@ -143,7 +143,9 @@ fn values(row: &AnyRow) -> Result<Map<String, Json>, sqlx::Error> {
         let value = match (value.is_null(), column.type_info().kind()) {
             (true, _) => Json::Null,
             (_, AnyTypeInfoKind::Text) => row.try_get::<String, _>(index)?.into(),
-            (_, AnyTypeInfoKind::Blob) => json!({ "base64": STANDARD.encode(row.try_get::<Vec<u8>, _>(index)?) }),
+            (_, AnyTypeInfoKind::Blob) => {
+                json!({ "base64": STANDARD.encode(row.try_get::<Vec<u8>, _>(index)?) })
+            }
             _ => row.try_get::<i64, _>(index)?.into(),
         };
         map.insert(column.name().to_owned(), value);
@@ -253,10 +255,14 @@ async fn fill(db: &Db, archive: &Path) -> io::Result<()> {
         let known = tables();
         for line in BufReader::new(entry).lines() {
             let Line { table, row } = serde_json::from_str(&line?)?;
-            let sound = |name: &String| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            let sound = |name: &String| {
+                name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            };
             // names become part of a statement
             if !known.contains(&table.as_str()) || !row.keys().all(sound) {
-                return Err(io::Error::other(format!("the backup has a table `{table}` that this `ci` does not know")));
+                return Err(io::Error::other(format!(
+                    "the backup has a table `{table}` that this `ci` does not know"
+                )));
             }
             insert(&mut tx, &table, &row).await?;
         }

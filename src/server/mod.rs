@@ -12,6 +12,7 @@
 //! | [`rows`] | rows that several modules read |
 //! | [`engine`] | pipelines: made, scheduled, queued, handed out, ended |
 //! | [`mirror`] | a bare mirror of each project's repository |
+//! | [`schedules`] | pipelines by the clock |
 //! | [`pages`] | the web page |
 //! | [`problem`] | answers that are errors |
 //! | [`vault`] | secrets at rest, tokens |
@@ -26,6 +27,7 @@ pub mod pages;
 pub mod problem;
 pub mod routes;
 pub mod rows;
+pub mod schedules;
 pub mod serve;
 pub mod vault;
 

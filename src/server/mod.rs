@@ -16,6 +16,7 @@
 //! | [`hooks`] | what forges send, what is missed, commit statuses back |
 //! | [`projects`] | projects, their secrets, settings, schedules |
 //! | [`mirror`] | a bare mirror of each project's repository |
+//! | [`schedules`] | pipelines by the clock |
 //! | [`environments`] | which version is where; promotion, approvals, bundles |
 //! | [`ops`] | backup, health, metrics, retention, hand-over |
 //! | [`pages`] | the web page |
@@ -44,6 +45,7 @@ pub mod routes;
 pub mod rows;
 pub mod runner_api;
 pub mod runners;
+pub mod schedules;
 pub mod serve;
 pub mod vault;
 

@@ -24,6 +24,7 @@ pub fn routes(app: &App) -> Routes {
         .with(people::routes)
         .with(projects::routes)
         .with(hooks::routes)
+        .with(engine::routes)
         .with(environments::routes)
         .with(logs::routes::routes)
         .with(artifacts::routes::routes)

@@ -5,12 +5,11 @@ use crate::server::db::now;
 use crate::server::hooks::event::is_ref;
 use crate::server::routes::Routes;
 use crate::server::rows::{Audit, audit};
+use crate::server::schedules::next;
 use crate::server::{Answer, App, Problem};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use croner::parser::{CronParser, Seconds};
-use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -79,21 +78,6 @@ impl From<Row> for Schedule {
             last_pipeline: row.last_pipeline,
         }
     }
-}
-
-/// When it is due after a time, both in milliseconds since the epoch.
-///
-/// # Errors
-/// The rule or the time zone is none, or it is never due; says what is wrong.
-fn next(cron: &str, timezone: &str, after: i64) -> Result<i64, String> {
-    let rule = CronParser::builder().seconds(Seconds::Disallowed).build().parse(cron);
-    let rule = rule.map_err(|e| format!("`{cron}` is no rule like `30 4 * * 1-5`: {e}"))?;
-    let zone = TimeZone::get(timezone);
-    let zone = zone
-        .map_err(|_| format!("`{timezone}` is no time zone like `Europe/Berlin` that this machine knows"))?;
-    let after = jiff::Timestamp::from_millisecond(after).map_err(|e| e.to_string())?.to_zoned(zone);
-    let next = rule.find_next_occurrence(&after, false).map_err(|e| format!("`{cron}` is never due: {e}"))?;
-    Ok(next.timestamp().as_millisecond())
 }
 
 /// A schedule to be made; to change one, only what is given.
@@ -263,33 +247,4 @@ async fn remove_schedule(
     audit(&mut tx, entry).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_next_time_is_in_the_schedules_own_zone() {
-        let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_millisecond();
-        let table = [
-            ("30 4 * * *", "UTC", "2026-01-01T00:00:00Z", "2026-01-01T04:30:00Z"),
-            ("30 4 * * *", "Europe/Berlin", "2026-01-01T00:00:00Z", "2026-01-01T03:30:00Z"),
-            // summer time begins on 2026-03-29
-            ("30 4 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-29T02:30:00Z"),
-            ("0 12 * * 1", "UTC", "2026-01-05T12:00:00Z", "2026-01-12T12:00:00Z"),
-        ];
-        for (cron, zone, after, expected) in table {
-            assert_eq!(next(cron, zone, at(after)), Ok(at(expected)), "{cron} {zone}");
-        }
-        for (cron, zone) in [
-            ("x", "UTC"),
-            ("", "UTC"),
-            ("* * * * *", "Mars/Olympus"),
-            ("0 0 30 2 *", "UTC"),
-            ("* * * * * *", "UTC"),
-        ] {
-            assert!(next(cron, zone, at("2026-01-01T00:00:00Z")).is_err(), "{cron} {zone}");
-        }
-    }
 }

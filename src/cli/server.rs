@@ -39,24 +39,26 @@ enum ServerCommand {
 }
 
 pub(super) fn run(args: &ServerArgs) -> CliResult {
-    let config = config(args)?;
+    let mut config = config(args)?;
     match &args.command {
         Some(ServerCommand::SignIn { name }) => return sign_in(config, name),
         Some(ServerCommand::Audit(command)) => return server_audit::run(config, command),
         None => {}
     }
     runtime()?.block_on(async {
-        let listener = tokio::net::TcpListener::bind(config.listen).await;
-        let listener =
-            listener.map_err(|e| CliError::usage(format!("listening on {}: {e}", config.listen)))?;
+        let failed = |e| CliError::usage(format!("listening on {}: {e}", config.listen));
+        let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(failed)?;
+        // port 0 is any that is free
+        config.listen = listener.local_addr().map_err(failed)?;
         let app = App::open(config).await.map_err(|e| CliError::usage(e.to_string()))?;
         let password = std::env::var("SLIPWAY_ADMIN_PASSWORD").ok().filter(|p| !p.is_empty());
         let first = people::first_account(&app, password.as_deref()).await;
         let link = first.map_err(|e| CliError::usage(format!("making the account `admin`: {e}")))?;
-        eprintln!("listening on {}", app.config.public_url());
+        eprintln!("listening on http://{}", app.config.listen);
         if let Some(link) = link {
             eprintln!("sign in as `admin`, once, at {link}");
         }
+        tokio::spawn(end_on_signal(app.clone()));
         serve::serve(app, listener).await.map_err(|e| CliError::failed(format!("serving: {e}")))
     })
 }
@@ -78,6 +80,20 @@ fn sign_in(config: Config, name: &str) -> CliResult {
         people::sign_in_address(&app, name).await.map_err(|e| CliError::usage(e.to_string()))
     })?;
     print_raw(format!("{address}\n").as_bytes())
+}
+
+async fn end_on_signal(app: App) {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut term), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            app.ending.cancel();
+        }
+        (Err(error), _) | (_, Err(error)) => tracing::error!("waiting for signals: {error}"),
+    }
 }
 
 fn config(args: &ServerArgs) -> CliResult<Config> {

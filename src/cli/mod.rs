@@ -17,6 +17,7 @@ mod history;
 mod images;
 mod init;
 mod lint;
+mod login;
 mod logs;
 mod man;
 mod networking;
@@ -31,6 +32,7 @@ mod run;
 mod runs;
 mod runtime;
 mod server;
+mod server_audit;
 mod unlock;
 
 use crate::error::{CliError, CliResult, EXIT_OK};
@@ -97,6 +99,8 @@ enum Command {
     Notify(notify::NotifyArgs),
     /// Run pipelines on webhooks, with a web page, environments and promotion
     Server(server::ServerArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -135,6 +139,8 @@ fn run(command: Command) -> CliResult {
         Command::Images(args) => images::run(&args),
         Command::Notify(args) => notify::run(&args),
         Command::Server(args) => server::run(&args),
+        Command::Login(args) => login::login(&args),
+        Command::Logout(args) => login::logout(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Artifacts(args) => artifacts::run(&args),

@@ -4,6 +4,7 @@ use super::config::Config;
 use super::db::Db;
 use super::engine::Engine;
 use super::logs::Logs;
+use super::people::People;
 use super::vault::Vault;
 use std::io;
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ pub struct Parts {
     pub engine: Engine,
     /// Logs of jobs.
     pub logs: Arc<Logs>,
+    /// Who has tried to sign in.
+    pub people: People,
     /// Wakes passes before their timer does.
     pub wake: Wake,
     /// Says what changed, to whoever shows it. A slow reader misses some and reads all again.
@@ -110,6 +113,7 @@ impl App {
             db,
             vault,
             engine: Engine::default(),
+            people: People::default(),
             wake: Wake::default(),
             changes,
             ending: CancellationToken::new(),

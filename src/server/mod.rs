@@ -17,6 +17,7 @@
 //! | [`pages`] | the web page |
 //! | [`runner_api`] | GitLab's Runner API: what runners ask |
 //! | [`runners`] | runners: what people do with them |
+//! | [`people`] | accounts, sessions, tokens, roles, variables, the audit record |
 //! | [`problem`] | answers that are errors |
 //! | [`vault`] | secrets at rest, tokens |
 
@@ -29,6 +30,7 @@ pub mod engine;
 pub mod logs;
 pub mod mirror;
 pub mod pages;
+pub mod people;
 pub mod problem;
 pub mod routes;
 pub mod rows;

@@ -1,8 +1,9 @@
 //! The running server: listens, answers, ends in order.
 
 use super::App;
-use super::{artifacts, logs, pages, routes::Routes, runner_api, runners};
+use super::{artifacts, logs, pages, people, routes::Routes, runner_api, runners};
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
@@ -13,6 +14,7 @@ pub fn routes(app: &App) -> Routes {
     let info = InfoBuilder::new().title("Slipway").version(env!("CARGO_PKG_VERSION")).build();
     Routes::new(app, OpenApiBuilder::new().info(info).build())
         .with(pages::routes)
+        .with(people::routes)
         .with(logs::routes::routes)
         .with(artifacts::routes::routes)
         .with(runner_api::routes)
@@ -21,7 +23,8 @@ pub fn routes(app: &App) -> Routes {
 
 /// The router and the document of its API.
 pub fn router(app: &App) -> (Router, OpenApi) {
-    routes(app).finish()
+    let (router, document) = routes(app).finish();
+    (router.layer(from_fn_with_state(app.clone(), people::headers)), document)
 }
 
 /// Serves until [`App::ending`], then lets open requests end. All passes run beside it.

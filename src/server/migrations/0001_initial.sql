@@ -3,6 +3,7 @@
 -- is sealed (`vault`) or only its SHA-256 is kept.
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+INSERT INTO meta (key, value) VALUES ('audit', '0 '); -- number and digest of the last entry; its row is the lock
 
 -- people
 
@@ -46,6 +47,21 @@ CREATE TABLE members (
     project_id BIGINT,           -- none: all projects
     role TEXT NOT NULL,          -- viewer, developer, deployer, maintainer
     environment TEXT NOT NULL    -- of a deployer: its name, or `*`
+);
+CREATE TABLE links (             -- one-time addresses that set a password
+    hash TEXT PRIMARY KEY,
+    user_id BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    expires_at BIGINT NOT NULL
+);
+CREATE TABLE devices (           -- command lines that wait for a person's yes
+    hash TEXT PRIMARY KEY,       -- of what they ask with
+    code TEXT NOT NULL UNIQUE,   -- what the person compares
+    name TEXT NOT NULL,
+    address TEXT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    user_id BIGINT,              -- who said yes
+    scopes TEXT NOT NULL,
+    refused BIGINT NOT NULL
 );
 CREATE TABLE audit (
     seq BIGINT PRIMARY KEY,

@@ -56,6 +56,7 @@ pub async fn serve(app: App, listener: TcpListener) -> io::Result<()> {
         tokio::spawn(engine::passes(app.clone())),
         tokio::spawn(hooks::passes(app.clone())),
         tokio::spawn(artifacts::sweep::pass(app.clone())),
+        tokio::spawn(logs::tidy::pass(app.clone())),
         tokio::spawn(environments::passes(app.clone())),
         tokio::spawn(ops::passes(app.clone())),
     ];

@@ -28,7 +28,7 @@ mod table;
 mod templates;
 
 pub use elsewhere::Sources;
-pub(crate) use fetch::Fetch;
+pub(crate) use fetch::{Fetch, Listed};
 pub use reach::Reach;
 pub use table::{Place, SourceTable};
 pub(crate) use templates::text as template;

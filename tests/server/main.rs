@@ -6,9 +6,13 @@
 //! | module | what |
 //! |---|---|
 //! | `support` | starts, kills, asks a server; a git repository to push to |
+//! | `hooks` | deliveries, what no hook told of, commit statuses |
+//! | `projects` | projects over the API |
 //! | `start` | where it listens, what it says first |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
+mod hooks;
+mod projects;
 mod start;
 mod support;

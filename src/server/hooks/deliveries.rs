@@ -92,6 +92,7 @@ async fn list_deliveries(
 
 /// A delivery with what was sent.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeliveryWithBody)]
 struct Whole {
     #[serde(flatten)]
     delivery: Delivery,
@@ -128,6 +129,7 @@ async fn stored(app: &App, project: i64, delivery: i64) -> Answer<Stored> {
 
 /// A delivery that is dealt with once more.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeliveryAgain)]
 struct Again {
     /// The new delivery.
     id: i64,

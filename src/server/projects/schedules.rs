@@ -97,6 +97,7 @@ fn next(cron: &str, timezone: &str, after: i64) -> Result<i64, String> {
 /// A schedule to be made; to change one, only what is given.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = ScheduleWish)]
 struct Wish {
     description: Option<String>,
     /// Branch or tag.

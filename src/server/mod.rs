@@ -14,6 +14,7 @@
 //! | [`hooks`] | what forges send, what is missed, commit statuses back |
 //! | [`projects`] | projects, their secrets, settings, schedules |
 //! | [`mirror`] | a bare mirror of each project's repository |
+//! | [`schedules`] | pipelines by the clock |
 //! | [`pages`] | the web page |
 //! | [`people`] | accounts, sessions, tokens, roles, variables, the audit record |
 //! | [`problem`] | answers that are errors |
@@ -32,6 +33,7 @@ pub mod problem;
 pub mod projects;
 pub mod routes;
 pub mod rows;
+pub mod schedules;
 pub mod serve;
 pub mod vault;
 

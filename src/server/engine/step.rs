@@ -6,7 +6,7 @@ use super::{groups, told};
 use crate::server::app::Changed;
 use crate::server::db::{Tx, now};
 use crate::server::{Answer, App, Problem};
-use pipelines::schedule::{Action, Change, Input, JobId};
+use pipelines::schedule::{Action, Change, Input, JobId, Outcome};
 use pipelines::status::Status;
 use std::time::Duration;
 
@@ -145,6 +145,21 @@ impl<'a> Step<'a> {
             app.wake.statuses.notify_one();
             app.wake.notices.notify_one();
         }
+    }
+
+    /// The attempt has ended; nothing when it is not the newest any more, or does not run.
+    pub(super) async fn end(&mut self, attempt: i64, outcome: Outcome) -> Answer<()> {
+        let Some(position) = self.position(attempt) else { return Ok(()) };
+        let status = self.live().scheduler.status(position);
+        if matches!(status, Status::Running | Status::Canceling) {
+            self.tell(Input::JobFinished(position, outcome)).await?;
+        }
+        Ok(())
+    }
+
+    /// A row was changed beside what the scheduler says.
+    pub(super) fn changed(&mut self, attempt: i64) {
+        self.wakes.jobs.push(attempt);
     }
 
     /// Somebody else's job may have got a resource.
@@ -349,7 +364,7 @@ impl<'a> Step<'a> {
             .bind(id)
             .fetch_one(&mut **self.tx())
             .await?;
-        let end = Input::JobFinished(job, pipelines::schedule::Outcome::Canceled);
+        let end = Input::JobFinished(job, Outcome::Canceled);
         Ok(lease.is_none().then_some(end))
     }
 

@@ -4,6 +4,7 @@ use super::config::Config;
 use super::db::Db;
 use super::engine::Engine;
 use super::hooks::Hooks;
+use super::logs::Logs;
 use super::people::People;
 use super::vault::Vault;
 use std::io;
@@ -31,6 +32,8 @@ pub struct Parts {
     pub hooks: Hooks,
     /// Who has tried to sign in.
     pub people: People,
+    /// Logs of jobs.
+    pub logs: Arc<Logs>,
     /// Wakes passes before their timer does.
     pub wake: Wake,
     /// Says what changed, to whoever shows it. A slow reader misses some and reads all again.
@@ -106,8 +109,10 @@ impl App {
             .await
             .map_err(|e| io::Error::other(format!("opening the database: {e}")))?;
         let (changes, _) = broadcast::channel(1024);
+        let logs = Arc::new(Logs::new(config.data.join("logs")));
         Ok(App(Arc::new(Parts {
             config,
+            logs,
             db,
             vault,
             engine: Engine::default(),

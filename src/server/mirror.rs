@@ -53,7 +53,8 @@ async fn fetch_now(app: &App, project: &Project) -> Answer<()> {
 pub(super) async fn list(app: &App, project: &Project) -> Answer<Listed> {
     let credentials = credentials(app, project.id).await?;
     let (path, url, reach) = (path(app, project.id), project.git_url.clone(), reach(app));
-    let listed = blocking(move || with_credentials(&path, &url, credentials, reach, |fetch| fetch.list())).await?;
+    let listed =
+        blocking(move || with_credentials(&path, &url, credentials, reach, |fetch| fetch.list())).await?;
     listed.map_err(|why| Problem::unavailable(format!("asking the repository of `{}`: {why}", project.path)))
 }
 

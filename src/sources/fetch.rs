@@ -22,7 +22,10 @@ impl Listed {
         Listed {
             default_branch: head.and_then(|head| head.strip_prefix("refs/heads/")).map(str::to_owned),
             // tags come a second time, as the commit that they mean: `refs/tags/v1^{}`
-            refs: refs.filter(|(name, _)| ours(name) && !name.ends_with("^{}")).map(|(n, id)| (n, id.to_string())).collect(),
+            refs: refs
+                .filter(|(name, _)| ours(name) && !name.ends_with("^{}"))
+                .map(|(n, id)| (n, id.to_string()))
+                .collect(),
         }
     }
 }

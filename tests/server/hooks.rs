@@ -52,7 +52,8 @@ impl Project {
     /// What became of a delivery.
     fn verdict(&self, server: &Server, delivery: i64) -> Value {
         eventually("a verdict on the delivery", || {
-            let told = server.get(&format!("/api/v1/projects/{}/deliveries/{delivery}", self.id)).is(200).json();
+            let told =
+                server.get(&format!("/api/v1/projects/{}/deliveries/{delivery}", self.id)).is(200).json();
             (told["state"] != "waiting").then_some(told)
         })
     }
@@ -152,7 +153,9 @@ fn whoever_is_turned_away_learns_nothing_and_leaves_nothing() {
     let signed = |secret: &str| sign(secret, "msg_1", now_s(), &body);
     let wrong = project.deliver_bytes(&server, &signed("whsec_AAAA"), body.clone()).is(404);
     let unsigned = project.deliver_bytes(&server, &[], body.clone()).is(404);
-    let old = project.deliver_bytes(&server, &sign(&project.secret, "m", now_s() - 3600, &body), body.clone()).is(404);
+    let old = project
+        .deliver_bytes(&server, &sign(&project.secret, "m", now_s() - 3600, &body), body.clone())
+        .is(404);
     let nowhere = Project { url: server.url("/hooks/0123456789"), ..Project::of_none(&project) };
     let unknown = nowhere.deliver_bytes(&server, &signed(&project.secret), body.clone()).is(404);
     for other in [&unsigned, &old, &unknown] {
@@ -236,9 +239,13 @@ fn a_paused_project_runs_nothing_and_then_what_its_branches_are() {
     let mut shas = Vec::new();
     for (index, id) in ["msg_1", "msg_2"].into_iter().enumerate() {
         shas.push(repository.push(&[("a", &index.to_string())], "more"));
-        let reply = project.deliver(&server, id, &push("refs/heads/main", NOTHING, &shas[index])).is(202).json();
+        let reply =
+            project.deliver(&server, id, &push("refs/heads/main", NOTHING, &shas[index])).is(202).json();
         let verdict = project.verdict(&server, reply["id"].as_i64().unwrap());
-        assert_eq!((verdict["state"].as_str(), verdict["reason"].as_str()), (Some("ignored"), Some("the project is paused")));
+        assert_eq!(
+            (verdict["state"].as_str(), verdict["reason"].as_str()),
+            (Some("ignored"), Some("the project is paused"))
+        );
     }
     server.send("PATCH", &path, &json!({ "paused": false })).is(200);
     server.post(&format!("{path}/look"), &json!({})).is(200);
@@ -259,7 +266,8 @@ fn proposal(action: &str, sha: &str) -> Value {
 #[test]
 fn a_forks_merge_request_waits_for_a_maintainer_and_an_approval_holds_for_one_commit() {
     let ci = ("ci.yml", "x");
-    let text = "build:\n  script: [\"true\"]\n  rules: [{ if: '$CI_PIPELINE_SOURCE == \"merge_request_event\"' }]\n";
+    let text =
+        "build:\n  script: [\"true\"]\n  rules: [{ if: '$CI_PIPELINE_SOURCE == \"merge_request_event\"' }]\n";
     let (server, repository) = (Server::start(), Repository::with(&[(".gitlab-ci.yml", text), ci]));
     let project = Project::of(&server, &repository, &json!({ "forge": "gitea" }));
     let propose = |action: &str, id: &str, change: &str| {
@@ -388,7 +396,8 @@ fn forge(answers: &'static [(&'static str, &'static str)]) -> (String, Arc<Mutex
             reader.read_exact(&mut body).unwrap();
             remembers.lock().unwrap().push(format!("{head}\n{}", String::from_utf8_lossy(&body)));
             let (status, more) = answers[index.min(answers.len() - 1)];
-            let answer = format!("HTTP/1.1 {status}\r\n{more}Content-Length: 2\r\nConnection: close\r\n\r\n{{}}");
+            let answer =
+                format!("HTTP/1.1 {status}\r\n{more}Content-Length: 2\r\nConnection: close\r\n\r\n{{}}");
             let _ = reader.get_mut().write_all(answer.as_bytes());
         }
     });
@@ -403,7 +412,13 @@ fn a_forge_that_is_away_is_told_later_and_only_the_last_word() {
     let more = json!({ "forge": "gitea", "forge_url": format!("{address}/api/v1"), "forge_token": token });
     let project = Project::of(&server, &repository, &more);
     let name = "https://git.example.org/o/r.git";
-    server.send("PATCH", &format!("/api/v1/projects/{}", project.id), &json!({ "git_url": name, "paused": true })).is(200);
+    server
+        .send(
+            "PATCH",
+            &format!("/api/v1/projects/{}", project.id),
+            &json!({ "git_url": name, "paused": true }),
+        )
+        .is(200);
     let say = |server: &Server, state: &str| {
         let sha = "a".repeat(40);
         server.execute(&format!(

@@ -5,6 +5,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `pages`, `demo` | pages over a database that looks lived in |
 //! | `support` | starts, kills, asks a server; a git repository to push to |
 //! | `hooks` | deliveries, what no hook told of, commit statuses |
 //! | `projects` | projects over the API |
@@ -12,7 +13,9 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
+mod demo;
 mod hooks;
+mod pages;
 mod projects;
 mod start;
 mod support;

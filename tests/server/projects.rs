@@ -22,7 +22,8 @@ fn a_project_is_made_read_changed_and_removed() {
     assert_eq!(read, made["project"]);
     assert_eq!(server.get(&format!("/api/v1/projects/{}", read["id"])).is(200).json(), read);
     assert_eq!(server.get("/api/v1/projects").is(200).json(), json!([read]));
-    let changes = json!({ "path": "group/other", "protected_refs": ["main", "v*"], "settings": { "forks": "run" } });
+    let changes =
+        json!({ "path": "group/other", "protected_refs": ["main", "v*"], "settings": { "forks": "run" } });
     let changed = server.send("PATCH", "/api/v1/projects/group%2Fapp", &changes).is(200).json();
     assert_eq!(changed["settings"]["forks"], "run");
     assert_eq!(changed["protected_refs"], json!(["main", "v*"]));
@@ -44,8 +45,16 @@ fn what_is_wrong_with_a_project_is_said() {
         (new("a/../b", &repository.url()), 400, "no path"),
         (new("b", "https://u:secret-password@host/r"), 400, "sealed"),
         (new("b", "ext::sh -c id"), 400, "git_url"),
-        (json!({ "path": "b", "git_url": "https://host/r", "forge": "github", "settings": { "allowed_ips": ["x"] } }), 400, "allowed_ips"),
-        (json!({ "path": "b", "git_url": "https://host/r", "forge": "github", "forge_url": "file:///x" }), 400, "forge_url"),
+        (
+            json!({ "path": "b", "git_url": "https://host/r", "forge": "github", "settings": { "allowed_ips": ["x"] } }),
+            400,
+            "allowed_ips",
+        ),
+        (
+            json!({ "path": "b", "git_url": "https://host/r", "forge": "github", "forge_url": "file:///x" }),
+            400,
+            "forge_url",
+        ),
         (json!({ "path": "b", "git_url": "https://host/r", "forge": "sourceforge" }), 422, "sourceforge"),
     ];
     for (body, status, said) in table {
@@ -57,13 +66,19 @@ fn what_is_wrong_with_a_project_is_said() {
     let made = server.post("/api/v1/projects", &new("c", "file:///nowhere/app.git")).is(201).json();
     assert_eq!(made["repository"]["ok"], false);
     assert!(made["repository"]["error"].as_str().unwrap().contains("`c`"), "{made}");
-    server.anonymous().get(server.url("/api/v1/projects/app")).send().map(|r| assert_eq!(r.status(), 401)).unwrap();
+    server
+        .anonymous()
+        .get(server.url("/api/v1/projects/app"))
+        .send()
+        .map(|r| assert_eq!(r.status(), 401))
+        .unwrap();
 }
 
 #[test]
 fn secrets_go_in_and_never_come_out() {
     let (server, repository) = (Server::start(), Repository::with(&[("a", "1")]));
-    let id = server.post("/api/v1/projects", &new("app", &repository.url())).is(201).json()["project"]["id"].clone();
+    let id = server.post("/api/v1/projects", &new("app", &repository.url())).is(201).json()["project"]["id"]
+        .clone();
     let path = format!("/api/v1/projects/{id}/secrets");
     let stored = server.post(&path, &json!({ "kind": "git", "name": "ann", "value": "canary-4711" })).is(201);
     assert!(!stored.text.contains("canary"));
@@ -84,7 +99,8 @@ fn secrets_go_in_and_never_come_out() {
 #[test]
 fn schedules_are_made_changed_and_removed() {
     let (server, repository) = (Server::start(), Repository::with(&[("a", "1")]));
-    let id = server.post("/api/v1/projects", &new("app", &repository.url())).is(201).json()["project"]["id"].clone();
+    let id = server.post("/api/v1/projects", &new("app", &repository.url())).is(201).json()["project"]["id"]
+        .clone();
     let path = format!("/api/v1/projects/{id}/schedules");
     let wish = json!({ "description": "nightly", "cron": "30 4 * * *", "timezone": "Europe/Berlin", "variables": { "A": "canary" } });
     let made = server.post(&path, &wish).is(201);
@@ -96,9 +112,9 @@ fn schedules_are_made_changed_and_removed() {
     let off = server.send("PATCH", &one, &json!({ "active": false })).is(200).json();
     assert_eq!((off["next_at"].clone(), off["cron"].as_str()), (Value::Null, Some("30 4 * * *")));
     for (wish, said) in [
-        (json!({ "cron": "every day" }), "no rule"),
-        (json!({ "cron": "0 0 30 2 *" }), "never due"),
-        (json!({ "timezone": "Mars/Olympus" }), "time zone"),
+        (json!({ "cron": "every day" }), "no cron line"),
+        (json!({ "cron": "0 0 30 2 *" }), "never comes"),
+        (json!({ "timezone": "Mars/Olympus" }), "no time zone"),
         (json!({ "ref": "--x" }), "no name"),
         (json!({ "variables": { "a b": "" } }), "name of a variable"),
     ] {

@@ -7,13 +7,17 @@
 //! |---|---|
 //! | `pages`, `demo` | pages over a database that looks lived in |
 //! | `support` | starts, kills, asks a server; a git repository to push to |
+//! | `hooks` | deliveries, what no hook told of, commit statuses |
+//! | `projects` | projects over the API |
 //! | `start` | where it listens, what it says first |
 //! | `wire` | the Runner API, as runners of several versions speak it |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
 mod demo;
+mod hooks;
 mod pages;
+mod projects;
 mod start;
 mod support;
 mod wire;

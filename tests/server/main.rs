@@ -6,9 +6,14 @@
 //! | module | what |
 //! |---|---|
 //! | `support` | starts, kills, asks a server; a git repository to push to |
+//! | `browser` | cookies and forms |
+//! | `people`, `oidc` | accounts, sessions, tokens, roles, variables, the audit record |
 //! | `start` | where it listens, what it says first |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
+mod browser;
+mod oidc;
+mod people;
 mod start;
 mod support;

@@ -9,6 +9,8 @@
 //! | `support` | starts, kills, asks a server; a git repository to push to |
 //! | `hooks` | deliveries, what no hook told of, commit statuses |
 //! | `projects` | projects over the API |
+//! | `browser` | cookies and forms |
+//! | `people`, `oidc` | accounts, sessions, tokens, roles, variables, the audit record |
 //! | `start` | where it listens, what it says first |
 //! | `wire` | the Runner API, as runners of several versions speak it |
 
@@ -18,6 +20,9 @@ mod demo;
 mod hooks;
 mod pages;
 mod projects;
+mod browser;
+mod oidc;
+mod people;
 mod start;
 mod support;
 mod wire;

@@ -1,6 +1,7 @@
 //! What the suite for all executors can't show: images, users, services, volumes, leftovers.
 
 use crate::engines::Registry;
+use futures_util::future::{FutureExt, LocalBoxFuture, join_all};
 use pipelines::plan::{Image, JobVariable, Service};
 use pipelines::status::FailureReason;
 use runners::conformance::{Bench, Report};
@@ -12,21 +13,22 @@ use std::time::{Duration, Instant};
 
 type Seen = Result<(), String>;
 
-/// Each that does not hold, with what was seen.
+/// Each that does not hold, with what was seen. All are tried at once.
 pub(crate) async fn run(docker: &Docker, registry: &Registry) -> Vec<String> {
-    let results = [
-        ("one image, several ways to run it", images(docker, registry).await),
-        ("users other than root write into the project", users(docker, registry).await),
-        ("what can't be pulled fails the job", unpullable(docker, registry).await),
-        ("secrets are in no container's description", secrets(docker).await),
-        ("services are reached by their names", services(docker, registry).await),
-        ("a service that ends at once is told about", broken_service(docker, registry).await),
-        ("files go through a volume where the engine can't see ours", far_away(docker).await),
-        ("a project that became a link leads nowhere", link(docker).await),
-        ("limits hold", limits(docker).await),
-        ("what a dead run left is swept, and nothing else", leftovers(docker).await),
+    let scenarios: [(&str, LocalBoxFuture<'_, Seen>); 10] = [
+        ("one image, several ways to run it", images(docker, registry).boxed_local()),
+        ("users other than root write into the project", users(docker, registry).boxed_local()),
+        ("what can't be pulled fails the job", unpullable(docker, registry).boxed_local()),
+        ("secrets are in no container's description", secrets(docker).boxed_local()),
+        ("services are reached by their names", services(docker, registry).boxed_local()),
+        ("a service that ends at once is told about", broken_service(docker, registry).boxed_local()),
+        ("files go through a volume where the engine can't see ours", far_away(docker).boxed_local()),
+        ("a project that became a link leads nowhere", link(docker).boxed_local()),
+        ("limits hold", limits(docker).boxed_local()),
+        ("what a dead run left is swept, and nothing else", leftovers(docker).boxed_local()),
     ];
-    results.into_iter().filter_map(|(name, seen)| Some(format!("{name}: {}", seen.err()?))).collect()
+    let seen = scenarios.map(async |(name, scenario)| scenario.await.err().map(|seen| format!("{name}: {seen}")));
+    join_all(seen).await.into_iter().flatten().collect()
 }
 
 /// Waits for something that comes by itself.

@@ -12,8 +12,15 @@ echo 'no shell found: the job needs bash or sh' >&2; exit 127";
 
 /// The shell that [`DETECT_SHELL`] would become on this machine.
 pub(crate) fn shell_here() -> Option<&'static str> {
-    let shells =
-        ["/usr/local/bin/bash", "/usr/bin/bash", "/bin/bash", "/busybox/bash", "/bin/sh", "/usr/bin/sh", "/busybox/sh"];
+    let shells = [
+        "/usr/local/bin/bash",
+        "/usr/bin/bash",
+        "/bin/bash",
+        "/busybox/bash",
+        "/bin/sh",
+        "/usr/bin/sh",
+        "/busybox/sh",
+    ];
     shells.into_iter().find(|path| access(*path, Access::EXEC_OK).is_ok())
 }
 
@@ -54,7 +61,8 @@ pub fn generate(commands: &[String], trace: bool) -> Result<String, NulInCommand
 /// `-e` holds inside the subshell too, as its own setting. The trap holds outside only: a shell that died of SIGTERM
 /// would end the step before the commands' own traps have run. A line of the environment file is data: `export`
 /// takes it as one word. Only shells other than bash are asked whether they know `pipefail`: asking takes a process.
-const PROLOGUE: &str = "if [ -n \"${BASH_VERSINFO:-}\" ] || (set -o pipefail) 2>/dev/null; then set -o pipefail; fi
+const PROLOGUE: &str =
+    "if [ -n \"${BASH_VERSINFO:-}\" ] || (set -o pipefail) 2>/dev/null; then set -o pipefail; fi
 set -e
 set +C
 trap : TERM

@@ -36,9 +36,8 @@ pub async fn suite(executor: &Executor) -> (usize, Vec<Broken>) {
         rules.extend(flows::rules(executor));
     }
     let tried = rules.len();
-    let trials = stream::iter(rules).map(async |(rule, trial)| {
-        trial.await.err().map(|seen| Broken { rule: rule.to_owned(), seen })
-    });
+    let trials = stream::iter(rules)
+        .map(async |(rule, trial)| trial.await.err().map(|seen| Broken { rule: rule.to_owned(), seen }));
     let broken = trials.buffer_unordered(AT_ONCE).filter_map(future::ready).collect().await;
     (tried, broken)
 }

@@ -27,7 +27,8 @@ pub(crate) async fn run(docker: &Docker, registry: &Registry) -> Vec<String> {
         ("limits hold", limits(docker).boxed_local()),
         ("what a dead run left is swept, and nothing else", leftovers(docker).boxed_local()),
     ];
-    let seen = scenarios.map(async |(name, scenario)| scenario.await.err().map(|seen| format!("{name}: {seen}")));
+    let seen =
+        scenarios.map(async |(name, scenario)| scenario.await.err().map(|seen| format!("{name}: {seen}")));
     join_all(seen).await.into_iter().flatten().collect()
 }
 
@@ -44,11 +45,21 @@ struct Asked<'a> {
     image: Option<Image>,
     services: Vec<Service>,
     variables: Vec<JobVariable>,
+    after_script: &'a [&'a str],
 }
+
+/// A second step in the same container.
+const AFTERWARDS: &[&str] = &["echo after''wards"];
 
 impl Default for Asked<'_> {
     fn default() -> Self {
-        Asked { script: &["true"], image: None, services: Vec::new(), variables: Vec::new() }
+        Asked {
+            script: &["true"],
+            image: None,
+            services: Vec::new(),
+            variables: Vec::new(),
+            after_script: &[],
+        }
     }
 }
 
@@ -57,7 +68,7 @@ async fn run_job(docker: &Docker, asked: Asked<'_>) -> Result<Report, String> {
     let mut job = Bench::job("job", asked.script);
     job.work.image = asked.image;
     job.work.services = asked.services;
-    job.work.after_script = vec!["echo after''wards".to_owned()];
+    job.work.after_script = asked.after_script.iter().map(|text| (*text).to_owned()).collect();
     job.environment_variables = asked.variables;
     bench.run(job).await.map_err(|error| error.to_string())
 }
@@ -85,7 +96,8 @@ async fn images(docker: &Docker, registry: &Registry) -> Seen {
     // an entrypoint runs before each script and hands on what it exports; an empty one is none
     let entry = with(&["sh", "-c", "export FROM_ENTRY=\"entered $CI_JOB_NAME\"; exec \"$@\"", "entry"]);
     let script = ["echo \"<$FROM_ENTRY>\"", "echo $0 $BASH_VERSION | grep -q bash"];
-    let report = run_job(docker, Asked { script: &script, image: Some(entry), ..Asked::default() }).await?;
+    let asked = Asked { script: &script, image: Some(entry), after_script: AFTERWARDS, ..Asked::default() };
+    let report = run_job(docker, asked).await?;
     expect(report.outcome == Outcome::Success && report.log.contains("<entered job>\n"), &report)?;
     expect(report.log.contains("afterwards\n"), &report)?;
     let report = run_job(docker, Asked { image: Some(with(&[""])), ..Asked::default() }).await?;
@@ -109,8 +121,11 @@ async fn users(docker: &Docker, registry: &Registry) -> Seen {
     let user = Image { docker: Some(json!({"user": "1234"})), ..image(registry.image("base")) };
     let by_image = image(registry.image("tiny:user"));
     for (image, shown) in [(user, "1234\n"), (by_image, "app\n")] {
-        let report =
-            run_job(docker, Asked { script: &script, image: Some(image), ..Asked::default() }).await?;
+        let report = run_job(
+            docker,
+            Asked { script: &script, image: Some(image), after_script: AFTERWARDS, ..Asked::default() },
+        )
+        .await?;
         let log = &report.log;
         expect(
             report.outcome == Outcome::Success && log.contains(shown) && log.contains("afterwards"),
@@ -243,6 +258,9 @@ async fn limits(docker: &Docker) -> Seen {
 async fn leftovers(docker: &Docker) -> Seen {
     let socket = docker.engine.address.strip_prefix("unix://").unwrap_or_default().to_owned();
     let image = docker.image.clone().unwrap_or_default();
+    // the image has to be there
+    let report = run_job(docker, Asked::default()).await?;
+    expect(report.outcome == Outcome::Success, &report)?;
     let post = |path: String, body: serde_json::Value| {
         let out = std::process::Command::new("curl")
             .args(["-s", "--unix-socket", &socket, "-H", "Content-Type: application/json", "-d"])

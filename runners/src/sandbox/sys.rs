@@ -25,7 +25,8 @@ pub fn expect_much_memory() {
             libc::mallopt(libc::M_TRIM_THRESHOLD, setting(2 * PIECE));
             libc::mallopt(libc::M_TOP_PAD, setting(PIECE));
             let before = libc::sbrk(0);
-            libc::free(libc::malloc(PAGE));
+            // unseen, a compiler would leave both out
+            libc::free(std::hint::black_box(libc::malloc(PAGE)));
             let after = libc::sbrk(0);
             // the arenas of other threads shall stay small
             libc::mallopt(libc::M_TOP_PAD, setting(PAGE));

@@ -270,6 +270,8 @@ async fn leftovers(docker: &Docker) -> Seen {
         out.map_err(|error| error.to_string())
     };
     let machine = Docker::new(docker.engine.clone(), docker.builds.clone());
+    // podman services share their networks: those of a test that was ended go first
+    sweep(&machine.engine).await?;
     let dead = runners::docker::label_of(u32::MAX);
     let alive = runners::docker::label_of(std::process::id());
     for (name, label) in [("dead", &dead), ("alive", &alive)] {

@@ -14,9 +14,9 @@
 //! | [`release`] | Erlang releases: versions, packages, appups, relups, builds |
 //! | [`report`] | what people and machines see |
 //! | [`runs`] | runs that are on disk: which there are, what they tell |
+//! | [`server`] | `ci server`: pipelines on webhooks, environments, promotion |
 //! | [`settings`] | settings files, local variables, where state is kept |
 //! | [`signature`] | signatures by ssh keys |
-//! | [`sources`] | files of other projects, remote files, templates
 //! | [`sources`] | files of other projects, remote files, templates |
 //! | [`starter`] | a first `.gitlab-ci.yml` for a project |
 //! | [`error`] | how commands end: exit codes |
@@ -35,6 +35,7 @@ pub mod promotion;
 pub mod release;
 pub mod report;
 pub mod runs;
+pub mod server;
 pub mod settings;
 pub mod signature;
 pub mod sources;

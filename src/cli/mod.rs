@@ -30,6 +30,7 @@ mod rollback;
 mod run;
 mod runs;
 mod runtime;
+mod server;
 mod unlock;
 
 use crate::error::{CliError, CliResult, EXIT_OK};
@@ -94,6 +95,8 @@ enum Command {
     Images(images::ImagesArgs),
     /// Tell people; with a command: run it and tell people if it fails
     Notify(notify::NotifyArgs),
+    /// Run pipelines on webhooks, with a web page, environments and promotion
+    Server(server::ServerArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -131,6 +134,7 @@ fn run(command: Command) -> CliResult {
         Command::Run(args) => run::run(&args),
         Command::Images(args) => images::run(&args),
         Command::Notify(args) => notify::run(&args),
+        Command::Server(args) => server::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Artifacts(args) => artifacts::run(&args),

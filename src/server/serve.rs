@@ -1,0 +1,38 @@
+//! The running server: listens, answers, ends in order.
+
+use super::App;
+use super::{pages, routes::Routes};
+use axum::Router;
+use std::io;
+use std::net::SocketAddr;
+use tokio::net::TcpListener;
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
+
+/// All routes of the server. Modules add theirs here: `.with(hooks::routes)`.
+pub fn routes(app: &App) -> Routes {
+    let info = InfoBuilder::new().title("Slipway").version(env!("CARGO_PKG_VERSION")).build();
+    Routes::new(app, OpenApiBuilder::new().info(info).build()).with(pages::routes)
+}
+
+/// The router and the document of its API.
+pub fn router(app: &App) -> (Router, OpenApi) {
+    routes(app).finish()
+}
+
+/// Serves until [`App::ending`], then lets open requests end. All passes run beside it.
+///
+/// # Errors
+/// Listening has failed.
+pub async fn serve(app: App, listener: TcpListener) -> io::Result<()> {
+    let passes = [tokio::spawn(super::engine::passes(app.clone()))];
+    let (router, _) = router(&app);
+    let ending = app.ending.clone();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(ending.cancelled_owned()).await;
+    app.ending.cancel();
+    for pass in passes {
+        // a pass that panicked has said so
+        let _ = pass.await;
+    }
+    served
+}

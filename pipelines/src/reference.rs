@@ -52,8 +52,8 @@ struct Resolved {
 
 struct Resolver<'a> {
     root: &'a Mapping,
-    /// Values in collections that have no references, by their addresses: jobs share what they inherit. All are part of the
-    /// root, so they stay where they are.
+    /// Values in collections that have no references, by their addresses: jobs share what they inherit. All are
+    /// part of the root, so they stay where they are.
     plain: HashMap<usize, u64, RandomState>,
     done: HashMap<Vec<Arc<str>>, Resolved>,
     /// References that are being resolved, outermost first.

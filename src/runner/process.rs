@@ -32,11 +32,12 @@ pub async fn run(
     settings: Settings,
     executor: impl AsyncFnOnce(&State, &Order, &Settings) -> CliResult<Executor>,
 ) -> CliResult {
-    let doing = |e: &dyn std::fmt::Display| CliError::failed(format!("running job {}: {e}", order.job.id));
+    let id = order.job.id;
+    let doing = |e: &dyn std::fmt::Display| CliError::failed(format!("running job {id}: {e}"));
     let _lock = processes::hold(&order.dir).map_err(|e| doing(&e))?;
     let state = State::of(&translate::state_name(&order))?;
     let info = identity::info(order.executor.or(settings.executor));
-    let api = JobApi::new(order.address.clone(), order.job.id, order.job.token.clone(), info);
+    let api = JobApi::new(order.address.clone(), id, order.job.token.clone(), info);
     let api = api.map_err(|e| doing(&e))?;
     let order = Arc::new(order);
     let (courier, errands) = Courier::new();

@@ -22,15 +22,31 @@ pub(super) struct ServerArgs {
 }
 
 pub(super) fn run(args: &ServerArgs) -> CliResult {
-    let config = config(args)?;
+    let mut config = config(args)?;
     runtime()?.block_on(async {
-        let listener = tokio::net::TcpListener::bind(config.listen).await;
-        let listener =
-            listener.map_err(|e| CliError::usage(format!("listening on {}: {e}", config.listen)))?;
+        let failed = |e| CliError::usage(format!("listening on {}: {e}", config.listen));
+        let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(failed)?;
+        // port 0 is any that is free
+        config.listen = listener.local_addr().map_err(failed)?;
         let app = App::open(config).await.map_err(|e| CliError::usage(e.to_string()))?;
-        eprintln!("listening on {}", app.config.public_url());
+        eprintln!("listening on http://{}", app.config.listen);
+        tokio::spawn(end_on_signal(app.clone()));
         serve::serve(app, listener).await.map_err(|e| CliError::failed(format!("serving: {e}")))
     })
+}
+
+async fn end_on_signal(app: App) {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut term), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            app.ending.cancel();
+        }
+        (Err(error), _) | (_, Err(error)) => tracing::error!("waiting for signals: {error}"),
+    }
 }
 
 fn config(args: &ServerArgs) -> CliResult<Config> {

@@ -164,7 +164,7 @@ mod tests {
         let word = |strategy, status| match outcome(strategy, status, "child") {
             Outcome::Success => "success",
             Outcome::Failed { reason: FailureReason::DownstreamPipelineFailure, .. } => "failed",
-            Outcome::Failed { .. } => "other",
+            Outcome::Failed { .. } | Outcome::Lost { .. } => "other",
             Outcome::Canceled => "canceled",
             Outcome::Blocked { .. } => "manual",
             Outcome::Skipped => "skipped",

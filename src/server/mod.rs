@@ -11,19 +11,29 @@
 //! | [`access`], [`routes`] | who may do what; the only way to add a route names who may use it |
 //! | [`rows`] | rows that several modules read |
 //! | [`engine`] | pipelines: made, scheduled, queued, handed out, ended |
+//! | [`artifacts`] | artifacts of jobs: stored, browsed, read |
+//! | [`logs`] | logs of jobs: appended, read by line, followed |
+//! | [`mirror`] | a bare mirror of each project's repository |
 //! | [`pages`] | the web page |
+//! | [`runner_api`] | GitLab's Runner API: what runners ask |
+//! | [`runners`] | runners: what people do with them |
 //! | [`problem`] | answers that are errors |
 //! | [`vault`] | secrets at rest, tokens |
 
 pub mod access;
 pub mod app;
+pub mod artifacts;
 pub mod config;
 pub mod db;
 pub mod engine;
+pub mod logs;
+pub mod mirror;
 pub mod pages;
 pub mod problem;
 pub mod routes;
 pub mod rows;
+pub mod runner_api;
+pub mod runners;
 pub mod serve;
 pub mod vault;
 

@@ -5,6 +5,8 @@
 //! | `table` | `sources` of the settings: which project is where |
 //! | `mirror` | bare mirrors of git URLs, fetched at most once per command |
 //! | `smart_http`, `pkt_line` | fetching over http and https, which libgit2 is built without |
+//! | `fetch` | the server's mirrors |
+//! | `reach` | hosts that may be reached |
 //! | `credentials` | how the user gets in |
 //! | `refspecs` | what a job fetches |
 //! | `revision` | refs and component versions to commits |
@@ -16,9 +18,11 @@
 mod checkout;
 mod credentials;
 mod elsewhere;
+mod fetch;
 mod mirror;
 mod pkt_line;
 mod refspecs;
+mod reach;
 mod remote;
 mod revision;
 mod smart_http;
@@ -27,5 +31,7 @@ mod templates;
 
 pub use elsewhere::Sources;
 pub(crate) use refspecs::{Wish, fetch, set as set_refs};
+pub(crate) use fetch::Fetch;
+pub use reach::Reach;
 pub use table::{Place, SourceTable};
 pub(crate) use templates::text as template;

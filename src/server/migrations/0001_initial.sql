@@ -223,6 +223,8 @@ CREATE TABLE jobs (              -- one row for each attempt; the newest of a po
     token TEXT UNIQUE,           -- SHA-256 of the attempt's token; none: before it started, after it ended
     sealed_token {blob},
     cancel BIGINT NOT NULL,      -- 1 canceling, 2 canceled
+    cancel_at BIGINT,            -- when somebody wished it
+    bridge BIGINT NOT NULL DEFAULT 0, -- a trigger job: the server does it itself
     lease_until BIGINT,
     acknowledged BIGINT NOT NULL,-- has its runner been heard of since it was handed out?
     child_pipeline BIGINT,
@@ -234,7 +236,9 @@ CREATE TABLE jobs (              -- one row for each attempt; the newest of a po
     created_at BIGINT NOT NULL
 );
 CREATE INDEX jobs_of_pipeline ON jobs (pipeline_id, position, attempt);
-CREATE INDEX jobs_running ON jobs (lease_until) WHERE status IN ('pending', 'running');
+CREATE INDEX jobs_leased ON jobs (lease_until, project_id) WHERE lease_until IS NOT NULL;
+CREATE INDEX jobs_open ON jobs (pipeline_id) WHERE newest = 1 AND finished_at IS NULL;
+CREATE INDEX jobs_in_groups ON jobs (project_id, resource_group) WHERE resource_group <> '' AND finished_at IS NULL;
 CREATE TABLE pending (           -- jobs that may be handed out now
     job_id BIGINT PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
     project_id BIGINT NOT NULL,

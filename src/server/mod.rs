@@ -15,6 +15,7 @@
 //! | [`logs`] | logs of jobs: appended, read by line, followed |
 //! | [`mirror`] | a bare mirror of each project's repository |
 //! | [`pages`] | the web page |
+//! | [`pool`] | the server's own runner |
 //! | [`runner_api`] | GitLab's Runner API: what runners ask |
 //! | [`runners`] | runners: what people do with them |
 //! | [`problem`] | answers that are errors |
@@ -29,6 +30,7 @@ pub mod engine;
 pub mod logs;
 pub mod mirror;
 pub mod pages;
+pub mod pool;
 pub mod problem;
 pub mod routes;
 pub mod rows;

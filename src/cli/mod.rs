@@ -18,6 +18,7 @@ mod images;
 mod init;
 mod job_process;
 mod lint;
+mod login;
 mod logs;
 mod man;
 mod networking;
@@ -33,6 +34,7 @@ mod runner;
 mod runs;
 mod runtime;
 mod server;
+mod server_audit;
 mod unlock;
 
 use crate::error::{CliError, CliResult, EXIT_OK};
@@ -101,6 +103,8 @@ enum Command {
     Server(server::ServerArgs),
     /// Take jobs of a server and run them on this machine: a `ci server`, or a GitLab
     Runner(runner::RunnerArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -143,6 +147,8 @@ fn run(command: Command) -> CliResult {
         Command::Server(args) => server::run(&args),
         Command::Runner(args) => runner::run(&args),
         Command::Job => job_process::run_job(),
+        Command::Login(args) => login::login(&args),
+        Command::Logout(args) => login::logout(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Artifacts(args) => artifacts::run(&args),

@@ -4,6 +4,8 @@ use super::config::Config;
 use super::db::Db;
 use super::engine::Engine;
 use super::logs::Logs;
+use super::hooks::Hooks;
+use super::people::People;
 use super::vault::Vault;
 use std::io;
 use std::path::PathBuf;
@@ -28,6 +30,10 @@ pub struct Parts {
     pub engine: Engine,
     /// Logs of jobs.
     pub logs: Arc<Logs>,
+    /// Deliveries on their way to the inbox.
+    pub hooks: Hooks,
+    /// Who has tried to sign in.
+    pub people: People,
     /// Wakes passes before their timer does.
     pub wake: Wake,
     /// Says what changed, to whoever shows it. A slow reader misses some and reads all again.
@@ -110,6 +116,8 @@ impl App {
             db,
             vault,
             engine: Engine::default(),
+            hooks: Hooks::default(),
+            people: People::default(),
             wake: Wake::default(),
             changes,
             ending: CancellationToken::new(),

@@ -119,4 +119,9 @@ impl Config {
             None => format!("http://{}", self.listen),
         }
     }
+
+    /// Do people reach the server over TLS? Then cookies go nowhere else.
+    pub fn is_https(&self) -> bool {
+        self.public_url().starts_with("https://")
+    }
 }

@@ -18,6 +18,9 @@
 //! | [`pool`] | the server's own runner |
 //! | [`runner_api`] | GitLab's Runner API: what runners ask |
 //! | [`runners`] | runners: what people do with them |
+//! | [`hooks`] | what forges send, what is missed, commit statuses back |
+//! | [`projects`] | projects, their secrets, settings, schedules |
+//! | [`people`] | accounts, sessions, tokens, roles, variables, the audit record |
 //! | [`problem`] | answers that are errors |
 //! | [`vault`] | secrets at rest, tokens |
 
@@ -31,7 +34,10 @@ pub mod logs;
 pub mod mirror;
 pub mod pages;
 pub mod pool;
+pub mod hooks;
+pub mod people;
 pub mod problem;
+pub mod projects;
 pub mod routes;
 pub mod rows;
 pub mod runner_api;

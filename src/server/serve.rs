@@ -1,8 +1,11 @@
 //! The running server: listens, answers, ends in order.
 
 use super::App;
-use super::{artifacts, logs, pages, routes::Routes, runner_api, runners};
+use super::{
+    artifacts, hooks, logs, pages, people, pool, projects, routes::Routes, runner_api, runners,
+};
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
@@ -13,6 +16,9 @@ pub fn routes(app: &App) -> Routes {
     let info = InfoBuilder::new().title("Slipway").version(env!("CARGO_PKG_VERSION")).build();
     Routes::new(app, OpenApiBuilder::new().info(info).build())
         .with(pages::routes)
+        .with(people::routes)
+        .with(hooks::routes)
+        .with(projects::routes)
         .with(logs::routes::routes)
         .with(artifacts::routes::routes)
         .with(runner_api::routes)
@@ -21,7 +27,8 @@ pub fn routes(app: &App) -> Routes {
 
 /// The router and the document of its API.
 pub fn router(app: &App) -> (Router, OpenApi) {
-    routes(app).finish()
+    let (router, document) = routes(app).finish();
+    (router.layer(from_fn_with_state(app.clone(), people::headers)), document)
 }
 
 /// Serves until [`App::ending`], then lets open requests end. All passes run beside it.
@@ -29,8 +36,12 @@ pub fn router(app: &App) -> (Router, OpenApi) {
 /// # Errors
 /// Listening has failed.
 pub async fn serve(app: App, listener: TcpListener) -> io::Result<()> {
-    let passes =
-        [tokio::spawn(super::engine::passes(app.clone())), tokio::spawn(artifacts::sweep::pass(app.clone()))];
+    let passes = [
+        tokio::spawn(super::engine::passes(app.clone())),
+        tokio::spawn(hooks::passes(app.clone())),
+        tokio::spawn(artifacts::sweep::pass(app.clone())),
+        tokio::spawn(pool::pass(app.clone())),
+    ];
     let (router, _) = router(&app);
     let ending = app.ending.clone();
     let service = router.into_make_service_with_connect_info::<SocketAddr>();

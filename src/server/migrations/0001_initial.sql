@@ -3,6 +3,7 @@
 -- is sealed (`vault`) or only its SHA-256 is kept.
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+INSERT INTO meta (key, value) VALUES ('audit', '0 '); -- number and digest of the last entry; its row is the lock
 
 -- people
 
@@ -46,6 +47,21 @@ CREATE TABLE members (
     project_id BIGINT,           -- none: all projects
     role TEXT NOT NULL,          -- viewer, developer, deployer, maintainer
     environment TEXT NOT NULL    -- of a deployer: its name, or `*`
+);
+CREATE TABLE links (             -- one-time addresses that set a password
+    hash TEXT PRIMARY KEY,
+    user_id BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    expires_at BIGINT NOT NULL
+);
+CREATE TABLE devices (           -- command lines that wait for a person's yes
+    hash TEXT PRIMARY KEY,       -- of what they ask with
+    code TEXT NOT NULL UNIQUE,   -- what the person compares
+    name TEXT NOT NULL,
+    address TEXT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    user_id BIGINT,              -- who said yes
+    scopes TEXT NOT NULL,
+    refused BIGINT NOT NULL
 );
 CREATE TABLE audit (
     seq BIGINT PRIMARY KEY,
@@ -124,19 +140,21 @@ CREATE TABLE refs (              -- what was last seen, so that a push is notice
 CREATE TABLE deliveries (
     id {id},
     project_id BIGINT NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
-    key TEXT NOT NULL,           -- the forge's id of the delivery; `reconcile:REF:SHA` of our own
+    key TEXT NOT NULL,           -- the forge's id of the delivery; our own: `reconcile:REF:SHA`, `replay:ID:…`, `approved:ID`
     forge TEXT NOT NULL,
     event TEXT NOT NULL,         -- as the forge names it
     headers TEXT NOT NULL,
     body {blob} NOT NULL,
     received_at BIGINT NOT NULL,
-    state TEXT NOT NULL,         -- waiting, pipeline, skipped, ignored, failed
+    body_digest TEXT NOT NULL,   -- of forges that do not sign the delivery's id; else empty
+    state TEXT NOT NULL,         -- waiting, held (for a maintainer), pipeline, skipped, ignored, failed
     reason TEXT NOT NULL,        -- why nothing ran, in a sentence
     pipeline_id BIGINT,
-    processed_at BIGINT,
+    processed_at BIGINT,         -- the last try
     tries BIGINT NOT NULL,
     UNIQUE (project_id, key)
 );
+CREATE INDEX deliveries_body ON deliveries (project_id, body_digest) WHERE body_digest <> '';
 CREATE INDEX deliveries_waiting ON deliveries (id) WHERE state = 'waiting';
 CREATE TABLE statuses (          -- outbox of commit statuses; the last word of a context wins
     project_id BIGINT NOT NULL REFERENCES projects (id) ON DELETE CASCADE,

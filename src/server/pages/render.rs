@@ -10,8 +10,17 @@ use serde_json::json;
 use std::sync::LazyLock;
 
 /// All templates, by name. `layout` stands around each of the others.
-const TEMPLATES: &[(&str, &str)] =
-    &[("layout", include_str!("templates/layout.hbs")), ("problem", include_str!("templates/problem.hbs"))];
+const TEMPLATES: &[(&str, &str)] = &[
+    ("layout", include_str!("templates/layout.hbs")),
+    ("account", include_str!("templates/account.hbs")),
+    ("audit", include_str!("templates/audit.hbs")),
+    ("device", include_str!("templates/device.hbs")),
+    ("members", include_str!("templates/members.hbs")),
+    ("users", include_str!("templates/users.hbs")),
+    ("welcome", include_str!("templates/welcome.hbs")),
+    ("login", include_str!("templates/login.hbs")),
+    ("problem", include_str!("templates/problem.hbs")),
+];
 
 static REGISTRY: LazyLock<Handlebars<'static>> = LazyLock::new(|| {
     let mut registry = Handlebars::new();
@@ -25,12 +34,20 @@ static REGISTRY: LazyLock<Handlebars<'static>> = LazyLock::new(|| {
 /// A page: the template `name` filled with `data`, in the layout, for who asks.
 pub fn page(app: &App, actor: &Actor, name: &str, title: &str, data: &impl Serialize) -> Response {
     let _ = app;
-    let body = match REGISTRY.render(name, data) {
+    let who = json!({ "name": actor.name, "signed_in": actor.user.is_some(), "admin": actor.admin });
+    let mut data = json!(data);
+    if let Some(data) = data.as_object_mut() {
+        // forms: <input type="hidden" name="csrf" value="{{csrf}}">
+        data.insert("csrf".to_owned(), json!(actor.csrf));
+        data.insert("actor".to_owned(), who.clone());
+    }
+    let body = match REGISTRY.render(name, &data) {
         Ok(body) => body,
         Err(error) => return Problem::internal("filling a page", &error).into_response(),
     };
-    let who = json!({ "name": actor.name, "signed_in": actor.user.is_some(), "admin": actor.admin });
-    match REGISTRY.render("layout", &json!({ "title": title, "body": body, "actor": who })) {
+    match REGISTRY
+        .render("layout", &json!({ "title": title, "body": body, "actor": who, "csrf": actor.csrf }))
+    {
         Ok(text) => Html(text).into_response(),
         Err(error) => Problem::internal("filling a page", &error).into_response(),
     }

@@ -12,7 +12,6 @@ use crate::runner::processes::Ended;
 use crate::runner::{Address, Order, Processes, identity};
 use crate::wire::job::Job;
 use pipelines::schedule::Outcome;
-use pipelines::status::FailureReason;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -154,8 +153,7 @@ impl Pool {
     async fn lost(&self, name: &str, why: &str) {
         let Ok(job) = name.parse::<i64>() else { return };
         tracing::warn!("job {job} is lost: {why}");
-        let reason = FailureReason::RunnerSystemFailure;
-        let outcome = Outcome::Failed { reason, exit_code: None, message: Some(format!("lost: {why}")) };
+        let outcome = Outcome::Lost { message: format!("lost: {why}") };
         // its lease ends it, if the database does not answer now
         if let Err(problem) = engine::finished(&self.app, job, outcome).await {
             tracing::error!("ending the lost job {job}: {problem}");

@@ -21,6 +21,7 @@
 //! | [`ops`] | backup, health, metrics, retention, hand-over |
 //! | [`pages`] | the web page |
 //! | [`people`] | accounts, sessions, tokens, roles, variables, the audit record |
+//! | [`pool`] | the server's own runner |
 //! | [`runner_api`] | GitLab's Runner API: what runners ask |
 //! | [`runners`] | runners: what people do with them |
 //! | [`problem`] | answers that are errors |
@@ -38,6 +39,8 @@ pub mod logs;
 pub mod mirror;
 pub mod ops;
 pub mod pages;
+pub mod pool;
+pub mod hooks;
 pub mod people;
 pub mod problem;
 pub mod projects;

@@ -2,7 +2,7 @@
 
 use super::App;
 use super::{
-    artifacts, engine, environments, hooks, logs, ops, pages, people, projects, routes::Routes, runner_api,
+    artifacts, engine, environments, hooks, logs, ops, pages, people, pool, projects, routes::Routes, runner_api,
     runners,
 };
 use axum::extract::State;
@@ -58,6 +58,7 @@ pub async fn serve(app: App, listener: TcpListener) -> io::Result<()> {
         tokio::spawn(artifacts::sweep::pass(app.clone())),
         tokio::spawn(logs::tidy::pass(app.clone())),
         tokio::spawn(environments::passes(app.clone())),
+        tokio::spawn(pool::pass(app.clone())),
         tokio::spawn(ops::passes(app.clone())),
     ];
     let (router, _) = router(&app);

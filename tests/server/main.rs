@@ -11,6 +11,7 @@
 //! | `projects` | projects over the API |
 //! | `browser` | cookies and forms |
 //! | `people`, `oidc` | accounts, sessions, tokens, roles, variables, the audit record |
+//! | `runner` | the server's pool, `ci runner`, a job's process and a server that behaves badly |
 //! | `start` | where it listens, what it says first |
 //! | `wire` | the Runner API, as runners of several versions speak it |
 
@@ -23,6 +24,7 @@ mod projects;
 mod browser;
 mod oidc;
 mod people;
+mod runner;
 mod start;
 mod support;
 mod wire;

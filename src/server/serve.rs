@@ -32,7 +32,8 @@ pub fn router(app: &App) -> (Router, OpenApi) {
 /// # Errors
 /// Listening has failed.
 pub async fn serve(app: App, listener: TcpListener) -> io::Result<()> {
-    let passes = [tokio::spawn(super::engine::passes(app.clone()))];
+    let passes =
+        [tokio::spawn(super::engine::passes(app.clone())), tokio::spawn(artifacts::sweep::pass(app.clone()))];
     let (router, _) = router(&app);
     let ending = app.ending.clone();
     let service = router.into_make_service_with_connect_info::<SocketAddr>();

@@ -88,7 +88,7 @@ async fn told(
         job_info: attempt.job_info(),
         git_info,
         runner_info: RunnerInfo { timeout: attempt.timeout() },
-        variables: attempt.variables(handed_over),
+        variables: attempt.variables(app, handed_over),
         steps: attempt.steps(),
         image: job.work.image.as_ref().map(image),
         services: job.work.services.iter().map(service).collect(),
@@ -162,8 +162,8 @@ impl Attempt<'_> {
     }
 
     /// What only this attempt knows, then the plan's, then what earlier jobs hand over. Each name once.
-    fn variables(&self, handed_over: Vec<(String, String)>) -> Vec<Variable> {
-        let mut all: Vec<Variable> = self.own().into_iter().map(variable).collect();
+    fn variables(&self, app: &App, handed_over: Vec<(String, String)>) -> Vec<Variable> {
+        let mut all: Vec<Variable> = self.own(app).into_iter().map(variable).collect();
         all.extend(self.job.environment_variables.iter().cloned().map(variable));
         let request = &self.context.request;
         let fixed = |name: &str| {
@@ -179,24 +179,11 @@ impl Attempt<'_> {
         once
     }
 
-    fn own(&self) -> Vec<JobVariable> {
-        let (row, project) = (&self.context.row, self.project);
-        let started =
-            jiff::Timestamp::from_millisecond(row.started_at.unwrap_or_else(crate::server::db::now));
-        let started = started.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let url = self.base;
-        let mut own = vec![
-            plain("CI_JOB_ID", row.id.to_string()),
-            plain("CI_JOB_NAME", row.name.clone()),
-            plain("CI_JOB_STAGE", row.stage.clone()),
-            plain("CI_JOB_STARTED_AT", started),
-            plain("CI_JOB_TIMEOUT", self.timeout().to_string()),
-            plain("CI_JOB_URL", format!("{url}/projects/{}/jobs/{}", project.id, row.id)),
-            plain("CI_PIPELINE_ID", row.pipeline_id.to_string()),
-            plain("CI_PIPELINE_URL", format!("{url}/projects/{}/pipelines/{}", project.id, row.pipeline_id)),
-            hidden("CI_JOB_TOKEN", self.claimed.token.clone()),
-            hidden("CI_REPOSITORY_URL", self.repository_url()),
-        ];
+    fn own(&self, app: &App) -> Vec<JobVariable> {
+        let mut own = engine::attempt_variables(app, self.context, &self.claimed.token);
+        // as this runner reaches us, and as long as it allows
+        own.push(hidden("CI_REPOSITORY_URL", self.repository_url()));
+        own.push(plain("CI_JOB_TIMEOUT", self.timeout().to_string()));
         if let Some(runner) = self.runner {
             own.push(plain("CI_RUNNER_ID", runner.id.to_string()));
             own.push(plain("CI_RUNNER_DESCRIPTION", runner.description.clone()));

@@ -3,8 +3,8 @@
 use super::config::Config;
 use super::db::Db;
 use super::engine::Engine;
-use super::people::People;
 use super::logs::Logs;
+use super::people::People;
 use super::vault::Vault;
 use std::io;
 use std::path::PathBuf;

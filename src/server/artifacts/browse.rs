@@ -49,7 +49,11 @@ pub fn list(archive: &Path, below: &str) -> io::Result<Vec<Entry>> {
             *found.entry((!directory, name.to_owned())).or_default() += size;
         }
     }
-    let entry = |((file, name), size)| Entry { path: format!("{prefix}{name}"), directory: !file, size };
+    let entry = |((file, name), size): ((bool, String), u64)| Entry {
+        path: format!("{prefix}{name}"),
+        directory: !file,
+        size,
+    };
     Ok(found.into_iter().map(entry).collect())
 }
 

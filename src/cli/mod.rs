@@ -16,7 +16,9 @@ mod glob;
 mod history;
 mod images;
 mod init;
+mod job_process;
 mod lint;
+mod login;
 mod logs;
 mod man;
 mod networking;
@@ -28,6 +30,7 @@ mod release;
 mod request;
 mod rollback;
 mod run;
+mod runner;
 mod runs;
 mod runtime;
 mod server;
@@ -98,9 +101,15 @@ enum Command {
     Notify(notify::NotifyArgs),
     /// Run pipelines on webhooks, with a web page, environments and promotion
     Server(server::ServerArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
+    /// Take jobs of a server and run them on this machine: a `ci server`, or a GitLab
+    Runner(runner::RunnerArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+    #[command(name = crate::runner::processes::COMMAND, hide = true)]
+    Job,
     #[command(hide = true)]
     Names(completions::NamesArgs),
 }
@@ -136,6 +145,10 @@ fn run(command: Command) -> CliResult {
         Command::Images(args) => images::run(&args),
         Command::Notify(args) => notify::run(&args),
         Command::Server(args) => server::run(&args),
+        Command::Login(args) => login::login(&args),
+        Command::Logout(args) => login::logout(&args),
+        Command::Runner(args) => runner::run(&args),
+        Command::Job => job_process::run_job(),
         Command::Plan(args) => plan::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Artifacts(args) => artifacts::run(&args),

@@ -11,7 +11,6 @@ use std::path::PathBuf;
 
 /// Run pipelines on webhooks, with a web page, environments and promotion
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = false)]
 pub(super) struct ServerArgs {
     #[command(subcommand)]
     command: Option<ServerCommand>,

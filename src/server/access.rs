@@ -56,6 +56,8 @@ pub struct Actor {
     pub scopes: Vec<String>,
     /// The project that a token is limited to.
     pub only_project: Option<i64>,
+    /// With a token: its row of `tokens`.
+    pub token: Option<i64>,
     /// Where they ask from.
     pub address: String,
     /// With a session: what forms (field `csrf`) and scripts (header `X-CSRF-Token`) must send back.
@@ -74,6 +76,7 @@ impl Actor {
             via: Via::Nothing,
             scopes: Vec::new(),
             only_project: None,
+            token: None,
             address: String::new(),
             csrf: String::new(),
             session: String::new(),

@@ -30,6 +30,7 @@ pub(in crate::server) async fn identify(app: &App, parts: &Parts) -> Answer<Acto
             via: Via::Token,
             scopes: serde_json::from_str(&token.scopes).unwrap_or_default(),
             only_project: token.project_id,
+            token: Some(token.id),
             name: token.user_name,
             ..somebody
         });

@@ -24,6 +24,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .api(Access::SignedIn, routes!(list_tokens))
         .api(Access::SignedIn, routes!(create_token))
         .api(Access::SignedIn, routes!(revoke_token))
+        .api(Access::SignedIn, routes!(revoke_this_token))
 }
 
 pub(super) fn all_scopes() -> Vec<String> {
@@ -89,7 +90,7 @@ impl From<String> for Scopes {
 /// A token that is good, with whose it is.
 #[derive(FromRow)]
 pub(super) struct Valid {
-    id: i64,
+    pub(super) id: i64,
     pub(super) user_id: i64,
     pub(super) user_name: String,
     pub(super) admin: i64,
@@ -242,6 +243,20 @@ async fn revoke_token(
     Path(token): Path<i64>,
     Query(why): Query<Why>,
 ) -> Answer<StatusCode> {
+    revoke(&app, &actor, token, &why.reason).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Revoke the access token that asks, as `ci logout` does
+#[utoipa::path(delete, path = "/api/v1/token", tag = "people", responses(
+    (status = 204, description = "it opens nothing any more"), (status = 400, description = "no token asks"),
+))]
+async fn revoke_this_token(
+    State(app): State<App>,
+    actor: Actor,
+    Query(why): Query<Why>,
+) -> Answer<StatusCode> {
+    let token = actor.token.ok_or_else(|| Problem::bad("this was not asked with an access token"))?;
     revoke(&app, &actor, token, &why.reason).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,5 +1,7 @@
 //! `ci server`
 
+use anstream::eprintln;
+
 use super::print_raw;
 use super::runtime::runtime;
 use super::{server_audit, server_data};

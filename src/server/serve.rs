@@ -2,8 +2,8 @@
 
 use super::App;
 use super::{
-    artifacts, engine, environments, hooks, logs, ops, pages, people, pool, projects, routes::Routes, runner_api,
-    runners,
+    artifacts, engine, environments, hooks, logs, ops, pages, people, pool, projects, routes::Routes,
+    runner_api, runners,
 };
 use axum::extract::State;
 use axum::middleware::{from_fn, from_fn_with_state};

@@ -17,13 +17,13 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
+mod browser;
 mod demo;
 mod hooks;
-mod pages;
-mod projects;
-mod browser;
 mod oidc;
+mod pages;
 mod people;
+mod projects;
 mod runner;
 mod start;
 mod support;

@@ -24,7 +24,9 @@ fn project(server: &Server, repository: &Repository) -> i64 {
 
 fn job(server: &Server, name: &str) -> Option<(i64, String)> {
     let one = |column: &str| {
-        server.texts(&format!("SELECT CAST({column} AS TEXT) FROM jobs WHERE name = '{name}' AND newest = 1")).pop()
+        server
+            .texts(&format!("SELECT CAST({column} AS TEXT) FROM jobs WHERE name = '{name}' AND newest = 1"))
+            .pop()
     };
     Some((one("id")?.parse().unwrap(), one("status")?))
 }
@@ -33,7 +35,8 @@ fn job(server: &Server, name: &str) -> Option<(i64, String)> {
 #[track_caller]
 fn ended(server: &Server, name: &str) -> (i64, String) {
     eventually(&format!("`{name}` ends: {}", server.said()), || {
-        job(server, name).filter(|(_, status)| matches!(status.as_str(), "success" | "failed" | "canceled" | "skipped"))
+        job(server, name)
+            .filter(|(_, status)| matches!(status.as_str(), "success" | "failed" | "canceled" | "skipped"))
     })
 }
 
@@ -92,8 +95,12 @@ fn everything_flows(server: &Server, project: i64) {
     let (slow, status) = ended(server, "slow");
     assert_eq!(status, "failed");
     assert!(log(server, project, slow).contains("took longer than 1s"));
-    assert_eq!(server.texts(&format!("SELECT reason FROM jobs WHERE id = {slow}")), ["job_execution_timeout"]);
-    let kinds = server.texts(&format!("SELECT file_type FROM artifacts WHERE job_id = {build} ORDER BY file_type"));
+    assert_eq!(
+        server.texts(&format!("SELECT reason FROM jobs WHERE id = {slow}")),
+        ["job_execution_timeout"]
+    );
+    let kinds =
+        server.texts(&format!("SELECT file_type FROM artifacts WHERE job_id = {build} ORDER BY file_type"));
     assert_eq!(kinds, ["archive", "dotenv"]);
 }
 
@@ -123,7 +130,8 @@ impl Drop for Runner {
 #[test]
 fn a_runner_elsewhere_takes_the_servers_jobs() {
     let server = server(0);
-    let token = server.post("/api/v1/runners", &json!({"description": "mine"})).is(201).json()["token"].clone();
+    let token =
+        server.post("/api/v1/runners", &json!({"description": "mine"})).is(201).json()["token"].clone();
     let config = server.home().join("config/runner.yml");
     let runner = |arguments: &[&str]| {
         let mut command = server.command(&["runner", "--config"]);
@@ -251,7 +259,8 @@ mod coordinator {
 
     impl Coordinator {
         pub(super) fn start(behaviour: Behaviour) -> Coordinator {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
             let shared: Shared = Arc::new((Mutex::default(), Mutex::new(behaviour)));
             let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
             let address = format!("http://{}", listener.local_addr().unwrap());
@@ -356,7 +365,8 @@ fn whole(heard: &Heard, state: &str) -> String {
     log
 }
 
-const LINES: [&str; 2] = ["for i in 1 2 3 4 5 6; do echo \"line $i of $CI_JOB_TOKEN\"; sleep 0.3; done", "echo end"];
+const LINES: [&str; 2] =
+    ["for i in 1 2 3 4 5 6; do echo \"line $i of $CI_JOB_TOKEN\"; sleep 0.3; done", "echo end"];
 
 #[test]
 fn a_log_arrives_whole_whatever_the_server_does() {
@@ -399,7 +409,8 @@ fn a_log_arrives_whole_whatever_the_server_does() {
 #[test]
 fn a_job_that_is_not_wanted_any_more_is_killed() {
     let behaviour = Behaviour { refuses: true, ..Behaviour::default() };
-    let (coordinator, output) = process(behaviour, &["echo begun", "sleep 1; echo more; sleep 600"], &["echo after"]);
+    let (coordinator, output) =
+        process(behaviour, &["echo begun", "sleep 1; echo more; sleep 600"], &["echo after"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let heard = coordinator.shared.0.lock().unwrap();
     assert!(heard.updates.iter().all(|update| update["state"] == "running"), "{:?}", heard.updates);

@@ -9,8 +9,9 @@ use crate::settings::Settings;
 pub(super) fn run_job() -> CliResult {
     let order = std::io::read_to_string(std::io::stdin())
         .map_err(|e| CliError::usage(format!("reading the order of a job: {e}")))?;
-    let order: Order = serde_json::from_str(&order)
-        .map_err(|e| CliError::usage(format!("reading the order of a job: {e}")).hint("`ci runner run` starts jobs"))?;
+    let order: Order = serde_json::from_str(&order).map_err(|e| {
+        CliError::usage(format!("reading the order of a job: {e}")).hint("`ci runner run` starts jobs")
+    })?;
     // whatever ends our parent's session leaves us alone; already the leader of one is as good
     let _ = rustix::process::setsid();
     let settings = Settings::of_user()?;

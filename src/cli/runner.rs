@@ -68,9 +68,8 @@ pub(super) fn run(args: &RunnerArgs) -> CliResult {
 }
 
 fn system_id(path: &Path) -> CliResult<String> {
-    identity::system_id(path).map_err(|e| {
-        CliError::usage(format!("reading this machine's id beside `{}`: {e}", path.display()))
-    })
+    identity::system_id(path)
+        .map_err(|e| CliError::usage(format!("reading this machine's id beside `{}`: {e}", path.display())))
 }
 
 fn register(args: &RegisterArgs, path: &Path) -> CliResult {
@@ -79,9 +78,10 @@ fn register(args: &RegisterArgs, path: &Path) -> CliResult {
             .hint("it begins with `https://` or `http://`"));
     }
     let mut config = Config::load(path)?;
-    let name = args.name.clone().unwrap_or_else(|| {
-        rustix::system::uname().nodename().to_string_lossy().into_owned()
-    });
+    let name = args
+        .name
+        .clone()
+        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
     if config.runners.iter().any(|runner| runner.name == name) {
         return Err(CliError::usage(format!("there is a runner `{name}` already"))
             .hint("give this one another `--name`, or `ci runner unregister` that one first"));
@@ -90,13 +90,12 @@ fn register(args: &RegisterArgs, path: &Path) -> CliResult {
     let server = Server::new(&runner, &system_id(path)?, identity::info(runner.executor));
     let server = server.map_err(CliError::usage)?;
     let id = runtime()?.block_on(server.verify()).map_err(|why| {
-        CliError::failed(format!("registering at {}: {why}", runner.url))
-            .hint("make the runner on the server's page of runners, and give the token that is shown there once")
+        CliError::failed(format!("registering at {}: {why}", runner.url)).hint(
+            "make the runner on the server's page of runners, and give the token that is shown there once",
+        )
     })?;
-    let text = format!(
-        "runner {id} of {} is `{}` here; `ci runner run` takes its jobs\n",
-        runner.url, runner.name
-    );
+    let text =
+        format!("runner {id} of {} is `{}` here; `ci runner run` takes its jobs\n", runner.url, runner.name);
     config.runners.push(runner);
     config.save(path)?;
     print_raw(text.as_bytes())
@@ -104,7 +103,8 @@ fn register(args: &RegisterArgs, path: &Path) -> CliResult {
 
 /// Never from the command line, where everybody on the machine sees it.
 fn token(args: &RegisterArgs) -> CliResult<Secret> {
-    let reading = |from: &str, e: std::io::Error| CliError::usage(format!("reading the token from {from}: {e}"));
+    let reading =
+        |from: &str, e: std::io::Error| CliError::usage(format!("reading the token from {from}: {e}"));
     let text = match &args.token_file {
         Some(file) if file.as_os_str() == "-" => {
             std::io::read_to_string(std::io::stdin()).map_err(|e| reading("standard input", e))?
@@ -119,7 +119,9 @@ fn token(args: &RegisterArgs) -> CliResult<Secret> {
         },
     };
     match text.trim() {
-        "" => Err(CliError::usage("there is no token").hint(format!("`--token-file FILE`, or set `{TOKEN}`"))),
+        "" => {
+            Err(CliError::usage("there is no token").hint(format!("`--token-file FILE`, or set `{TOKEN}`")))
+        }
         text => Ok(Secret::from(text)),
     }
 }
@@ -170,7 +172,9 @@ fn unregister(name: &str, path: &Path) -> CliResult {
     if let Err(why) = told {
         eprintln!("warning: {} was not told: {why}", runner.url);
     }
-    print_raw(format!("`{name}` takes no more jobs; the server's page of runners removes it there\n").as_bytes())
+    print_raw(
+        format!("`{name}` takes no more jobs; the server's page of runners removes it there\n").as_bytes(),
+    )
 }
 
 fn take_jobs(path: &Path) -> CliResult {
@@ -219,11 +223,8 @@ fn say_what_is_done() {
 
 async fn asked_to_end() -> CliResult {
     let listen = |kind| signal(kind).map_err(|e| CliError::usage(format!("listening for signals: {e}")));
-    let mut signals = [
-        listen(SignalKind::terminate())?,
-        listen(SignalKind::interrupt())?,
-        listen(SignalKind::quit())?,
-    ];
+    let mut signals =
+        [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::quit())?];
     let [terminate, interrupt, quit] = &mut signals;
     tokio::select! {
         _ = terminate.recv() => {}

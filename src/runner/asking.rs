@@ -59,11 +59,7 @@ impl Server {
     }
 
     fn verification(&self) -> Verify {
-        Verify {
-            token: self.token.clone(),
-            system_id: self.system_id.clone(),
-            info: Some(self.info.clone()),
-        }
+        Verify { token: self.token.clone(), system_id: self.system_id.clone(), info: Some(self.info.clone()) }
     }
 
     /// Is the token valid? The runner's number.
@@ -119,7 +115,9 @@ impl Server {
         match response.status().as_u16() {
             201 => match response.json::<Job>().await {
                 Ok(job) => Asked::Job(Box::new(job)),
-                Err(error) => Asked::Later(format!("the server sent a job that can't be read: {error}"), None),
+                Err(error) => {
+                    Asked::Later(format!("the server sent a job that can't be read: {error}"), None)
+                }
             },
             204 => Asked::Nothing,
             // somebody else was quicker

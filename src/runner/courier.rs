@@ -81,7 +81,9 @@ impl Carrier {
                 Ok(size) => break size,
                 Err(Refusal::Later(why, asked)) => {
                     let wait = patience.wait(asked);
-                    said.say(Said::Warning(format!("the artifacts of {name} do not come ({why}): trying again")));
+                    said.say(Said::Warning(format!(
+                        "the artifacts of {name} do not come ({why}): trying again"
+                    )));
                     tokio::time::sleep(wait).await;
                 }
                 Err(Refusal::Never(_, why)) => {

@@ -76,7 +76,10 @@ pub fn system_id(config: &Path) -> io::Result<String> {
     let id = match std::fs::read_to_string("/etc/machine-id") {
         // the id itself is confidential, says its manual page
         Ok(machine) if !machine.trim().is_empty() => {
-            format!("s_{}", &crate::digest::sha256_hex(format!("slipway {}", machine.trim()).as_bytes())[..12])
+            format!(
+                "s_{}",
+                &crate::digest::sha256_hex(format!("slipway {}", machine.trim()).as_bytes())[..12]
+            )
         }
         _ => {
             let mut random = [0; 6];

@@ -97,7 +97,12 @@ pub(super) fn http(address: &Address) -> Result<Client, reqwest::Error> {
 }
 
 impl JobApi {
-    pub(super) fn new(address: Address, id: i64, token: Secret, info: Info) -> Result<JobApi, reqwest::Error> {
+    pub(super) fn new(
+        address: Address,
+        id: i64,
+        token: Secret,
+        info: Info,
+    ) -> Result<JobApi, reqwest::Error> {
         Ok(JobApi { http: http(&address)?, address, id, token, info })
     }
 
@@ -128,7 +133,8 @@ impl JobApi {
     /// `POST jobs/ID/artifacts`: the file, under a name.
     pub(super) async fn upload(&self, file: &Path, name: &str, query: &UploadQuery) -> Result<(), Refusal> {
         let later = |why: String| Refusal::Later(why, None);
-        let mut url = Url::parse(&self.place("/artifacts").map_err(later)?).map_err(|e| later(e.to_string()))?;
+        let mut url =
+            Url::parse(&self.place("/artifacts").map_err(later)?).map_err(|e| later(e.to_string()))?;
         {
             let mut pairs = url.query_pairs_mut();
             let fields = [

@@ -57,7 +57,8 @@ pub async fn run(
         stop,
         running: TaskTracker::new(),
     };
-    let (alive, _dead) = work.processes.sweep().map_err(|e| format!("looking for jobs that still run: {e}"))?;
+    let (alive, _dead) =
+        work.processes.sweep().map_err(|e| format!("looking for jobs that still run: {e}"))?;
     for name in alive {
         tracing::info!("job {name} still runs");
         let (busy, processes) = (Busy::new(&work.busy), work.processes.clone());

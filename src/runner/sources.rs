@@ -146,8 +146,7 @@ fn open(path: &Path, origin: &str) -> Result<Repository, String> {
     if packs > MOST_PACKS * 2 {
         std::fs::remove_dir_all(path).map_err(|e| format!("removing `{}`: {e}", path.display()))?;
     }
-    let repository =
-        Repository::open_bare(path).or_else(|_| Repository::init_bare(path)).map_err(failed)?;
+    let repository = Repository::open_bare(path).or_else(|_| Repository::init_bare(path)).map_err(failed)?;
     if repository.find_remote("origin").is_ok_and(|remote| remote.url().is_ok_and(|url| url == origin)) {
         return Ok(repository);
     }
@@ -177,14 +176,11 @@ fn update(
         return Ok(());
     }
     said.say(Said::Line(format!("Fetching {}", from.shown)));
-    let usual = || vec!["+refs/heads/*:refs/remotes/origin/*".to_owned(), "+refs/tags/*:refs/tags/*".to_owned()];
+    let usual =
+        || vec!["+refs/heads/*:refs/remotes/origin/*".to_owned(), "+refs/tags/*:refs/tags/*".to_owned()];
     let refspecs = if git.refspecs.is_empty() { usual() } else { git.refspecs.clone() };
-    let wish = Wish {
-        url: &from.shown,
-        login: from.login.clone(),
-        refspecs: &refspecs,
-        commit: Some(commit),
-    };
+    let wish =
+        Wish { url: &from.shown, login: from.login.clone(), refspecs: &refspecs, commit: Some(commit) };
     fetch(repository, &wish).map_err(|why| format!("fetching `{}`: {why}", from.shown))
 }
 

@@ -40,13 +40,13 @@ fn level(
         let login = below.login.clone().filter(|_| same_server(&from.shown, &below.shown));
         let path = repository.path().join("modules").join(name);
         let failed = |e: git2::Error| format!("the mirror of submodule `{name}`: {}", e.message());
-        let module = Repository::open_bare(&path).or_else(|_| Repository::init_bare(&path)).map_err(failed)?;
+        let module =
+            Repository::open_bare(&path).or_else(|_| Repository::init_bare(&path)).map_err(failed)?;
         if module.find_commit(entry.commit).is_err() {
             said.say(Said::Line(format!("Fetching submodule {name} from {}", below.shown)));
             let refspecs =
                 ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"].map(str::to_owned);
-            let wish =
-                Wish { url: &below.shown, login, refspecs: &refspecs, commit: Some(entry.commit) };
+            let wish = Wish { url: &below.shown, login, refspecs: &refspecs, commit: Some(entry.commit) };
             fetch(&module, &wish).map_err(|why| format!("fetching submodule `{name}`: {why}"))?;
         }
         if module.find_commit(entry.commit).is_err() {

@@ -80,8 +80,7 @@ pub(super) fn spec(order: &Order, state: &State, settings: &Settings, courier: C
 /// The job, and before it those whose artifacts it gets: each under a name of its own.
 fn plan(job: &wire::Job, planned: &Job) -> Plan {
     let before = job.dependencies.iter().filter(|d| !d.artifacts_file.filename.is_empty());
-    let mut jobs: Vec<Job> =
-        before.map(|dependency| Job::new(dependency_name(dependency), BEFORE)).collect();
+    let mut jobs: Vec<Job> = before.map(|dependency| Job::new(dependency_name(dependency), BEFORE)).collect();
     jobs.push(planned.clone());
     Plan { stages: vec![BEFORE.to_owned(), planned.stage.clone()], jobs, ..Plan::default() }
 }
@@ -93,7 +92,8 @@ pub(super) fn dependency_name(dependency: &wire::Dependency) -> String {
 
 fn planned(job: &wire::Job) -> Job {
     let stage = if job.job_info.stage.is_empty() { "test" } else { &job.job_info.stage };
-    let name = if job.job_info.name.is_empty() { format!("job {}", job.id) } else { job.job_info.name.clone() };
+    let name =
+        if job.job_info.name.is_empty() { format!("job {}", job.id) } else { job.job_info.name.clone() };
     let protected = variable(job, "CI_COMMIT_REF_PROTECTED") == Some("true");
     Job {
         environment_variables: variables(job),
@@ -139,7 +139,8 @@ fn script(job: &wire::Job) -> Vec<String> {
 }
 
 fn image(image: &wire::Image) -> Image {
-    let options = |kind: &str| image.executor_opts.as_ref().and_then(|o| o.get(kind)).filter(|o| !o.is_null());
+    let options =
+        |kind: &str| image.executor_opts.as_ref().and_then(|o| o.get(kind)).filter(|o| !o.is_null());
     Image {
         name: image.name.clone(),
         entrypoint: Some(image.entrypoint.clone()).filter(|entrypoint| !entrypoint.is_empty()),

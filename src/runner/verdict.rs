@@ -35,11 +35,7 @@ impl Verdict {
     /// The job's process was told to end.
     pub(super) fn interrupted(features: &Features) -> Verdict {
         let reasons = [failure::INTERRUPTED, failure::RUNNER_SYSTEM];
-        Verdict {
-            state: JobState::Failed,
-            reason: known(&reasons, features).to_owned(),
-            exit_code: None,
-        }
+        Verdict { state: JobState::Failed, reason: known(&reasons, features).to_owned(), exit_code: None }
     }
 
     pub(super) fn update(&self) -> UpdateJob {
@@ -99,11 +95,10 @@ mod tests {
         for (outcome, listed, reason, exit_code) in table {
             let failure_reasons = listed.iter().map(|l| (*l).to_owned()).collect();
             let verdict = Verdict::of(&outcome, &Features { failure_reasons, ..Features::default() });
-            assert_eq!((verdict.state, verdict.reason.as_str(), verdict.exit_code), (
-                JobState::Failed,
-                reason,
-                exit_code
-            ));
+            assert_eq!(
+                (verdict.state, verdict.reason.as_str(), verdict.exit_code),
+                (JobState::Failed, reason, exit_code)
+            );
         }
         let success = Verdict::of(&Outcome::Success, &Features::default());
         assert_eq!((success.state, success.reason.as_str()), (JobState::Success, ""));

@@ -82,9 +82,9 @@ pub(super) fn gzip(from: File, mut to: impl Write) -> io::Result<()> {
 pub(super) fn raw(from: File, mut to: impl Write) -> io::Result<String> {
     let mut found: Option<String> = None;
     each_file(from, |name, _, content| match &found {
-        Some(first) => {
-            Err(broken(format!("only one file can be uploaded as it is, and there are `{first}` and `{name}`")))
-        }
+        Some(first) => Err(broken(format!(
+            "only one file can be uploaded as it is, and there are `{first}` and `{name}`"
+        ))),
         None => {
             found = Some(name.rsplit('/').next().unwrap_or(name).to_owned());
             io::copy(content, &mut to).map(|_| ())
@@ -153,7 +153,9 @@ fn append<R: Read>(
         let mut target = Vec::new();
         entry.take(LONGEST_LINK).read_to_end(&mut target)?;
         header.set_entry_type(tar::EntryType::Symlink);
-        header.set_link_name_literal(&target).or_else(|_| Err(broken("a link leads to a path that is too long")))?;
+        header
+            .set_link_name_literal(&target)
+            .or_else(|_| Err(broken("a link leads to a path that is too long")))?;
         return put(builder, header, path, &[][..]).map(|()| 0);
     }
     let size = entry.size();
@@ -219,11 +221,13 @@ mod tests {
 
     #[test]
     fn an_archive_comes_back_as_it_went() {
-        let (from, to) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let (from, to) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_001);
         std::fs::create_dir_all(from.path().join("out/empty")).expect("a directory");
         std::fs::write(from.path().join("out/run"), "#!/bin/sh\n").expect("a file");
-        std::fs::set_permissions(from.path().join("out/run"), PermissionsExt::from_mode(0o755)).expect("mode");
+        std::fs::set_permissions(from.path().join("out/run"), PermissionsExt::from_mode(0o755))
+            .expect("mode");
         File::options()
             .append(true)
             .open(from.path().join("out/run"))

@@ -3,8 +3,8 @@
 use super::config::Config;
 use super::db::Db;
 use super::engine::Engine;
-use super::logs::Logs;
 use super::hooks::Hooks;
+use super::logs::Logs;
 use super::people::People;
 use super::vault::Vault;
 use std::io;

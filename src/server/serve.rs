@@ -1,9 +1,7 @@
 //! The running server: listens, answers, ends in order.
 
 use super::App;
-use super::{
-    artifacts, hooks, logs, pages, people, pool, projects, routes::Routes, runner_api, runners,
-};
+use super::{artifacts, hooks, logs, pages, people, pool, projects, routes::Routes, runner_api, runners};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use std::io;

@@ -97,9 +97,10 @@ mod tests {
 
     #[test]
     fn refspecs_rename_what_they_match() {
-        let refs: BTreeMap<String, Oid> = [("refs/heads/main", '1'), ("refs/heads/a/b", '2'), ("refs/tags/v1", '3')]
-            .map(|(name, digit)| (name.to_owned(), id(digit)))
-            .into();
+        let refs: BTreeMap<String, Oid> =
+            [("refs/heads/main", '1'), ("refs/heads/a/b", '2'), ("refs/tags/v1", '3')]
+                .map(|(name, digit)| (name.to_owned(), id(digit)))
+                .into();
         let table: [(&[&str], &[(&str, char)]); 5] = [
             (&["+refs/heads/main:refs/remotes/origin/main"], &[("refs/remotes/origin/main", '1')]),
             (
@@ -112,7 +113,8 @@ mod tests {
         ];
         for (specs, expected) in table {
             let specs: Vec<String> = specs.iter().map(|s| (*s).to_owned()).collect();
-            let expected: BTreeMap<String, Oid> = expected.iter().map(|(n, d)| ((*n).to_owned(), id(*d))).collect();
+            let expected: BTreeMap<String, Oid> =
+                expected.iter().map(|(n, d)| ((*n).to_owned(), id(*d))).collect();
             assert_eq!(targets(&specs, &refs), expected, "{specs:?}");
         }
     }

@@ -7,8 +7,8 @@ use super::credentials;
 use super::fetch::REQUESTS;
 use super::mirror::Refusal;
 use super::pkt_line::{self, Packet, Packets};
-use super::refspecs::{self, Wish};
 use super::reach::Reach;
+use super::refspecs::{self, Wish};
 use git2::{Config, Oid, Reference, Repository};
 use pipelines::request::FetchError;
 use reqwest::blocking::{Client, RequestBuilder, Response};
@@ -107,7 +107,9 @@ impl SmartHttp {
         let answer = remote.pack(list.request(wants, &haves))?;
         let mut pack = odb.packwriter().map_err(|e| local(&e))?;
         unpack(answer, &mut pack)?;
-        pack.commit().map(|_| ()).map_err(|e| other(format!("the server sent a broken pack: {}", e.message())))
+        pack.commit()
+            .map(|_| ())
+            .map_err(|e| other(format!("the server sent a broken pack: {}", e.message())))
     }
 
     fn client(&self) -> Result<&Client, Refusal> {

@@ -83,7 +83,8 @@ async fn list_deliveries(
         "SELECT {COLUMNS} FROM deliveries WHERE project_id = $1 AND ($2 = '' OR state = $2) AND id < $3 \
          ORDER BY id DESC LIMIT $4"
     );
-    let rows = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(project.id).bind(filter.state.unwrap_or_default());
+    let rows =
+        sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(project.id).bind(filter.state.unwrap_or_default());
     let rows = rows.bind(filter.before.unwrap_or(i64::MAX)).bind(filter.count.unwrap_or(50).clamp(1, MOST));
     let deliveries = rows.fetch_all(&app.db.pool).await?;
     let repository_error = super::reconcile::last_error(&app, project.id).await?;

@@ -49,7 +49,16 @@ impl PartialEq for Proposal {
         let key = |p: &Proposal| {
             let r = &p.request;
             let branches = (r.source_branch.clone(), r.target_branch.clone(), r.git_ref.clone());
-            (p.sha.clone(), p.sender.clone(), r.iid, r.title.clone(), branches, r.fork, r.draft, r.labels.clone())
+            (
+                p.sha.clone(),
+                p.sender.clone(),
+                r.iid,
+                r.title.clone(),
+                branches,
+                r.fork,
+                r.draft,
+                r.labels.clone(),
+            )
         };
         key(self) == key(other)
     }
@@ -176,15 +185,32 @@ mod tests {
 
     #[test]
     fn refs_follow_gits_rules_and_are_never_options() {
-        let good = ["refs/heads/main", "refs/heads/feature/a-b", "refs/tags/v1.0", "refs/heads/ä$(id)`x`;|'\"&"];
+        let good =
+            ["refs/heads/main", "refs/heads/feature/a-b", "refs/tags/v1.0", "refs/heads/ä$(id)`x`;|'\"&"];
         for name in good {
             assert!(is_ref(name), "{name}");
         }
         let bad = [
-            "", "main", "refs/heads/", "refs/heads/-x", "refs/tags/--upload-pack=x", "refs/heads/a..b",
-            "refs/heads/a b", "refs/heads/a\n", "refs/heads/a\0", "refs/heads/.a", "refs/heads/a/.b", "refs/heads/a//b",
-            "refs/heads/a.lock", "refs/heads/a/", "refs/heads/@", "refs/heads/a@{1}", "refs/heads/a:b", "refs/pull/1/head",
-            "refs/heads/a.", "refs/notes/x",
+            "",
+            "main",
+            "refs/heads/",
+            "refs/heads/-x",
+            "refs/tags/--upload-pack=x",
+            "refs/heads/a..b",
+            "refs/heads/a b",
+            "refs/heads/a\n",
+            "refs/heads/a\0",
+            "refs/heads/.a",
+            "refs/heads/a/.b",
+            "refs/heads/a//b",
+            "refs/heads/a.lock",
+            "refs/heads/a/",
+            "refs/heads/@",
+            "refs/heads/a@{1}",
+            "refs/heads/a:b",
+            "refs/pull/1/head",
+            "refs/heads/a.",
+            "refs/notes/x",
         ];
         for name in bad {
             assert!(!is_ref(name), "{name:?}");

@@ -71,7 +71,11 @@ mod tests {
                 let verdict = gate(&settings, &proposal(true, &sha), approved);
                 assert_ne!(verdict, Gate::Run { trusted: true });
                 let runs = verdict == Gate::Run { trusted: false };
-                assert_eq!(runs, forks == Forks::Run || (forks == Forks::Approve && approved), "{forks:?} {approved}");
+                assert_eq!(
+                    runs,
+                    forks == Forks::Run || (forks == Forks::Approve && approved),
+                    "{forks:?} {approved}"
+                );
                 assert!(matches!(gate(&settings, &proposal(true, ""), approved), Gate::Ignore(_)));
                 assert_eq!(gate(&settings, &proposal(false, &sha), approved), Gate::Run { trusted: true });
             }
@@ -82,7 +86,9 @@ mod tests {
     fn deleted_refs_and_skipped_pushes_run_nothing() {
         let settings = Settings::default();
         assert_eq!(gate(&settings, &push(&"a".repeat(40), false), false), Gate::Run { trusted: true });
-        assert!(matches!(gate(&settings, &push(NOTHING, false), false), Gate::Ignore(why) if why.contains("`main`")));
+        assert!(
+            matches!(gate(&settings, &push(NOTHING, false), false), Gate::Ignore(why) if why.contains("`main`"))
+        );
         assert!(matches!(gate(&settings, &push(&"a".repeat(40), true), false), Gate::Skip(_)));
     }
 }

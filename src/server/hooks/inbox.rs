@@ -1,7 +1,7 @@
 //! The inbox: a delivery is on the disk before it is answered. All that wait are stored together, so that a burst
 //! costs one fsync and not hundreds.
 
-use super::refusals::{Refused, Refusals};
+use super::refusals::{Refusals, Refused};
 use crate::server::db::now;
 use crate::server::{Answer, App, Problem};
 use axum::http::StatusCode;

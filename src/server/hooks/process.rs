@@ -104,7 +104,8 @@ async fn all_of(app: App, project: i64, deliveries: Vec<i64>) -> i64 {
 async fn one(app: &App, id: i64) -> Answer<()> {
     let columns = "SELECT id, project_id, key, forge, event, headers, body, tries FROM deliveries \
                    WHERE id = $1 AND state = 'waiting'";
-    let Some(stored): Option<Stored> = sqlx::query_as(columns).bind(id).fetch_optional(&app.db.pool).await? else {
+    let Some(stored): Option<Stored> = sqlx::query_as(columns).bind(id).fetch_optional(&app.db.pool).await?
+    else {
         return Ok(());
     };
     let project = app.project(&stored.project_id.to_string()).await?;
@@ -143,7 +144,8 @@ async fn again(app: &App, stored: &Stored, why: &str) -> Answer<()> {
 /// The ref was dealt with at this commit, so reconciliation need not look at it. Empty: it is gone.
 pub(super) async fn see(tx: &mut Tx, project: i64, reference: &str, sha: &str) -> Result<(), sqlx::Error> {
     if sha.is_empty() {
-        let gone = sqlx::query("DELETE FROM refs WHERE project_id = $1 AND ref = $2").bind(project).bind(reference);
+        let gone =
+            sqlx::query("DELETE FROM refs WHERE project_id = $1 AND ref = $2").bind(project).bind(reference);
         return gone.execute(&mut **tx).await.map(|_| ());
     }
     let seen = "INSERT INTO refs (project_id, ref, sha, seen_at) VALUES ($1, $2, $3, $4) \
@@ -224,7 +226,8 @@ async fn happened(app: &App, project: &Project, stored: &Stored, event: &Event) 
     let new = match event {
         Event::Push(push) => {
             if let Some(pipeline) = found_by_looking(app, stored, push).await? {
-                let why = format!("pipeline {pipeline} ran for it: the push was seen in the repository before");
+                let why =
+                    format!("pipeline {pipeline} ran for it: the push was seen in the repository before");
                 return Ok(verdict("ignored", why, Some(pipeline)));
             }
             of_push(push)
@@ -304,7 +307,8 @@ async fn found_by_looking(app: &App, stored: &Stored, push: &Push) -> Answer<Opt
     }
     let found = "SELECT pipeline_id FROM deliveries WHERE project_id = $1 AND key = $2 AND pipeline_id IS NOT NULL \
                  AND id < $3";
-    let found = sqlx::query_scalar(found).bind(stored.project_id).bind(super::reconcile::key(push)).bind(stored.id);
+    let found =
+        sqlx::query_scalar(found).bind(stored.project_id).bind(super::reconcile::key(push)).bind(stored.id);
     Ok(found.fetch_optional(&app.db.pool).await?)
 }
 
@@ -312,12 +316,15 @@ async fn found_by_looking(app: &App, stored: &Stored, push: &Push) -> Answer<Opt
 async fn supersede(app: &App, newer: &Stored, proposal: &Proposal) -> Answer<()> {
     let held = "SELECT id, project_id, key, forge, event, headers, body, tries FROM deliveries \
                 WHERE project_id = $1 AND state = 'held' AND id < $2";
-    let held: Vec<Stored> = sqlx::query_as(held).bind(newer.project_id).bind(newer.id).fetch_all(&app.db.pool).await?;
+    let held: Vec<Stored> =
+        sqlx::query_as(held).bind(newer.project_id).bind(newer.id).fetch_all(&app.db.pool).await?;
     for older in held {
         let Ok(Told::Events(events)) = told(&older) else { continue };
-        let same = |event: &Event| matches!(event, Event::Proposal(p) if p.request.iid == proposal.request.iid);
+        let same =
+            |event: &Event| matches!(event, Event::Proposal(p) if p.request.iid == proposal.request.iid);
         if events.iter().any(same) {
-            let text = "UPDATE deliveries SET state = 'ignored', reason = $1 WHERE id = $2 AND state = 'held'";
+            let text =
+                "UPDATE deliveries SET state = 'ignored', reason = $1 WHERE id = $2 AND state = 'held'";
             let reason = format!("delivery {} brought a newer commit", newer.id);
             sqlx::query(text).bind(reason).bind(older.id).execute(&app.db.pool).await?;
         }

@@ -131,7 +131,8 @@ async fn read(app: &App, headers: &HeaderMap, body: Body) -> Answer<Vec<u8>> {
 }
 
 async fn secrets(app: &App, project: i64) -> Answer<Vec<String>> {
-    let rows = sqlx::query_as("SELECT id, sealed FROM secrets WHERE project_id = $1 AND kind = 'hook' ORDER BY id");
+    let rows =
+        sqlx::query_as("SELECT id, sealed FROM secrets WHERE project_id = $1 AND kind = 'hook' ORDER BY id");
     let rows: Vec<(i64, Vec<u8>)> = rows.bind(project).fetch_all(&app.db.pool).await?;
     let opened = rows.iter().filter_map(|(id, sealed)| app.vault.open_text(&format!("secret:{id}"), sealed));
     Ok(opened.collect())

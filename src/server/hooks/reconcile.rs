@@ -144,7 +144,9 @@ async fn compare(tx: &mut Tx, project: &Project, listed: &Listed) -> Result<usiz
     for push in missed(&known, listed, &project.default_branch) {
         let (state, reason) = match found < MOST {
             true => ("waiting", String::new()),
-            false => ("ignored", format!("more than {MOST} branches and tags had moved at once; run it by hand")),
+            false => {
+                ("ignored", format!("more than {MOST} branches and tags had moved at once; run it by hand"))
+            }
         };
         if let Kept::New(_) = keep(tx, &delivery(project.id, &push), state, &reason).await? {
             found += 1;
@@ -194,7 +196,10 @@ mod tests {
     #[test]
     fn what_moved_is_found_the_default_branch_first() {
         let pairs = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(name, sha)| ((*name).to_owned(), (*sha).to_owned())).collect::<BTreeMap<_, _>>()
+            pairs
+                .iter()
+                .map(|(name, sha)| ((*name).to_owned(), (*sha).to_owned()))
+                .collect::<BTreeMap<_, _>>()
         };
         let known = pairs(&[("refs/heads/main", "1"), ("refs/heads/same", "2"), ("refs/heads/gone", "3")]);
         let refs = pairs(&[
@@ -205,7 +210,8 @@ mod tests {
             ("refs/tags/v1", "7"),
         ]);
         let found = missed(&known, &Listed { default_branch: None, refs }, "main");
-        let found: Vec<_> = found.iter().map(|p| (p.reference.as_str(), p.before.as_str(), p.after.as_str())).collect();
+        let found: Vec<_> =
+            found.iter().map(|p| (p.reference.as_str(), p.before.as_str(), p.after.as_str())).collect();
         assert_eq!(
             found,
             [("refs/heads/main", "1", "4"), ("refs/heads/a", NOTHING, "5"), ("refs/tags/v1", NOTHING, "7")]

@@ -35,7 +35,9 @@ pub fn verify(forge: Forge, arrived: Arrived<'_>, secrets: &[String]) -> Result<
     }
     match forge {
         Forge::Github => hex_mac(arrived, &["x-hub-signature-256"], "sha256=", &secrets),
-        Forge::BitbucketCloud | Forge::BitbucketDc => hex_mac(arrived, &["x-hub-signature"], "sha256=", &secrets),
+        Forge::BitbucketCloud | Forge::BitbucketDc => {
+            hex_mac(arrived, &["x-hub-signature"], "sha256=", &secrets)
+        }
         Forge::Gogs => hex_mac(arrived, &["x-gogs-signature"], "", &secrets),
         Forge::Gitea => gitea(arrived, &secrets),
         Forge::Generic => standard(arrived, &secrets),

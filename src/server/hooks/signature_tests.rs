@@ -5,7 +5,10 @@ use proptest::prelude::*;
 const NOW: i64 = 1_614_265_330_000;
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-    pairs.iter().map(|(name, value)| (name.parse::<axum::http::HeaderName>().unwrap(), value.parse().unwrap())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| (name.parse::<axum::http::HeaderName>().unwrap(), value.parse().unwrap()))
+        .collect()
 }
 
 fn verdict(forge: Forge, pairs: &[(&'static str, &str)], body: &[u8], secrets: &[&str]) -> bool {
@@ -32,11 +35,15 @@ fn githubs_own_example_is_accepted_and_nothing_else() {
     assert!(!verdict(Forge::Github, &[(name, right)], body, &[""]), "an empty secret is none");
     assert!(!verdict(Forge::Github, &[], body, &[secret]), "unsigned");
     let cut = &right[..right.len() - 2];
-    let odd = ["", "sha256=", "sha256=00", right.trim_start_matches("sha256="), cut, "sha1=0123", "sha256=zz"];
+    let odd =
+        ["", "sha256=", "sha256=00", right.trim_start_matches("sha256="), cut, "sha1=0123", "sha256=zz"];
     for wrong in odd {
         assert!(!verdict(Forge::Github, &[(name, wrong)], body, &[secret]), "{wrong}");
     }
-    assert!(!verdict(Forge::Github, &[("x-hub-signature", right)], body, &[secret]), "the old header, by SHA-1");
+    assert!(
+        !verdict(Forge::Github, &[("x-hub-signature", right)], body, &[secret]),
+        "the old header, by SHA-1"
+    );
 }
 
 #[test]
@@ -80,7 +87,12 @@ fn of_a_form_gitea_signs_the_json_and_github_the_form() {
     assert!(!verdict(Forge::Gitea, &[kind, ("x-gitea-signature", &raw)], form, &["s"]));
     assert!(!verdict(Forge::Gitea, &[kind, ("x-gitea-signature", &json)], b"nothing=1", &["s"]));
     assert!(verdict(Forge::Github, &[kind, ("x-hub-signature-256", &format!("sha256={raw}"))], form, &["s"]));
-    assert!(!verdict(Forge::Github, &[kind, ("x-hub-signature-256", &format!("sha256={json}"))], form, &["s"]));
+    assert!(!verdict(
+        Forge::Github,
+        &[kind, ("x-hub-signature-256", &format!("sha256={json}"))],
+        form,
+        &["s"]
+    ));
 }
 
 /// The example of the Standard Webhooks specification.
@@ -101,21 +113,30 @@ fn the_example_of_standard_webhooks_is_accepted() {
         }
     }
     let many = format!("{}{CODE}", "v1,AAAA ".repeat(1000));
-    assert!(!verdict(Forge::Generic, &[ID, TIME, ("webhook-signature", &many)], BODY, &[SECRET]), "not for ever");
+    assert!(
+        !verdict(Forge::Generic, &[ID, TIME, ("webhook-signature", &many)], BODY, &[SECRET]),
+        "not for ever"
+    );
 }
 
 #[test]
 fn signed_times_are_within_five_minutes_and_plain() {
-    for (offset, expected) in [(0, true), (299, true), (-299, true), (301, false), (-301, false), (i64::MAX / 2, false)] {
+    for (offset, expected) in
+        [(0, true), (299, true), (-299, true), (301, false), (-301, false), (i64::MAX / 2, false)]
+    {
         let time = (NOW / 1000).saturating_add(offset);
         let signed = sign(SECRET, "msg_1", time, BODY);
-        let pairs: Vec<(&'static str, &str)> = signed.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let pairs: Vec<(&'static str, &str)> =
+            signed.iter().map(|(name, value)| (*name, value.as_str())).collect();
         assert_eq!(verdict(Forge::Generic, &pairs, BODY, &[SECRET]), expected, "{offset}");
     }
-    for (id, stamp) in [("a.b", "1614265330"), ("", "1614265330"), ("a", "1614265330.0"), ("a", "now"), ("a", "")] {
+    for (id, stamp) in
+        [("a.b", "1614265330"), ("", "1614265330"), ("a", "1614265330.0"), ("a", "now"), ("a", "")]
+    {
         let parts: [&[u8]; 5] = [id.as_bytes(), b".", stamp.as_bytes(), b".", BODY];
         let code = STANDARD.encode(mac(&signing_key(SECRET), &parts).finalize().into_bytes());
-        let pairs = [("webhook-id", id), ("webhook-timestamp", stamp), ("webhook-signature", &format!("v1,{code}"))];
+        let pairs =
+            [("webhook-id", id), ("webhook-timestamp", stamp), ("webhook-signature", &format!("v1,{code}"))];
         assert!(!verdict(Forge::Generic, &pairs, BODY, &[SECRET]), "{id} {stamp}");
     }
 }
@@ -125,7 +146,10 @@ fn who_set_up_gitlabs_signatures_is_not_talked_back_into_tokens() {
     let token = ("x-gitlab-token", "plain");
     assert!(verdict(Forge::Gitlab, &[token], BODY, &["plain"]));
     assert!(!verdict(Forge::Gitlab, &[token], BODY, &["plain", SECRET]));
-    assert!(!verdict(Forge::Gitlab, &[("x-gitlab-token", SECRET)], BODY, &[SECRET]), "a signing secret is no token");
+    assert!(
+        !verdict(Forge::Gitlab, &[("x-gitlab-token", SECRET)], BODY, &[SECRET]),
+        "a signing secret is no token"
+    );
     let both = [token, ID, TIME, ("webhook-signature", CODE)];
     assert!(verdict(Forge::Gitlab, &both, BODY, &["plain", SECRET]), "signed, and the old token beside");
 }

@@ -117,7 +117,9 @@ fn repository(git_url: &str) -> Option<String> {
     let path = path.trim_matches('/');
     let path = path.strip_suffix(".git").unwrap_or(path);
     let good = |part: &str| {
-        !part.is_empty() && part != ".." && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.~".contains(c))
+        !part.is_empty()
+            && part != ".."
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.~".contains(c))
     };
     (path.contains('/') && path.split('/').all(good)).then(|| path.to_owned())
 }
@@ -167,18 +169,54 @@ mod tests {
     fn each_forge_is_told_in_its_own_words() {
         let sha = "a".repeat(40);
         let table = [
-            (Forge::Github, "https://api.github.com", "git@github.com:o/r.git", "failed", "failure",
-             format!("https://api.github.com/repos/o/r/statuses/{sha}")),
-            (Forge::Github, "https://api.github.com", "https://github.com/o/r", "canceled", "error",
-             format!("https://api.github.com/repos/o/r/statuses/{sha}")),
-            (Forge::Gitea, "http://git/api/v1/", "ssh://git@git:2222/o/r.git", "running", "pending",
-             format!("http://git/api/v1/repos/o/r/statuses/{sha}")),
-            (Forge::Gitlab, "https://gl/api/v4", "https://gl/g/sub/r.git", "running", "running",
-             format!("https://gl/api/v4/projects/g%2Fsub%2Fr/statuses/{sha}")),
-            (Forge::BitbucketCloud, "https://api.bitbucket.org/2.0", "https://me@bitbucket.org/w/r.git", "canceled",
-             "STOPPED", format!("https://api.bitbucket.org/2.0/repositories/w/r/commit/{sha}/statuses/build")),
-            (Forge::BitbucketDc, "https://bb/rest", "https://bb/scm/p/r.git", "skipped", "SUCCESSFUL",
-             format!("https://bb/rest/build-status/1.0/commits/{sha}")),
+            (
+                Forge::Github,
+                "https://api.github.com",
+                "git@github.com:o/r.git",
+                "failed",
+                "failure",
+                format!("https://api.github.com/repos/o/r/statuses/{sha}"),
+            ),
+            (
+                Forge::Github,
+                "https://api.github.com",
+                "https://github.com/o/r",
+                "canceled",
+                "error",
+                format!("https://api.github.com/repos/o/r/statuses/{sha}"),
+            ),
+            (
+                Forge::Gitea,
+                "http://git/api/v1/",
+                "ssh://git@git:2222/o/r.git",
+                "running",
+                "pending",
+                format!("http://git/api/v1/repos/o/r/statuses/{sha}"),
+            ),
+            (
+                Forge::Gitlab,
+                "https://gl/api/v4",
+                "https://gl/g/sub/r.git",
+                "running",
+                "running",
+                format!("https://gl/api/v4/projects/g%2Fsub%2Fr/statuses/{sha}"),
+            ),
+            (
+                Forge::BitbucketCloud,
+                "https://api.bitbucket.org/2.0",
+                "https://me@bitbucket.org/w/r.git",
+                "canceled",
+                "STOPPED",
+                format!("https://api.bitbucket.org/2.0/repositories/w/r/commit/{sha}/statuses/build"),
+            ),
+            (
+                Forge::BitbucketDc,
+                "https://bb/rest",
+                "https://bb/scm/p/r.git",
+                "skipped",
+                "SUCCESSFUL",
+                format!("https://bb/rest/build-status/1.0/commits/{sha}"),
+            ),
         ];
         for (forge, api, git_url, state, said, url) in table {
             let call = call(forge, api, git_url, &status(state)).unwrap();
@@ -189,7 +227,9 @@ mod tests {
         for forge in [Forge::Gogs, Forge::Generic] {
             assert_eq!(call(forge, "https://x", "https://x/o/r", &status("failed")), None);
         }
-        for odd in ["/srv/app.git", "https://host/app", "https://host/o/../r", "https://host/o/r?x#y", "host:o/r r"] {
+        for odd in
+            ["/srv/app.git", "https://host/app", "https://host/o/../r", "https://host/o/r?x#y", "host:o/r r"]
+        {
             assert_eq!(call(Forge::Github, "https://x", odd, &status("failed")), None, "{odd}");
         }
     }

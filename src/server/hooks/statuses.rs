@@ -131,8 +131,10 @@ async fn prepared(app: &App, project: &Project, status: &Status) -> Answer<Resul
     let Some(call) = call(forge, &project.forge_url, &project.git_url, status) else {
         return Ok(Err(format!("`{}` takes no statuses, or its address names no repository", project.forge)));
     };
-    let newest = "SELECT id, sealed FROM secrets WHERE project_id = $1 AND kind = 'forge' ORDER BY id DESC LIMIT 1";
-    let row: Option<(i64, Vec<u8>)> = sqlx::query_as(newest).bind(project.id).fetch_optional(&app.db.pool).await?;
+    let newest =
+        "SELECT id, sealed FROM secrets WHERE project_id = $1 AND kind = 'forge' ORDER BY id DESC LIMIT 1";
+    let row: Option<(i64, Vec<u8>)> =
+        sqlx::query_as(newest).bind(project.id).fetch_optional(&app.db.pool).await?;
     let token = row.and_then(|(id, sealed)| app.vault.open_text(&format!("secret:{id}"), &sealed));
     Ok(token.map(|token| (call, token)).ok_or_else(|| {
         "the project has no token for the forge's API: add a secret of kind `forge`".to_owned()
@@ -145,10 +147,13 @@ async fn send(client: &Client, call: &Call, token: &str) -> Sent {
     let response = match request.send().await {
         Ok(response) => response,
         // without the address, which says nothing new
-        Err(error) => return Sent::Later(format!("the forge does not answer: {}", error.without_url()), None),
+        Err(error) => {
+            return Sent::Later(format!("the forge does not answer: {}", error.without_url()), None);
+        }
     };
     let status = response.status();
-    let wait = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse::<i64>().ok());
+    let wait =
+        response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse::<i64>().ok());
     let wait = wait.map(|seconds| seconds.saturating_mul(1000));
     let said = response.text().await.unwrap_or_default();
     judged(status, wait, &said)
@@ -184,7 +189,9 @@ mod tests {
         assert_eq!(judged(StatusCode::BAD_REQUEST, None, transition), Sent::Yes);
         assert!(matches!(judged(StatusCode::UNPROCESSABLE_ENTITY, None, ""), Sent::Never(_)));
         assert!(matches!(judged(StatusCode::FOUND, None, ""), Sent::Never(_)), "a token follows no redirect");
-        for (code, wait) in [(429, Some(7000)), (503, Some(1000)), (500, None), (403, Some(60_000)), (401, None)] {
+        for (code, wait) in
+            [(429, Some(7000)), (503, Some(1000)), (500, None), (403, Some(60_000)), (401, None)]
+        {
             assert!(later(code, wait, ""), "{code}");
         }
     }

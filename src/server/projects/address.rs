@@ -32,8 +32,10 @@ pub(super) fn check_git_url(url: &str) -> Result<(), String> {
     if let Some((scheme, _)) = url.split_once("://") {
         let parsed = url::Url::parse(url).map_err(|e| format!("`git_url` is no address: {e}"))?;
         if parsed.password().is_some() {
-            return Err("`git_url` holds a password: give user and password as `git` instead, they are stored sealed"
-                .to_owned());
+            return Err(
+                "`git_url` holds a password: give user and password as `git` instead, they are stored sealed"
+                    .to_owned(),
+            );
         }
         return match scheme {
             "https" | "http" | "ssh" | "git" if parsed.has_host() => Ok(()),
@@ -43,7 +45,9 @@ pub(super) fn check_git_url(url: &str) -> Result<(), String> {
     }
     let plain = |text: &str| !text.is_empty() && !text.starts_with('-');
     match url.split_once(':') {
-        Some((host, path)) if plain(host) && plain(path) && !host.contains('/') && !path.starts_with(':') => Ok(()),
+        Some((host, path)) if plain(host) && plain(path) && !host.contains('/') && !path.starts_with(':') => {
+            Ok(())
+        }
         _ => Err(wrong()),
     }
 }
@@ -52,7 +56,10 @@ pub(super) fn check_git_url(url: &str) -> Result<(), String> {
 /// What is wrong with the address of a forge's API.
 pub(super) fn check_api_url(url: &str) -> Result<(), String> {
     let good = |url: &url::Url| {
-        matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty() && url.password().is_none()
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
     };
     match url.is_empty() || url::Url::parse(url).is_ok_and(|url| good(&url)) {
         true => Ok(()),
@@ -69,7 +76,9 @@ mod tests {
         for good in ["app", "group/app", "a/b/c-d_e.f", "7/app", "_x/1"] {
             assert_eq!(check_path(good), Ok(()), "{good}");
         }
-        for bad in ["", "7", "/app", "app/", "a//b", "../x", "a/../b", "a b", "a/-x", "app.git", "ä", "a\0", "a/b."] {
+        for bad in
+            ["", "7", "/app", "app/", "a//b", "../x", "a/../b", "a b", "a/-x", "app.git", "ä", "a\0", "a/b."]
+        {
             assert!(check_path(bad).is_err(), "{bad}");
         }
     }
@@ -77,14 +86,28 @@ mod tests {
     #[test]
     fn addresses_are_such_that_git_knows_and_hold_no_password() {
         let good = [
-            "https://host/o/r.git", "http://127.0.0.1:3000/r", "ssh://git@host:22/r", "git@host:o/r.git", "file:///srv/r.git",
+            "https://host/o/r.git",
+            "http://127.0.0.1:3000/r",
+            "ssh://git@host:22/r",
+            "git@host:o/r.git",
+            "file:///srv/r.git",
         ];
         for url in good {
             assert_eq!(check_git_url(url), Ok(()), "{url}");
         }
         let bad = [
-            "", "app", "-x:y", "host:-x", "ext::sh -c x", "https://u:p@host/r", "https://", "file://", "ftp://host/r",
-            "https://host/r\n", "ext::sh", "/srv/app.git",
+            "",
+            "app",
+            "-x:y",
+            "host:-x",
+            "ext::sh -c x",
+            "https://u:p@host/r",
+            "https://",
+            "file://",
+            "ftp://host/r",
+            "https://host/r\n",
+            "ext::sh",
+            "/srv/app.git",
         ];
         for url in bad {
             assert!(check_git_url(url).is_err(), "{url}");

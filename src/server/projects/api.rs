@@ -163,7 +163,8 @@ async fn create_project(
         add(&app, &mut tx, id, &NewSecret::new("forge", "first", token)).await?;
     }
     let detail = json!({ "git_url": new.git_url, "forge": new.forge, "settings": settings });
-    let entry = Audit { actor: &actor, action: "project.create", project: Some(id), subject: &new.path, detail };
+    let entry =
+        Audit { actor: &actor, action: "project.create", project: Some(id), subject: &new.path, detail };
     audit(&mut tx, entry).await?;
     tx.commit().await?;
     let project = app.project(&id.to_string()).await?;
@@ -201,7 +202,8 @@ async fn insert(tx: &mut Tx, new: &NewProject, settings: &Settings) -> Answer<i6
     let text = "INSERT INTO projects (path, git_url, forge, forge_url, default_branch, hook, protected_refs, settings, \
                 paused, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9) \
                 ON CONFLICT (path) DO NOTHING RETURNING id";
-    let insert = sqlx::query_scalar(text).bind(&new.path).bind(&new.git_url).bind(new.forge.name()).bind(forge_url);
+    let insert =
+        sqlx::query_scalar(text).bind(&new.path).bind(&new.git_url).bind(new.forge.name()).bind(forge_url);
     let insert = insert.bind(branch).bind(new_token("")).bind(json!(protected).to_string());
     let insert = insert.bind(json!(settings).to_string()).bind(now());
     let id = insert.fetch_optional(&mut **tx).await?;
@@ -264,12 +266,15 @@ async fn change_project(
     let project = app.project(&project).await?;
     let elsewhere = changes.path.is_some() || changes.git_url.is_some() || changes.forge.is_some();
     if (elsewhere || changes.forge_url.is_some()) && !actor.admin {
-        return Err(Problem::forbidden("only administrators change `path`, `git_url`, `forge` and `forge_url`"));
+        return Err(Problem::forbidden(
+            "only administrators change `path`, `git_url`, `forge` and `forge_url`",
+        ));
     }
     let changed = applied(&project, &changes)?;
     let mut tx = app.db.write().await?;
     let taken = "SELECT COUNT(*) FROM projects WHERE path = $1 AND id <> $2";
-    let taken: i64 = sqlx::query_scalar(taken).bind(&changed.path).bind(project.id).fetch_one(&mut *tx).await?;
+    let taken: i64 =
+        sqlx::query_scalar(taken).bind(&changed.path).bind(project.id).fetch_one(&mut *tx).await?;
     if taken > 0 {
         return Err(Problem::conflict(format!("there is a project `{}` already", changed.path)));
     }
@@ -338,7 +343,8 @@ async fn remove_project(
     let live = "SELECT COUNT(*) FROM pipelines WHERE project_id = $1 AND finished_at IS NULL";
     let live: i64 = sqlx::query_scalar(live).bind(project.id).fetch_one(&mut *tx).await?;
     if live > 0 {
-        let said = format!("{live} pipelines of `{}` have not ended: pause it and cancel them first", project.path);
+        let said =
+            format!("{live} pipelines of `{}` have not ended: pause it and cancel them first", project.path);
         return Err(Problem::conflict(said));
     }
     for text in [
@@ -357,8 +363,13 @@ async fn remove_project(
     let meta = sqlx::query(meta).bind(format!("seen:{}", project.id)).bind(format!("look:{}", project.id));
     meta.execute(&mut *tx).await?;
     let detail = json!({ "git_url": project.git_url });
-    let entry =
-        Audit { actor: &actor, action: "project.remove", project: Some(project.id), subject: &project.path, detail };
+    let entry = Audit {
+        actor: &actor,
+        action: "project.remove",
+        project: Some(project.id),
+        subject: &project.path,
+        detail,
+    };
     audit(&mut tx, entry).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -39,7 +39,8 @@ struct Row {
     last_pipeline: Option<i64>,
 }
 
-const COLUMNS: &str = "id, description, ref, cron, timezone, variables, active, owner, next_at, last_pipeline";
+const COLUMNS: &str =
+    "id, description, ref, cron, timezone, variables, active, owner, next_at, last_pipeline";
 
 /// A schedule. Values of its variables are not shown.
 #[derive(Debug, Serialize, ToSchema)]
@@ -88,7 +89,8 @@ fn next(cron: &str, timezone: &str, after: i64) -> Result<i64, String> {
     let rule = CronParser::builder().seconds(Seconds::Disallowed).build().parse(cron);
     let rule = rule.map_err(|e| format!("`{cron}` is no rule like `30 4 * * 1-5`: {e}"))?;
     let zone = TimeZone::get(timezone);
-    let zone = zone.map_err(|_| format!("`{timezone}` is no time zone like `Europe/Berlin` that this machine knows"))?;
+    let zone = zone
+        .map_err(|_| format!("`{timezone}` is no time zone like `Europe/Berlin` that this machine knows"))?;
     let after = jiff::Timestamp::from_millisecond(after).map_err(|e| e.to_string())?.to_zoned(zone);
     let next = rule.find_next_occurrence(&after, false).map_err(|e| format!("`{cron}` is never due: {e}"))?;
     Ok(next.timestamp().as_millisecond())
@@ -120,7 +122,9 @@ impl Row {
         self.timezone = wish.timezone.unwrap_or(self.timezone);
         if let Some(variables) = wish.variables {
             let name = |key: &String| {
-                !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && key.len() <= 255
+                !key.is_empty()
+                    && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                    && key.len() <= 255
             };
             if let Some(bad) = variables.keys().find(|key| !name(key)) {
                 return Err(Problem::bad(format!("`{bad}` is no name of a variable")));
@@ -139,7 +143,8 @@ impl Row {
 
 async fn read(app: &App, project: i64, id: i64) -> Answer<Row> {
     let text = format!("SELECT {COLUMNS} FROM schedules WHERE id = $1 AND project_id = $2");
-    let row = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(id).bind(project).fetch_optional(&app.db.pool).await?;
+    let row =
+        sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(id).bind(project).fetch_optional(&app.db.pool).await?;
     row.ok_or_else(|| Problem::not_found("schedule"))
 }
 
@@ -182,8 +187,10 @@ async fn add_schedule(
     let mut tx = app.db.write().await?;
     let text = "INSERT INTO schedules (project_id, description, ref, cron, timezone, variables, active, owner, next_at) \
                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
-    let insert = sqlx::query_scalar(text).bind(project.id).bind(&row.description).bind(&row.reference).bind(&row.cron);
-    let insert = insert.bind(&row.timezone).bind(&row.variables).bind(row.active).bind(&row.owner).bind(row.next_at);
+    let insert =
+        sqlx::query_scalar(text).bind(project.id).bind(&row.description).bind(&row.reference).bind(&row.cron);
+    let insert =
+        insert.bind(&row.timezone).bind(&row.variables).bind(row.active).bind(&row.owner).bind(row.next_at);
     row.id = insert.fetch_one(&mut *tx).await?;
     let detail = json!({ "id": row.id, "cron": row.cron, "timezone": row.timezone, "ref": row.reference });
     let entry = Audit {
@@ -215,7 +222,8 @@ async fn change_schedule(
     let mut tx = app.db.write().await?;
     let text = "UPDATE schedules SET description = $1, ref = $2, cron = $3, timezone = $4, variables = $5, active = $6, \
                 owner = $7, next_at = $8 WHERE id = $9 AND project_id = $10";
-    let update = sqlx::query(text).bind(&row.description).bind(&row.reference).bind(&row.cron).bind(&row.timezone);
+    let update =
+        sqlx::query(text).bind(&row.description).bind(&row.reference).bind(&row.cron).bind(&row.timezone);
     let update = update.bind(&row.variables).bind(row.active).bind(&row.owner).bind(row.next_at);
     update.bind(schedule).bind(project.id).execute(&mut *tx).await?;
     let detail = json!({ "id": schedule, "cron": row.cron, "ref": row.reference, "active": row.active == 1 });
@@ -274,7 +282,13 @@ mod tests {
         for (cron, zone, after, expected) in table {
             assert_eq!(next(cron, zone, at(after)), Ok(at(expected)), "{cron} {zone}");
         }
-        for (cron, zone) in [("x", "UTC"), ("", "UTC"), ("* * * * *", "Mars/Olympus"), ("0 0 30 2 *", "UTC"), ("* * * * * *", "UTC")] {
+        for (cron, zone) in [
+            ("x", "UTC"),
+            ("", "UTC"),
+            ("* * * * *", "Mars/Olympus"),
+            ("0 0 30 2 *", "UTC"),
+            ("* * * * * *", "UTC"),
+        ] {
             assert!(next(cron, zone, at("2026-01-01T00:00:00Z")).is_err(), "{cron} {zone}");
         }
     }

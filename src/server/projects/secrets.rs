@@ -53,7 +53,10 @@ pub(super) struct NewSecret {
 
 impl fmt::Debug for NewSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewSecret").field("kind", &self.kind).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("NewSecret")
+            .field("kind", &self.kind)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -65,15 +68,20 @@ impl NewSecret {
     fn check(&self) -> Result<(), String> {
         let length = self.value.as_ref().map(String::len);
         match self.kind.as_str() {
-            "hook" if length.is_some_and(|length| length < SHORTEST_HOOK) => {
-                Err(format!("a hook secret has at least {SHORTEST_HOOK} characters; leave `value` out to have one made"))
-            }
+            "hook" if length.is_some_and(|length| length < SHORTEST_HOOK) => Err(format!(
+                "a hook secret has at least {SHORTEST_HOOK} characters; leave `value` out to have one made"
+            )),
             "hook" => Ok(()),
-            "git" | "forge" if length.is_none_or(|length| length == 0) => Err("`value` is missing".to_owned()),
+            "git" | "forge" if length.is_none_or(|length| length == 0) => {
+                Err("`value` is missing".to_owned())
+            }
             "git" | "forge" => Ok(()),
             _ => Err("`kind` is `hook`, `git` or `forge`".to_owned()),
         }?;
-        match self.name.chars().any(char::is_control) || self.name.len() > 200 || length.is_some_and(|l| l > LONGEST) {
+        match self.name.chars().any(char::is_control)
+            || self.name.len() > 200
+            || length.is_some_and(|l| l > LONGEST)
+        {
             true => Err("`name` or `value` is too long, or `name` has control characters".to_owned()),
             false => Ok(()),
         }
@@ -153,7 +161,8 @@ async fn remove_secret(
     let kind = sqlx::query_scalar(text).bind(secret).bind(project.id).fetch_optional(&mut *tx).await?;
     let kind: String = kind.ok_or_else(|| Problem::not_found("secret"))?;
     let detail = json!({ "id": secret });
-    let entry = Audit { actor: &actor, action: "secret.remove", project: Some(project.id), subject: &kind, detail };
+    let entry =
+        Audit { actor: &actor, action: "secret.remove", project: Some(project.id), subject: &kind, detail };
     audit(&mut tx, entry).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

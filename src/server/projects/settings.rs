@@ -60,7 +60,9 @@ impl Settings {
     /// Which network is none.
     pub(super) fn check(&self) -> Result<(), String> {
         match self.allowed_ips.iter().find(|network| parse(network).is_none()) {
-            Some(network) => Err(format!("`{network}` in `allowed_ips` is neither an address nor a network like `192.0.2.0/24`")),
+            Some(network) => Err(format!(
+                "`{network}` in `allowed_ips` is neither an address nor a network like `192.0.2.0/24`"
+            )),
             None => Ok(()),
         }
     }

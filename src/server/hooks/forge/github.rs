@@ -41,7 +41,10 @@ fn push(body: &Value) -> Result<Told, String> {
         // GitHub Enterprise sent each push twice, the second time like this
         return Ok(Told::nothing("the ref did not move"));
     }
-    if reference.starts_with("refs/") && !reference.starts_with("refs/heads/") && !reference.starts_with("refs/tags/") {
+    if reference.starts_with("refs/")
+        && !reference.starts_with("refs/heads/")
+        && !reference.starts_with("refs/tags/")
+    {
         return Ok(Told::nothing("neither a branch nor a tag was pushed"));
     }
     Push::checked(reference, before, after, sender(body)).map(Event::Push).map(Told::one)

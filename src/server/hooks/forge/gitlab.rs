@@ -11,7 +11,7 @@ pub(super) fn told(event: &str, body: &Value) -> Result<Told, String> {
     match (event, kind) {
         (_, "push" | "tag_push") => push(body),
         (_, "merge_request") => proposal(body),
-        ("" , "") => Err("neither a header nor `object_kind` names the event".to_owned()),
+        ("", "") => Err("neither a header nor `object_kind` names the event".to_owned()),
         _ => Ok(Told::nothing("no pipeline runs for this kind of event")),
     }
 }

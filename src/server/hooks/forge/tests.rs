@@ -96,7 +96,9 @@ fn creating_and_deleting_have_the_id_of_nothing() {
     let tag = with(&created, &[("/ref", json!("refs/tags/v1"))]);
     assert_eq!(one(Forge::Github.told("push", &tag)), push("refs/tags/v1", NOTHING, B));
     let deleted = [("/deleted", json!(true)), ("/after", json!(NOTHING)), ("/head_commit", Value::Null)];
-    let Event::Push(deleted) = one(Forge::Github.told("push", &with(&github_push(), &deleted))) else { panic!() };
+    let Event::Push(deleted) = one(Forge::Github.told("push", &with(&github_push(), &deleted))) else {
+        panic!()
+    };
     assert!(deleted.deleted());
 
     let gitlab = json!({ "object_kind": "tag_push", "ref": "refs/tags/v1", "before": NOTHING, "after": B,
@@ -137,8 +139,13 @@ fn a_tag_of_gitea_comes_twice_and_counts_once() {
 #[test]
 fn forgejo_and_gitea_are_not_taken_for_github() {
     let headers: HeaderMap = [
-        ("x-github-event", "push"), ("x-gogs-event", "push"), ("x-gitea-event", "push"), ("x-forgejo-event", "create"),
-        ("x-github-delivery", "1"), ("x-gitea-delivery", "2"), ("x-forgejo-delivery", "3"),
+        ("x-github-event", "push"),
+        ("x-gogs-event", "push"),
+        ("x-gitea-event", "push"),
+        ("x-forgejo-event", "create"),
+        ("x-github-delivery", "1"),
+        ("x-gitea-delivery", "2"),
+        ("x-forgejo-delivery", "3"),
     ]
     .into_iter()
     .map(|(name, value)| (name.parse::<axum::http::HeaderName>().unwrap(), value.parse().unwrap()))
@@ -214,7 +221,10 @@ fn whatever_is_not_surely_the_same_repository_is_a_fork() {
     assert!(fork(&with_repo(json!({ "id": "1" }))));
     let both_gone = with(
         &github_proposal(),
-        &[("/pull_request/head/repo", json!({ "id": null })), ("/pull_request/base/repo", json!({ "id": null }))],
+        &[
+            ("/pull_request/head/repo", json!({ "id": null })),
+            ("/pull_request/base/repo", json!({ "id": null })),
+        ],
     );
     assert!(fork(&both_gone));
 }
@@ -226,10 +236,15 @@ fn only_new_code_of_a_merge_request_runs() {
         assert!(nothing(Forge::Github.told("pull_request", &body)).contains("no new code"), "{action}");
     }
     for action in ["opened", "reopened", "synchronize"] {
-        proposal(Forge::Github.told("pull_request", &with(&github_proposal(), &[("/action", json!(action))])));
+        proposal(
+            Forge::Github.told("pull_request", &with(&github_proposal(), &[("/action", json!(action))])),
+        );
     }
-    let gitlab = |attributes: Value| json!({ "object_kind": "merge_request", "object_attributes": attributes });
-    for attributes in [json!({ "action": "update" }), json!({ "action": "close" }), json!({ "action": "merge" }), json!({})] {
+    let gitlab =
+        |attributes: Value| json!({ "object_kind": "merge_request", "object_attributes": attributes });
+    for attributes in
+        [json!({ "action": "update" }), json!({ "action": "close" }), json!({ "action": "merge" }), json!({})]
+    {
         nothing(Forge::Gitlab.told("Merge Request Hook", &gitlab(attributes)));
     }
     for event in ["pullrequest:fulfilled", "pullrequest:rejected", "pullrequest:approved"] {
@@ -255,14 +270,24 @@ fn bitbucket_cloud_gives_part_of_a_commit_and_nothing_of_forks() {
 
 #[test]
 fn pings_say_that_the_hook_works() {
-    assert!(nothing(Forge::Github.told("ping", &json!({ "zen": "Keep it logically awesome." }))).contains("ping"));
+    assert!(
+        nothing(Forge::Github.told("ping", &json!({ "zen": "Keep it logically awesome." }))).contains("ping")
+    );
     assert!(nothing(Forge::BitbucketDc.told("diagnostics:ping", &json!({ "test": true }))).contains("ping"));
     assert!(nothing(Forge::Generic.told("", &json!({ "type": "ping" }))).contains("ping"));
 }
 
 #[test]
 fn hostile_refs_and_ids_are_refused_by_every_parser() {
-    let refs = ["-x", "refs/heads/-x", "refs/heads/a..b", "refs/heads/a b", "refs/heads/\u{0}", "main", "refs/heads/../../x"];
+    let refs = [
+        "-x",
+        "refs/heads/-x",
+        "refs/heads/a..b",
+        "refs/heads/a b",
+        "refs/heads/\u{0}",
+        "main",
+        "refs/heads/../../x",
+    ];
     for reference in refs {
         let body = with(&github_push(), &[("/ref", json!(reference))]);
         assert!(Forge::Github.told("push", &body).is_err(), "{reference}");
@@ -270,7 +295,10 @@ fn hostile_refs_and_ids_are_refused_by_every_parser() {
         assert!(Forge::Gitlab.told("Push Hook", &body).is_err(), "{reference}");
         let body = json!({ "changes": [{ "ref": { "id": reference }, "fromHash": A, "toHash": B, "type": "UPDATE" }] });
         assert!(Forge::BitbucketDc.told("repo:refs_changed", &body).is_err(), "{reference}");
-        assert!(Forge::Generic.told("", &json!({ "ref": reference, "before": A, "after": B })).is_err(), "{reference}");
+        assert!(
+            Forge::Generic.told("", &json!({ "ref": reference, "before": A, "after": B })).is_err(),
+            "{reference}"
+        );
     }
     for id in ["", "x", "--upload-pack=x", &"A".repeat(40), "HEAD"] {
         let body = with(&github_push(), &[("/after", json!(id))]);
@@ -297,13 +325,72 @@ fn a_form_holds_the_json_in_its_field_payload() {
 /// Any JSON, with the names that the parsers look for among its keys.
 fn any_json() -> impl Strategy<Value = Value> {
     let names = [
-        "ref", "before", "after", "created", "deleted", "sender", "login", "pusher", "action", "number", "iid", "id",
-        "pull_request", "head", "base", "repo", "sha", "object_kind", "object_attributes", "last_commit", "push", "type",
-        "changes", "new", "old", "target", "hash", "name", "closed", "pullrequest", "source", "destination", "branch",
-        "commit", "repository", "uuid", "fromRef", "toRef", "latestCommit", "pullRequest", "data", "user", "labels",
-        "push_options", "ci", "variable", "skip", "oldrev", "source_branch", "target_branch", "fromHash", "toHash",
+        "ref",
+        "before",
+        "after",
+        "created",
+        "deleted",
+        "sender",
+        "login",
+        "pusher",
+        "action",
+        "number",
+        "iid",
+        "id",
+        "pull_request",
+        "head",
+        "base",
+        "repo",
+        "sha",
+        "object_kind",
+        "object_attributes",
+        "last_commit",
+        "push",
+        "type",
+        "changes",
+        "new",
+        "old",
+        "target",
+        "hash",
+        "name",
+        "closed",
+        "pullrequest",
+        "source",
+        "destination",
+        "branch",
+        "commit",
+        "repository",
+        "uuid",
+        "fromRef",
+        "toRef",
+        "latestCommit",
+        "pullRequest",
+        "data",
+        "user",
+        "labels",
+        "push_options",
+        "ci",
+        "variable",
+        "skip",
+        "oldrev",
+        "source_branch",
+        "target_branch",
+        "fromHash",
+        "toHash",
     ];
-    let texts = ["refs/heads/main", A, B, NOTHING, "push", "opened", "open", "update", "synchronize", "merge_request", "tag"];
+    let texts = [
+        "refs/heads/main",
+        A,
+        B,
+        NOTHING,
+        "push",
+        "opened",
+        "open",
+        "update",
+        "synchronize",
+        "merge_request",
+        "tag",
+    ];
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -318,7 +405,8 @@ fn any_json() -> impl Strategy<Value = Value> {
         ];
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            proptest::collection::hash_map(key, inner, 0..8).prop_map(|map| Value::Object(map.into_iter().collect())),
+            proptest::collection::hash_map(key, inner, 0..8)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
 }

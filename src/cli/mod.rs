@@ -101,10 +101,10 @@ enum Command {
     Notify(notify::NotifyArgs),
     /// Run pipelines on webhooks, with a web page, environments and promotion
     Server(server::ServerArgs),
-    /// Take jobs of a server and run them on this machine: a `ci server`, or a GitLab
-    Runner(runner::RunnerArgs),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
+    /// Take jobs of a server and run them on this machine: a `ci server`, or a GitLab
+    Runner(runner::RunnerArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -145,10 +145,10 @@ fn run(command: Command) -> CliResult {
         Command::Images(args) => images::run(&args),
         Command::Notify(args) => notify::run(&args),
         Command::Server(args) => server::run(&args),
-        Command::Runner(args) => runner::run(&args),
-        Command::Job => job_process::run_job(),
         Command::Login(args) => login::login(&args),
         Command::Logout(args) => login::logout(&args),
+        Command::Runner(args) => runner::run(&args),
+        Command::Job => job_process::run_job(),
         Command::Plan(args) => plan::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Artifacts(args) => artifacts::run(&args),

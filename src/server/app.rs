@@ -28,12 +28,12 @@ pub struct Parts {
     pub vault: Vault,
     /// Pipelines in memory.
     pub engine: Engine,
-    /// Logs of jobs.
-    pub logs: Arc<Logs>,
     /// Deliveries on their way to the inbox.
     pub hooks: Hooks,
     /// Who has tried to sign in.
     pub people: People,
+    /// Logs of jobs.
+    pub logs: Arc<Logs>,
     /// Wakes passes before their timer does.
     pub wake: Wake,
     /// Says what changed, to whoever shows it. A slow reader misses some and reads all again.

@@ -77,7 +77,7 @@ impl SmartHttp {
     /// Brings what refspecs name.
     pub(super) fn fetch_refs(&self, repository: &Repository, wish: &Wish<'_>) -> Result<(), Refusal> {
         let mut remote = Remote::new(self.client()?, wish.url)?;
-        remote.login.clone_from(&wish.login);
+        remote.stored.clone_from(&wish.login);
         let list = List::default().read(remote.list()?)?;
         let all = list.refs.iter().chain(&list.others).map(|(name, id)| (name.clone(), *id)).collect();
         let targets = refspecs::targets(wish.refspecs, &all);

@@ -5,12 +5,15 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `pages`, `demo` | pages over a database that looks lived in |
 //! | `support` | starts, kills, asks a server; a git repository to push to |
 //! | `runner` | the server's pool, `ci runner`, a job's process and a server that behaves badly |
 //! | `start` | where it listens, what it says first |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
+mod demo;
+mod pages;
 mod runner;
 mod start;
 mod support;

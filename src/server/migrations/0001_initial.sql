@@ -341,10 +341,11 @@ CREATE TABLE deployments (
     version TEXT NOT NULL,
     content TEXT NOT NULL,       -- what is in the release
     sha TEXT NOT NULL,
-    status TEXT NOT NULL,        -- waiting (gate), queued, running, done, failed, rolled_back, refused, expired, rejected, unknown
+    status TEXT NOT NULL,        -- planning, waiting (for people), queued, running, done, failed, rolled_back, refused, expired, rejected, canceled, superseded, unknown
     plan TEXT NOT NULL,
     plan_digest TEXT NOT NULL,
     reason TEXT NOT NULL,
+    set_aside TEXT NOT NULL,     -- why a rule does not count; empty: all do
     requested_by TEXT NOT NULL,
     expires_at BIGINT,
     created_at BIGINT NOT NULL,

@@ -23,7 +23,7 @@ impl Verdict {
             Outcome::Lost { .. } => (&[failure::RUNNER_SYSTEM], None),
             Outcome::Canceled => (&[failure::CANCELED], None),
             // of trigger jobs, which no runner gets; and what only a server says
-            Outcome::Lost { .. } | Outcome::Blocked { .. } | Outcome::Skipped => (&[], None),
+            Outcome::Blocked { .. } | Outcome::Skipped => (&[], None),
         };
         Verdict {
             state: JobState::Failed,

@@ -115,7 +115,7 @@ async fn start(app: &App, schedule: &Schedule, why: String) -> Answer<Option<i64
     }
 }
 
-/// `{"NAME": "value"}` or `[{"key": "NAME", "value": "value"}]`.
+/// `[["NAME", "value"]]` or `{"NAME": "value"}`.
 fn variables(text: &str) -> Vec<(String, String)> {
     let text_of = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     match serde_json::from_str(text) {
@@ -151,6 +151,8 @@ mod tests {
         }
         for (cron, zone, says) in [
             ("61 * * * *", "UTC", "cron line"),
+            ("", "UTC", "cron line"),
+            ("* * * * * *", "UTC", "cron line"),
             ("0 0 30 2 *", "UTC", "never"),
             ("* * * * *", "Moon/Base", "time zone"),
         ] {
@@ -162,7 +164,7 @@ mod tests {
     fn variables_come_in_two_forms() {
         let expected = vec![("A".to_owned(), "1".to_owned())];
         assert_eq!(variables(r#"{"A": 1}"#), expected);
-        assert_eq!(variables(r#"[{"key": "A", "value": "1"}]"#), expected);
+        assert_eq!(variables(r#"[["A", "1"]]"#), expected);
         assert!(variables("").is_empty());
     }
 }

@@ -7,6 +7,7 @@ use super::facts::{self, Trust};
 use super::left;
 use crate::downstream::{Configuration, Forwarded, child_request, forwarded};
 use crate::server::rows::{Pipeline, Project};
+use crate::server::runner_api::dependencies;
 use crate::server::{Answer, App};
 use pipelines::plan::Job;
 use pipelines::request::Request;
@@ -37,11 +38,8 @@ pub(super) async fn create(app: &App, job: i64) -> Made {
     let Some(planned) = context.plan.jobs.get(position).cloned() else {
         return Ok(Err(Refused("its plan does not have it".to_owned())));
     };
-    let dotenv = match left::dotenv(app, context.pipeline.id, &context.plan, &planned).await {
-        Ok(dotenv) => dotenv,
-        Err(problem) if problem.status == 400 => return Ok(Err(Refused(problem.message))),
-        Err(problem) => return Err(problem),
-    };
+    let sources = dependencies::sources(app, &context).await?;
+    let dotenv = dependencies::dotenv(app, &sources).await?;
     let bridge = Bridge { app, context, job: planned, dotenv };
     let Some(trigger) = bridge.job.work.trigger.clone() else {
         let why =

@@ -5,6 +5,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `api` | pipelines and jobs for programs |
 //! | `asked` | what asks for a pipeline, what comes of it, what a job runs with |
 //! | `create` | a pipeline comes into being: ref, commit, plan, rows |
 //! | `facts` | the request of a pipeline: predefined variables, project variables, changes |
@@ -20,6 +21,7 @@
 //! | `passes` | what the engine does by itself: `leases`, `timers`, `waits`, `invariants` |
 //! | `told` | commit statuses and notices |
 
+mod api;
 mod asked;
 mod below;
 mod bridges;
@@ -44,6 +46,7 @@ mod wishes;
 #[cfg(test)]
 mod tests;
 
+pub use api::routes;
 pub use asked::{Claimed, Context, Created, MergeRequest, NewPipeline};
 pub use claim::{attempt_variables, by_token, claim, context, finished, heard};
 pub use create::create;

@@ -2,6 +2,7 @@
 
 use super::wishes::{cancel_for, cancel_pipeline_for};
 use crate::server::access::Actor;
+use crate::server::projects::Settings;
 use crate::server::rows::{Pipeline, Project};
 use crate::server::{Answer, App};
 use pipelines::plan::Plan;
@@ -11,7 +12,7 @@ use pipelines::plan::Plan;
 /// # Errors
 /// The database does not answer.
 pub(super) async fn end_older(app: &App, project: &Project, newer: &Pipeline) -> Answer<()> {
-    if newer.parent_job.is_some() || newer.source == "schedule" || !is_wanted(&project.settings) {
+    if newer.parent_job.is_some() || newer.source == "schedule" {
         return Ok(());
     }
     let merge = i64::from(newer.source == "merge_request_event");
@@ -29,7 +30,7 @@ pub(super) async fn end_older(app: &App, project: &Project, newer: &Pipeline) ->
     .fetch_all(&app.db.pool)
     .await?;
     for (pipeline, plan) in older {
-        if let Err(problem) = end(app, pipeline, &plan, newer).await {
+        if let Err(problem) = end(app, pipeline, &how(project, &plan), newer).await {
             tracing::error!(
                 "cancelling pipeline {pipeline}, which pipeline {} replaces: {problem}",
                 newer.id
@@ -39,20 +40,19 @@ pub(super) async fn end_older(app: &App, project: &Project, newer: &Pipeline) ->
     Ok(())
 }
 
-/// `auto_cancel: false` in the project's settings turns it off.
-fn is_wanted(settings: &str) -> bool {
-    let settings: serde_json::Value = serde_json::from_str(settings).unwrap_or_default();
-    settings.get("auto_cancel").and_then(serde_json::Value::as_bool) != Some(false)
+/// As the older pipeline's own configuration says, else the project's settings.
+fn how(project: &Project, plan: &str) -> String {
+    let plan: Plan = serde_json::from_str(plan).unwrap_or_default();
+    let default = if Settings::of(project).auto_cancel { "conservative" } else { "none" };
+    plan.auto_cancel.and_then(|cancel| cancel.on_new_commit).unwrap_or_else(|| default.to_owned())
 }
 
-async fn end(app: &App, pipeline: i64, plan: &str, newer: &Pipeline) -> Answer<()> {
-    let plan: Plan = serde_json::from_str(plan).unwrap_or_default();
-    let how = plan.auto_cancel.and_then(|cancel| cancel.on_new_commit);
+async fn end(app: &App, pipeline: i64, how: &str, newer: &Pipeline) -> Answer<()> {
     let why =
         format!("replaced by pipeline {}, which is for a newer commit of `{}`", newer.iid, newer.reference);
-    match how.as_deref() {
-        Some("none") => Ok(()),
-        Some("interruptible") => {
+    match how {
+        "none" => Ok(()),
+        "interruptible" => {
             let jobs: Vec<i64> = sqlx::query_scalar(
                 "SELECT id FROM jobs WHERE pipeline_id = $1 AND newest = 1 AND interruptible = 1 \
                  AND finished_at IS NULL AND status NOT IN ('manual', 'canceling') ORDER BY position",

@@ -39,7 +39,8 @@ pub async fn cancel(app: &App, job: i64, actor: &Actor) -> Answer<()> {
 
 /// As [`cancel`]; people see why.
 pub(super) async fn cancel_for(app: &App, job: i64, actor: &Actor, why: Option<&str>) -> Answer<()> {
-    let wish = Wish { action: "job.cancel", input: Input::CancelJob, refusal: "has ended already", why };
+    let refusal = "has ended, or is being cancelled already";
+    let wish = Wish { action: "job.cancel", input: Input::CancelJob, refusal, why };
     wish.on_job(app, job, actor).await
 }
 

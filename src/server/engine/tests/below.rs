@@ -1,7 +1,8 @@
 //! Trigger jobs.
 
 use super::Bench;
-use crate::server::engine::{self, NewPipeline, bridges, left};
+use crate::server::artifacts::blobs;
+use crate::server::engine::{self, NewPipeline, bridges};
 use std::io::Write;
 
 async fn child_of(bench: &Bench, job: i64) -> i64 {
@@ -99,7 +100,7 @@ async fn pipelines_of_projects_in_the_group_and_files_that_jobs_made() {
     let runner = bench.runner("[]").await;
     let pipeline = bench.create().await;
     let make = bench.claims(&runner, "make").await;
-    let path = left::blob(&bench.app, &"ab".repeat(32));
+    let path = blobs::path(&bench.app, &"ab".repeat(32));
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
     archive.start_file("out/c.yml", zip::write::SimpleFileOptions::default()).unwrap();

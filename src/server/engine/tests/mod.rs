@@ -1,5 +1,6 @@
 //! The engine against a real database and a real repository: SQLite, or PostgreSQL with `SLIPWAY_TEST_DATABASE`.
 
+mod api;
 mod below;
 mod bench;
 mod life;

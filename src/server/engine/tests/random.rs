@@ -71,7 +71,7 @@ async fn a_server_that_is_killed_comes_to_the_same_as_one_that_is_not() {
             runners.push(bench.runner("[]").await);
         }
         for step in 0..50 {
-            if kills.roll(3) == 0 {
+            if kills.roll(5) == 0 {
                 killed.restart().await;
             }
             happen(&killed, &runners[0], &mut dice).await;

@@ -21,6 +21,7 @@
 //! | [`ops`] | backup, health, metrics, retention, hand-over |
 //! | [`pages`] | the web page |
 //! | [`people`] | accounts, sessions, tokens, roles, variables, the audit record |
+//! | [`pool`] | the server's own runner |
 //! | [`runner_api`] | GitLab's Runner API: what runners ask |
 //! | [`runners`] | runners: what people do with them |
 //! | [`problem`] | answers that are errors |
@@ -39,6 +40,7 @@ pub mod mirror;
 pub mod ops;
 pub mod pages;
 pub mod people;
+pub mod pool;
 pub mod problem;
 pub mod projects;
 pub mod routes;

@@ -29,6 +29,8 @@ mod device;
 mod headers;
 mod identify;
 mod links;
+#[cfg(test)]
+mod matrix;
 mod members;
 mod oidc;
 mod password;

@@ -12,6 +12,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
@@ -49,7 +50,7 @@ struct Schedule {
     /// Branch or tag.
     #[serde(rename = "ref")]
     reference: String,
-    /// Minute, hour, day of the month, month, day of the week.
+    /// Minute, hour, day of the month, month, day of the week; or `@daily` and such.
     cron: String,
     /// As in `Europe/Berlin`.
     timezone: String,
@@ -64,14 +65,14 @@ struct Schedule {
 
 impl From<Row> for Schedule {
     fn from(row: Row) -> Schedule {
-        let variables: Vec<(String, String)> = serde_json::from_str(&row.variables).unwrap_or_default();
+        let variables: BTreeMap<String, String> = serde_json::from_str(&row.variables).unwrap_or_default();
         Schedule {
             id: row.id,
             description: row.description,
             reference: row.reference,
             cron: row.cron,
             timezone: row.timezone,
-            variables: variables.into_iter().map(|(key, _)| key).collect(),
+            variables: variables.into_keys().collect(),
             active: row.active == 1,
             owner: row.owner,
             next_at: row.next_at,
@@ -83,6 +84,7 @@ impl From<Row> for Schedule {
 /// A schedule to be made; to change one, only what is given.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = ScheduleWish)]
 struct Wish {
     description: Option<String>,
     /// Branch or tag.
@@ -92,7 +94,7 @@ struct Wish {
     /// [default: UTC]
     timezone: Option<String>,
     /// All of them, by name.
-    variables: Option<std::collections::BTreeMap<String, String>>,
+    variables: Option<BTreeMap<String, String>>,
     /// [default: true]
     active: Option<bool>,
 }
@@ -113,7 +115,7 @@ impl Row {
             if let Some(bad) = variables.keys().find(|key| !name(key)) {
                 return Err(Problem::bad(format!("`{bad}` is no name of a variable")));
             }
-            self.variables = json!(variables.into_iter().collect::<Vec<_>>()).to_string();
+            self.variables = json!(variables).to_string();
         }
         self.active = wish.active.map_or(self.active, i64::from);
         if !is_ref(&format!("refs/heads/{}", self.reference)) {
@@ -161,7 +163,7 @@ async fn add_schedule(
         reference: project.default_branch.clone(),
         cron: String::new(),
         timezone: "UTC".to_owned(),
-        variables: "[]".to_owned(),
+        variables: "{}".to_owned(),
         active: 1,
         owner: actor.name.clone(),
         next_at: None,

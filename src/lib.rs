@@ -13,6 +13,7 @@
 //! | [`promotion`] | what stands between a release and an environment: order, freezes, approvals |
 //! | [`release`] | Erlang releases: versions, packages, appups, relups, builds |
 //! | [`report`] | what people and machines see |
+//! | [`runner`] | `ci runner`: takes jobs of a server, ours or a GitLab |
 //! | [`runs`] | runs that are on disk: which there are, what they tell |
 //! | [`server`] | `ci server`: pipelines on webhooks, environments, promotion |
 //! | [`settings`] | settings files, local variables, where state is kept |
@@ -35,6 +36,7 @@ pub mod project;
 pub mod promotion;
 pub mod release;
 pub mod report;
+pub mod runner;
 pub mod runs;
 pub mod server;
 pub mod settings;

@@ -122,6 +122,7 @@ fn spec(above: &Pipeline, job: &JobRun) -> JobSpec {
         attempt: job.attempt,
         run: above.run.clone(),
         sources: JobSources::default(),
+        courier: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::config::Config;
 use super::db::Db;
 use super::engine::Engine;
+use super::hooks::Hooks;
 use super::logs::Logs;
 use super::people::People;
 use super::vault::Vault;
@@ -27,10 +28,12 @@ pub struct Parts {
     pub vault: Vault,
     /// Pipelines in memory.
     pub engine: Engine,
-    /// Logs of jobs.
-    pub logs: Arc<Logs>,
+    /// Deliveries on their way to the inbox.
+    pub hooks: Hooks,
     /// Who has tried to sign in.
     pub people: People,
+    /// Logs of jobs.
+    pub logs: Arc<Logs>,
     /// Wakes passes before their timer does.
     pub wake: Wake,
     /// Says what changed, to whoever shows it. A slow reader misses some and reads all again.
@@ -113,6 +116,7 @@ impl App {
             db,
             vault,
             engine: Engine::default(),
+            hooks: Hooks::default(),
             people: People::default(),
             wake: Wake::default(),
             changes,

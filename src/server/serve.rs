@@ -1,7 +1,10 @@
 //! The running server: listens, answers, ends in order.
 
 use super::App;
-use super::{artifacts, logs, pages, people, routes::Routes, runner_api, runners};
+use super::{
+    artifacts, engine, environments, hooks, logs, pages, people, projects, routes::Routes, runner_api,
+    runners,
+};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use std::io;
@@ -15,6 +18,9 @@ pub fn routes(app: &App) -> Routes {
     Routes::new(app, OpenApiBuilder::new().info(info).build())
         .with(pages::routes)
         .with(people::routes)
+        .with(projects::routes)
+        .with(hooks::routes)
+        .with(environments::routes)
         .with(logs::routes::routes)
         .with(artifacts::routes::routes)
         .with(runner_api::routes)
@@ -33,9 +39,11 @@ pub fn router(app: &App) -> (Router, OpenApi) {
 /// Listening has failed.
 pub async fn serve(app: App, listener: TcpListener) -> io::Result<()> {
     let passes = [
-        tokio::spawn(super::engine::passes(app.clone())),
+        tokio::spawn(engine::passes(app.clone())),
+        tokio::spawn(hooks::passes(app.clone())),
         tokio::spawn(artifacts::sweep::pass(app.clone())),
         tokio::spawn(logs::tidy::pass(app.clone())),
+        tokio::spawn(environments::passes(app.clone())),
     ];
     let (router, _) = router(&app);
     let ending = app.ending.clone();

@@ -8,6 +8,7 @@
 //! | `fetch` | the server's mirrors |
 //! | `reach` | hosts that may be reached |
 //! | `credentials` | how the user gets in |
+//! | `refspecs` | what a job fetches |
 //! | `revision` | refs and component versions to commits |
 //! | `checkout` | the files of a project at a commit, or of a plain directory |
 //! | `remote` | files from http servers |
@@ -21,6 +22,7 @@ mod fetch;
 mod mirror;
 mod pkt_line;
 mod reach;
+mod refspecs;
 mod remote;
 mod revision;
 mod smart_http;
@@ -30,5 +32,6 @@ mod templates;
 pub use elsewhere::Sources;
 pub(crate) use fetch::Fetch;
 pub use reach::Reach;
+pub(crate) use refspecs::{Wish, fetch, set as set_refs};
 pub use table::{Place, SourceTable};
 pub(crate) use templates::text as template;

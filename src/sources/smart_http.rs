@@ -8,6 +8,7 @@ use super::fetch::REQUESTS;
 use super::mirror::Refusal;
 use super::pkt_line::{self, Packet, Packets};
 use super::reach::Reach;
+use super::refspecs::{self, Wish};
 use git2::{Config, Oid, Reference, Repository};
 use pipelines::request::FetchError;
 use reqwest::blocking::{Client, RequestBuilder, Response};
@@ -69,15 +70,46 @@ impl SmartHttp {
         let wants: BTreeSet<Oid> = list.refs.values().copied().collect();
         let odb = repository.odb().map_err(|e| local(&e))?;
         let wants: Vec<Oid> = wants.into_iter().filter(|oid| !odb.exists(*oid)).collect();
-        if !wants.is_empty() {
-            list.check_capabilities()?;
-            let haves = tips(repository).map_err(|e| local(&e))?;
-            let answer = remote.pack(list.request(&wants, &haves))?;
-            let mut pack = odb.packwriter().map_err(|e| local(&e))?;
-            unpack(answer, &mut pack)?;
-            pack.commit().map_err(|e| other(format!("the server sent a broken pack: {}", e.message())))?;
-        }
+        self.objects(&remote, &list, &wants, repository)?;
         list.apply(repository).map_err(|e| local(&e))
+    }
+
+    /// Brings what refspecs name.
+    pub(super) fn fetch_refs(&self, repository: &Repository, wish: &Wish<'_>) -> Result<(), Refusal> {
+        let mut remote = Remote::new(self.client()?, wish.url)?;
+        remote.stored.clone_from(&wish.login);
+        let list = List::default().read(remote.list()?)?;
+        let all = list.refs.iter().chain(&list.others).map(|(name, id)| (name.clone(), *id)).collect();
+        let targets = refspecs::targets(wish.refspecs, &all);
+        let odb = repository.odb().map_err(|e| local(&e))?;
+        let mut wants: BTreeSet<Oid> = targets.values().copied().collect();
+        let any = ["allow-reachable-sha1-in-want", "allow-tip-sha1-in-want"];
+        wants.extend(wish.commit.filter(|_| any.iter().any(|capability| list.offers(capability))));
+        let wants: Vec<Oid> = wants.into_iter().filter(|oid| !odb.exists(*oid)).collect();
+        self.objects(&remote, &list, &wants, repository)?;
+        refspecs::set(repository, &targets).map_err(|e| local(&e))
+    }
+
+    /// Brings objects that are not here.
+    fn objects(
+        &self,
+        remote: &Remote<'_>,
+        list: &List,
+        wants: &[Oid],
+        repository: &Repository,
+    ) -> Result<(), Refusal> {
+        if wants.is_empty() {
+            return Ok(());
+        }
+        list.check_capabilities()?;
+        let odb = repository.odb().map_err(|e| local(&e))?;
+        let haves = tips(repository).map_err(|e| local(&e))?;
+        let answer = remote.pack(list.request(wants, &haves))?;
+        let mut pack = odb.packwriter().map_err(|e| local(&e))?;
+        unpack(answer, &mut pack)?;
+        pack.commit()
+            .map(|_| ())
+            .map_err(|e| other(format!("the server sent a broken pack: {}", e.message())))
     }
 
     fn client(&self) -> Result<&Client, Refusal> {
@@ -140,7 +172,7 @@ impl<'c> Remote<'c> {
     /// The answer that begins with the list of refs. Credentials are looked for when the server wants some.
     fn list(&mut self) -> Result<Response, Refusal> {
         let mut response = self.ask_for_list()?;
-        if response.status() == StatusCode::UNAUTHORIZED {
+        if response.status() == StatusCode::UNAUTHORIZED && self.login.is_none() {
             self.login = Some(self.credential(&response)?);
             response = self.ask_for_list()?;
         }
@@ -214,6 +246,8 @@ fn accepted(response: Response, content_type: &str) -> Result<Response, Refusal>
 struct List {
     /// Branches and tags by full name.
     refs: BTreeMap<String, Oid>,
+    /// Refs of other kinds: merge requests, pipelines.
+    others: BTreeMap<String, Oid>,
     /// Full name of the branch that HEAD is.
     head: Option<String>,
     capabilities: Vec<String>,
@@ -270,8 +304,9 @@ impl List {
         }
         let ours = self.takes(name);
         // tags come a second time, as the commit that they mean: `refs/tags/v1^{}`
-        if ours && Reference::is_valid_name(name) {
-            self.refs.insert(name.to_owned(), id);
+        if Reference::is_valid_name(name) {
+            let refs = if ours { &mut self.refs } else { &mut self.others };
+            refs.insert(name.to_owned(), id);
         }
         Ok(())
     }

@@ -5,12 +5,15 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `pages`, `demo` | pages over a database that looks lived in |
 //! | `support` | starts, kills, asks a server; a git repository to push to |
 //! | `start` | where it listens, what it says first |
 //! | `wire` | the Runner API, as runners of several versions speak it |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
+mod demo;
+mod pages;
 mod start;
 mod support;
 mod wire;

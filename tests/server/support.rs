@@ -320,13 +320,13 @@ pub(crate) fn client(token: Option<&str>) -> Client {
 }
 
 /// SQLite in the data directory, or a database of our own in the PostgreSQL of `SLIPWAY_TEST_DATABASE`.
-struct Database {
+pub(crate) struct Database {
     url: String,
-    postgres: Option<String>,
+    pub(crate) postgres: Option<String>,
 }
 
 impl Database {
-    fn make(data: &Path, runtime: &Runtime) -> Database {
+    pub(crate) fn make(data: &Path, runtime: &Runtime) -> Database {
         let Ok(server) = std::env::var("SLIPWAY_TEST_DATABASE") else {
             let url = format!("sqlite:{}", data.join("slipway.db").display());
             return Database { url, postgres: None };
@@ -338,7 +338,7 @@ impl Database {
         Database { url: url.to_string(), postgres: Some(url.to_string()) }
     }
 
-    fn remove(&self, runtime: &Runtime) {
+    pub(crate) fn remove(&self, runtime: &Runtime) {
         if let (Some(url), Ok(server)) = (&self.postgres, std::env::var("SLIPWAY_TEST_DATABASE")) {
             let name = url::Url::parse(url).unwrap().path().trim_start_matches('/').to_owned();
             ask_postgres(&server, &format!("DROP DATABASE {name} WITH (FORCE)"), runtime);

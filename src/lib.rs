@@ -13,12 +13,14 @@
 //! | [`promotion`] | what stands between a release and an environment: order, freezes, approvals |
 //! | [`release`] | Erlang releases: versions, packages, appups, relups, builds |
 //! | [`report`] | what people and machines see |
+//! | [`runner`] | `ci runner`: takes jobs of a server, ours or a GitLab |
 //! | [`runs`] | runs that are on disk: which there are, what they tell |
 //! | [`server`] | `ci server`: pipelines on webhooks, environments, promotion |
 //! | [`settings`] | settings files, local variables, where state is kept |
 //! | [`signature`] | signatures by ssh keys |
 //! | [`sources`] | files of other projects, remote files, templates |
 //! | [`starter`] | a first `.gitlab-ci.yml` for a project |
+//! | [`wire`] | GitLab's Runner API, as both sides speak it |
 //! | [`error`] | how commands end: exit codes |
 
 pub mod bundle;
@@ -34,6 +36,7 @@ pub mod project;
 pub mod promotion;
 pub mod release;
 pub mod report;
+pub mod runner;
 pub mod runs;
 pub mod server;
 pub mod settings;
@@ -41,3 +44,4 @@ pub mod signature;
 pub mod sources;
 pub mod starter;
 pub mod storage;
+pub mod wire;

@@ -139,6 +139,9 @@ fn a_restart_exchanges_versions_and_every_way_back_works() {
         .ended(0)
         .says(&["from `0.3.0` back to `0.2.0`", "urf 0.2.0 runs again"]);
     assert_eq!(target.boot(), boot, "the node restarted");
+    let history =
+        |says: &[&str]| target.ci(project.path(), &["env", "history", "dev"], &[]).ended(0).says(says);
+    history(&["rolled back: go back from 0.2.0, dev; taken back to `0.2.0` by hand", "bad         0.3.0"]);
     target
         .ci(project.path(), &["deploy", "dev"], &[])
         .ended(3)
@@ -147,6 +150,7 @@ fn a_restart_exchanges_versions_and_every_way_back_works() {
     // without a relup, back by a restart
     with(&project, "strategy: {prefer: restart}");
     target.ci(project.path(), &["env", "clear", "dev", "0.3.0", "--reason", "test"], &[]).ended(0);
+    history(&["cleared     0.3.0    test"]);
     assert!(target.script(&["uninstall", "0.3.0"]).status.success());
     deploys(&target, &project, "0.3.0", &["stop `0.2.0`, start `0.3.0`"]);
     target

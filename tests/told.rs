@@ -43,8 +43,12 @@ fn a_deployment_is_told_when_it_begins_and_ends_and_not_when_nothing_is_done() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     // the variables of the target say where the environment is
-    let settings =
-        "environments: {dev: {}}\nnotify: [{kind: webhook, url: HOOK, on: [started, succeeded, failed]}]\n";
+    let ann = std::fs::read_to_string(target.path("user.pub")).unwrap();
+    let settings = format!(
+        "people: {{ann: ['{}']}}\nenvironments: {{dev: {{}}, sit: {{targets: [dev], approvals: {{count: 1}}}}}}\n\
+         notify: [{{kind: webhook, url: HOOK, on: [started, succeeded, failed, approval_needed]}}]\n",
+        ann.trim()
+    );
     std::fs::create_dir_all(project.path().join(".ci")).unwrap();
     std::fs::write(project.path().join(".ci/deploy.yml"), settings).unwrap();
     let deploy = |arguments: &[&str]| {
@@ -64,4 +68,13 @@ fn a_deployment_is_told_when_it_begins_and_ends_and_not_when_nothing_is_done() {
     assert_eq!((&event["release"], &event["version"]), (&json!("urf"), &json!("0.1.0")));
     assert_eq!(event["title"], "Deployment of urf 0.1.0 to dev succeeded");
     assert!(event["strategy"].as_str().unwrap().contains("fresh"), "{event}");
+
+    let got = std::thread::scope(|scope| {
+        let got = scope.spawn(|| take(&listener, 1));
+        let promote = ["promote", "0.1.0", "--to", "sit"];
+        target.ci(project.path(), &promote, &[("HOOK", &url)]).ended(3).says(&["0 of 1 approvals"]);
+        got.join().unwrap()
+    });
+    assert_eq!(got[0]["occasion"], "approval_needed");
+    assert_eq!(got[0]["title"], "Deployment of urf 0.1.0 to sit waits for approval");
 }

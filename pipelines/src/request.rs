@@ -2,10 +2,11 @@
 
 use crate::variables::Variable;
 use indexmap::IndexMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::{Arc, LazyLock};
 
-/// Everything that decides which jobs a configuration creates.
-#[derive(Clone, Default)]
+/// Everything that decides which jobs a configuration creates. Serialized it holds secrets.
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Request {
     /// Full path of the project: `group/project`.
     pub project: String,
@@ -69,6 +70,19 @@ impl Default for Changes {
     }
 }
 
+/// Finds them out.
+impl Serialize for Changes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.get().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Changes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Changes, D::Error> {
+        Option::<Vec<String>>::deserialize(deserializer).map(Changes::from)
+    }
+}
+
 impl std::fmt::Debug for Changes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Changes")
@@ -110,7 +124,7 @@ impl Request {
 }
 
 /// A variable of the project's settings.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProjectVariable {
     /// Name.
     pub key: String,
@@ -133,7 +147,7 @@ impl std::fmt::Debug for ProjectVariable {
 }
 
 /// Facts about the commit that the pipeline is for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Commit {
     /// Full object id.
     pub sha: String,

@@ -43,6 +43,8 @@ pub struct Embedded {
     pub limits: Limits,
     /// Which network jobs get.
     pub networking: Networking,
+    /// Directories that jobs of image `host` don't see, beside those of [`Spec::host`].
+    pub hidden: Vec<PathBuf>,
 }
 
 /// One job's layers.
@@ -79,7 +81,11 @@ impl Embedded {
         let services = self.services(&place).await?;
         let (slot, state) = free_state(&self.states)?;
         let (mut base, container) = match &image {
-            None => (Spec::host(state.path(), &self.ci), Container::host(Path::new(BUILDS))),
+            None => {
+                let mut spec = Spec::host(state.path(), &self.ci);
+                spec.hidden.extend(self.hidden.iter().cloned());
+                (spec, Container::host(Path::new(BUILDS)))
+            }
             Some(image) => {
                 let mut spec = Spec::image(state.path(), image.layers.clone());
                 spec.user = container::user(image, &asked);
@@ -171,6 +177,7 @@ impl Embedded {
             sandbox: &self.sandbox,
             states: &self.states,
             ci: &self.ci,
+            hidden: &self.hidden,
             limits: self.limits,
             slot,
             logs: place.service_logs.clone(),

@@ -49,6 +49,7 @@ fn embedded(dir: &Path) -> Embedded {
         image: String::new(),
         limits: Limits::default(),
         networking: Networking::default(),
+        hidden: Vec::new(),
     }
 }
 

@@ -193,6 +193,8 @@ async fn replaced(order: &Order<'_>, from: &str, files: &mut Files) -> CliResult
             replaces.package = Some(package);
             replaces.left_out = thin.left_out;
             replaces.warnings = upgrade.warnings;
+            replaces.rehearsed =
+                standing::rehearsed(order.entries, from, &new).map(|(entry, _)| entry.at.clone());
             Some(upgrade.old)
         }
         Err(error @ (Error::NoHotUpgrade { .. } | Error::OldVersionMissing { .. } | Error::Project(_))) => {
@@ -221,6 +223,7 @@ fn evidence(order: &Order, files: &mut Files) -> CliResult {
             Fact::Deployment(arrival) | Fact::Receipt(arrival) => {
                 arrival.version == *version && order.before.contains(&arrival.environment.as_str())
             }
+            Fact::Rehearsal(rehearsed) => rehearsed.version == *version,
             Fact::Approval(approval) => {
                 approval.version == *version && approval.environment == order.environment
             }

@@ -52,6 +52,9 @@ pub struct Replaces {
     pub left_out: Vec<String>,
     /// What the checks found that does not forbid it.
     pub warnings: Vec<String>,
+    /// When this very upgrade was last played through on a copy, and found fit; RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsed: Option<String>,
     /// SHA-256 of `sys.config` and `vm.args` as they were shipped: edited ones are kept.
     pub shipped: BTreeMap<String, String>,
 }

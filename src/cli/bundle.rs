@@ -96,7 +96,8 @@ async fn built(root: &Path, project: &Project) -> CliResult<String> {
     let failed = |e: crate::release::Error| CliError::failed(e.to_string());
     let log = |line: &str| tracing::debug!(target: "build", "{line}");
     let built = build::fresh(project, &log).await.map_err(failed)?;
-    Ok(packages::keep(root, &built.path)?.content)
+    let whole = packages::Whole { path: built.path, appups: Vec::new() };
+    Ok(packages::keep(root, &whole, None)?.content)
 }
 
 fn show(format: Format, made: &Made, settings: &Settings) -> CliResult {

@@ -1,6 +1,6 @@
 //! `ci deploy`: puts the project's release on an environment's target.
 
-mod telling;
+pub(super) mod telling;
 
 use anstream::eprintln;
 use std::fmt::Write as _;
@@ -82,7 +82,7 @@ pub(super) fn carry_out(request: &Request, format: Format) -> CliResult {
     report.error.map_or(Ok(()), |error| Err(cli_error(error)))
 }
 
-fn digest(text: &str) -> Result<String, String> {
+pub(super) fn digest(text: &str) -> Result<String, String> {
     const SHORTEST: usize = 12;
     let digits = text.len() >= SHORTEST && text.bytes().all(|b| b.is_ascii_hexdigit());
     if digits {
@@ -140,13 +140,20 @@ fn sentence(report: &Report, target: &TargetReport) -> String {
     let pid = target.pid.map_or(String::new(), |pid| format!(", process {pid}"));
     match &target.decision.strategy {
         Strategy::Nothing => format!("{place}: nothing to do, {release} {version} is there already\n"),
-        Strategy::Hot { from } => {
+        Strategy::Tidy => format!(
+            "{place}: {release} {version} is there already; what a deployment that was interrupted had left is removed\n"
+        ),
+        Strategy::Hot { from, via } => {
             let same = if target.pid.is_some() && target.pid == target.pid_before {
                 ", the same as before"
             } else {
                 ""
             };
-            format!("{place}: {release} upgraded from {from} to {version} while running{pid}{same}\n")
+            let by = match &via[..] {
+                [] => String::new(),
+                via => format!(" by way of {}", via.join(", ")),
+            };
+            format!("{place}: {release} upgraded from {from} to {version}{by} while running{pid}{same}\n")
         }
         Strategy::Commit => format!("{place}: {release} {version} is permanent now{pid}\n"),
         Strategy::Restart { from } => format!("{place}: {release} {version} runs in place of {from}{pid}\n"),

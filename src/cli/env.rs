@@ -201,6 +201,12 @@ fn note(notes: &mut String, environment: &str, target: &TargetStatus) {
     if target.busy {
         say("a deployment is at work there".to_owned());
     }
+    if !target.left.is_empty() {
+        say(format!(
+            "a deployment that was interrupted has left `{}`; the next one puts that right",
+            target.left.join("`, `")
+        ));
+    }
     target.drift.iter().for_each(|drift| say(drift.clone()));
     for (version, reason) in &target.bad {
         say(format!("`{version}` failed there and is refused: {reason}"));

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use super::{Format, print_json, print_raw};
-use crate::deploy::{Outcome, Report, TargetReport};
-use crate::error::CliResult;
-use crate::ledger::{Arrival, Ended, Entry, Fact, Ledger, Transport, packages, standing};
+use crate::deploy::place::Place;
+use crate::deploy::{Outcome, Report, Return, TargetReport};
+use crate::error::{CliError, CliResult};
+use crate::ledger::{Arrival, Ended, Entry, Fact, Ledger, Mark, Transport, packages, standing};
+use crate::release::Package;
 use crate::release::decide::Strategy;
 
 /// What happened in an environment: deployments, bundles and their receipts, approvals, overrides, bad marks
@@ -38,6 +40,10 @@ pub(super) fn run(args: &HistoryArgs) -> CliResult {
 fn row(entry: &Entry) -> Vec<String> {
     let (what, version, details) = match &entry.fact {
         Fact::Release(released) => ("release", &released.version, released.archive.clone()),
+        Fact::Rehearsal(rehearsed) => {
+            let fit = if rehearsed.fit { "fit".to_owned() } else { rehearsed.problems.join("; ") };
+            ("rehearsal", &rehearsed.version, format!("from {}: {fit}", rehearsed.from))
+        }
         Fact::Deployment(arrival) => ("deployment", &arrival.version, arrival_in_words(arrival)),
         Fact::Receipt(arrival) => ("receipt", &arrival.version, arrival_in_words(arrival)),
         Fact::Bundle(made) => {
@@ -75,11 +81,19 @@ fn arrival_in_words(arrival: &Arrival) -> String {
     }
 }
 
-/// Keeps the packages of a deployment and records how it ended, an entry for each target.
+/// Keeps the packages of a deployment that arrived on a target, and records how it ended, an entry for each target.
 pub(super) fn record(project: &Path, report: &Report) -> CliResult {
+    let arrived = report.targets.iter().any(|target| target.outcome == Some(Outcome::Done));
     let mut content = String::new();
-    for package in &report.packages {
-        content = packages::keep(project, package)?.content;
+    for whole in &report.packages {
+        content = match arrived {
+            true => packages::keep(project, whole, None)?.content,
+            // what may be somewhere else under this version must not be found instead of it
+            false => {
+                let package = Package::read(&whole.path).map_err(|e| CliError::failed(e.to_string()))?;
+                package.content_sha256()
+            }
+        };
     }
     let reason = report.error.as_ref().map(|error| error.message.clone());
     let whole = Arrival {
@@ -100,13 +114,16 @@ pub(super) fn record(project: &Path, report: &Report) -> CliResult {
     // what failed comes last: it decides whether the version arrived
     arrivals.sort_by_key(|arrival| !arrival.outcome.succeeded());
     let ledger = Ledger::of(project)?;
+    for rehearsed in &report.rehearsals {
+        ledger.append(Fact::Rehearsal(rehearsed.clone()))?;
+    }
     arrivals.into_iter().try_for_each(|arrival| ledger.append(Fact::Deployment(arrival)).map(drop))
 }
 
 fn arrival(whole: &Arrival, target: &TargetReport) -> Option<Arrival> {
     let strategy = &target.decision.strategy;
     let outcome = match (target.outcome?, strategy) {
-        (Outcome::Done, Strategy::Nothing) => Ended::Nothing,
+        (Outcome::Done, Strategy::Nothing | Strategy::Tidy) => Ended::Nothing,
         (outcome, _) => ended(outcome),
     };
     Some(Arrival {
@@ -117,6 +134,41 @@ fn arrival(whole: &Arrival, target: &TargetReport) -> Option<Arrival> {
         reason: target.error.as_ref().map(|error| error.message.clone()),
         ..whole.clone()
     })
+}
+
+/// Records that a version was taken back by hand, and is marked bad by that.
+pub(super) fn record_return(environment: &str, place: &Place, back: &Return) -> CliResult {
+    let Return { left, survey, .. } = back;
+    let now = survey.installed.running().unwrap_or_default();
+    let reason = format!("taken back to `{now}` by hand");
+    let arrival = Arrival {
+        environment: environment.to_owned(),
+        release: place.name.clone(),
+        version: left.clone(),
+        from: Some(now.to_owned()),
+        strategy: Strategy::Back { from: left.clone() }.name().to_owned(),
+        targets: vec![place.destination.clone()],
+        outcome: Ended::RolledBack,
+        reason: Some(reason.clone()),
+        ..Arrival::default()
+    };
+    let ledger = Ledger::of(Path::new("."))?;
+    ledger.append(Fact::Deployment(arrival))?;
+    let known = standing::bad(&ledger.entries()?, environment, left).is_some();
+    if known {
+        return Ok(());
+    }
+    let mark = Mark { environment: environment.to_owned(), version: left.clone(), reason };
+    ledger.append(Fact::Bad(mark)).map(drop)
+}
+
+/// Records that a version may go there again: `there` when it was marked on a target.
+pub(super) fn record_cleared(mark: Mark, there: bool) -> CliResult {
+    let ledger = Ledger::of(Path::new("."))?;
+    if there || standing::bad(&ledger.entries()?, &mark.environment, &mark.version).is_some() {
+        ledger.append(Fact::Cleared(mark))?;
+    }
+    Ok(())
 }
 
 fn ended(outcome: Outcome) -> Ended {

@@ -16,6 +16,7 @@ mod glob;
 mod history;
 mod images;
 mod init;
+mod job_process;
 mod lint;
 mod login;
 mod logs;
@@ -29,6 +30,7 @@ mod release;
 mod request;
 mod rollback;
 mod run;
+mod runner;
 mod runs;
 mod runtime;
 mod server;
@@ -101,9 +103,13 @@ enum Command {
     Server(server::ServerArgs),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
+    /// Take jobs of a server and run them on this machine: a `ci server`, or a GitLab
+    Runner(runner::RunnerArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+    #[command(name = crate::runner::processes::COMMAND, hide = true)]
+    Job,
     #[command(hide = true)]
     Names(completions::NamesArgs),
 }
@@ -141,6 +147,8 @@ fn run(command: Command) -> CliResult {
         Command::Server(args) => server::run(&args),
         Command::Login(args) => login::login(&args),
         Command::Logout(args) => login::logout(&args),
+        Command::Runner(args) => runner::run(&args),
+        Command::Job => job_process::run_job(),
         Command::Plan(args) => plan::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Artifacts(args) => artifacts::run(&args),

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Format;
-use super::deploy::{carry_out, cli_error, settings};
+use super::deploy::{carry_out, cli_error, digest, settings, telling};
 use crate::deploy::{self, Delivery, DeployFile, Request, Settings};
 use crate::error::{CliError, CliResult, ErrorKind};
-use crate::ledger::Ledger;
+use crate::ledger::{Approval, Fact, Ledger, standing};
 use crate::promotion::{Artifact, Gate};
 use crate::release::Project;
 
@@ -24,9 +24,15 @@ pub(super) struct PromoteArgs {
     /// Ask, decide and check, but send nothing
     #[arg(long)]
     plan: bool,
+    /// Stop unless the plan has this digest, as `--plan` shows it (its first 12 digits or more are enough)
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
+    expect: Option<String>,
     /// Do it though a rule forbids it; the reason is recorded
     #[arg(long = "override", value_name = "REASON")]
     set_aside: Option<String>,
+    /// Who agreed on the server that runs this; the server has checked the rules of approvals
+    #[arg(long, value_name = "PERSON", hide = true)]
+    approved: Vec<String>,
     /// How the result is printed; the steps go to standard error
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -40,11 +46,18 @@ pub(super) fn run(args: &PromoteArgs) -> CliResult {
     let ledger = Ledger::of(root)?;
     let entries = ledger.entries()?;
     let gate = Gate { file: &file, root, entries: &entries, now: jiff::Timestamp::now() };
-    let verdict = gate.judge(to, version)?;
+    let verdict = match args.approved.is_empty() {
+        true => gate.judge(to, version)?,
+        false => gate.judge_agreed(to, version)?,
+    };
     if settings.rules.delivery == Delivery::Bundle {
         return Err(CliError::new(ErrorKind::Refused, format!("releases come to `{to}` as bundles")).hint(
             format!("`ci bundle {to} --version {version}` makes it; `ci receipt import` records what it did"),
         ));
+    }
+    if verdict.missing > 0 && !args.plan && args.set_aside.is_none() {
+        let release = standing::releases(&entries, version).next().map_or("", |released| &released.release);
+        telling::approval_needed(root, release, version, to);
     }
     if !args.plan {
         verdict.enforce(&ledger, to, version, args.set_aside.as_deref())?;
@@ -53,13 +66,22 @@ pub(super) fn run(args: &PromoteArgs) -> CliResult {
         return Err(CliError::new(ErrorKind::Refused, format!("no package of `{version}` is kept here"))
             .hint("`ci deploy` to the first environment builds and keeps it"));
     };
+    for person in args.approved.iter().filter(|_| !args.plan) {
+        ledger.append(Fact::Approval(Approval {
+            environment: to.clone(),
+            version: version.clone(),
+            content: content.clone(),
+            person: person.clone(),
+            signature: "given on the server; see its audit".to_owned(),
+        }))?;
+    }
     let project = sources(root, &settings.profile);
     let artifact = Artifact::find(&entries, version, content, project)?;
     let request = Request {
         settings,
         project: PathBuf::from("."),
         plan: args.plan,
-        expect: None,
+        expect: args.expect.clone(),
         artifact: Some(Arc::new(artifact)),
     };
     carry_out(&request, args.format)

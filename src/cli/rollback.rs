@@ -1,12 +1,14 @@
 //! `ci rollback`: puts the version before back on an environment's targets.
 
+use std::path::Path;
+
 use anstream::eprintln;
 
 use super::deploy::{VARIABLES, cli_error, settings, show};
-use super::print_raw;
 use super::runtime::runtime;
-use crate::deploy::{self, Care, Error, Outcome, Steps, Target, place};
-use crate::error::CliResult;
+use super::{history, print_raw};
+use crate::deploy::{self, Care, Error, Outcome, Return, Steps, Target, place, service};
+use crate::error::{CliError, CliResult, ErrorKind};
 
 /// Go back to the version that ran before, or to another that is still installed: by its relup where there is one,
 /// so that the node and its state stay, else by a restart. What is left behind is marked bad: it is not deployed
@@ -24,6 +26,13 @@ pub(super) struct RollbackArgs {
 
 pub(super) fn run(args: &RollbackArgs) -> CliResult {
     let settings = settings(&args.environment)?;
+    if service::kind(Path::new("."), &settings.release).is_some() {
+        return Err(CliError::new(
+            ErrorKind::Refused,
+            "`ci rollback` can't take back a release of this kind yet",
+        )
+        .hint("check out the version that ran before, and deploy it"));
+    }
     let care = Care::of(&settings).map_err(cli_error)?;
     let mut steps = Steps::new(show);
     let places = place::all(&settings).map_err(cli_error)?;
@@ -32,19 +41,24 @@ pub(super) fn run(args: &RollbackArgs) -> CliResult {
         for place in &places {
             let result = one(place, &mut steps, args.to.as_deref(), &care).await;
             match result {
-                Ok(version) => {
+                Ok(back) => {
+                    if let Err(error) = history::record_return(&args.environment, place, &back) {
+                        eprintln!("warning: this is not in the ledger: {error}");
+                    }
+                    let version = match back.whole() {
+                        Ok(survey) => survey.installed.running().unwrap_or_default().to_owned(),
+                        Err(error) => {
+                            failed = Some(told(failed, place, error, places.len()));
+                            continue;
+                        }
+                    };
                     let line = format!(
                         "{} ({}): {} {version} runs again\n",
                         args.environment, place.destination, place.name
                     );
                     print_raw(line.as_bytes())?;
                 }
-                Err(error) => {
-                    if failed.is_some() || places.len() > 1 {
-                        eprintln!("{}: {error}", place.destination);
-                    }
-                    failed = Some(worse(failed, error));
-                }
+                Err(error) => failed = Some(told(failed, place, error, places.len())),
             }
         }
         failed.map_or(Ok(()), |error| Err(cli_error(error)))
@@ -56,11 +70,19 @@ async fn one(
     steps: &mut Steps,
     to: Option<&str>,
     care: &Care,
-) -> Result<String, Error> {
+) -> Result<Return, Error> {
     let mut target = Target::connect(&place.destination, &place.directory, &place.name).await?;
-    let survey = deploy::back(&mut target, steps, to, care).await;
+    let back = deploy::back(&mut target, steps, to, care).await;
     target.close().await;
-    Ok(survey?.installed.running().unwrap_or_default().to_owned())
+    back
+}
+
+/// Shows an error that will not be the last word, or is one of several targets'.
+fn told(so_far: Option<Error>, place: &place::Place, error: Error, targets: usize) -> Error {
+    if so_far.is_some() || targets > 1 {
+        eprintln!("{}: {error}", place.destination);
+    }
+    worse(so_far, error)
 }
 
 fn worse(so_far: Option<Error>, next: Error) -> Error {

@@ -200,7 +200,7 @@ async fn run_choice(args: &RunArgs, prepared: &Prepared, state: &State, choice: 
     let settings = &prepared.settings;
     // who wants a shell in a container of ours gets no other
     let chosen = args.executor.or(args.debug.as_ref().map(|_| ExecutorKind::Sandbox)).or(settings.executor);
-    let executor = Arc::new(executor(chosen, state, settings).await?);
+    let executor = Arc::new(executor(chosen, state, settings, Vec::new()).await?);
     let commit = &prepared.facts.commit;
     let snapshot = prepared.project.snapshot(&commit.sha, args.request.committed, &state.snapshots())?;
     let directory = state.new_run()?;
@@ -347,8 +347,14 @@ fn bucket(prepared: &Prepared) -> Option<Arc<Bucket>> {
     }
 }
 
-/// The executor, proved to work here; what dead runs left of it is removed first.
-async fn executor(chosen: Option<ExecutorKind>, state: &State, settings: &Settings) -> CliResult<Executor> {
+/// The executor, proved to work here; what dead runs left of it is removed first. Jobs on this machine's own files don't
+/// see what is in `hidden`.
+pub(super) async fn executor(
+    chosen: Option<ExecutorKind>,
+    state: &State,
+    settings: &Settings,
+    hidden: Vec<PathBuf>,
+) -> CliResult<Executor> {
     match chosen {
         Some(ExecutorKind::Shell) => {
             return Ok(Executor::Shell(Shell { builds: state.builds(), sandbox: Sandbox::default() }));
@@ -386,5 +392,5 @@ async fn executor(chosen: Option<ExecutorKind>, state: &State, settings: &Settin
     let images = Arc::new(images);
     let limits = settings.limits.limits();
     let networking = network.finish().await?;
-    Ok(Executor::Embedded(Embedded { sandbox, states, ci, images, image, limits, networking }))
+    Ok(Executor::Embedded(Embedded { sandbox, states, ci, images, image, limits, networking, hidden }))
 }

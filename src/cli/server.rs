@@ -63,6 +63,20 @@ pub(super) fn run(args: &ServerArgs) -> CliResult {
     })
 }
 
+async fn end_on_signal(app: App) {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut term), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            app.ending.cancel();
+        }
+        (Err(error), _) | (_, Err(error)) => tracing::error!("waiting for signals: {error}"),
+    }
+}
+
 /// Opens what is there: the server may run meanwhile.
 pub(super) async fn open(config: Config) -> CliResult<App> {
     if config.database.is_none() && !config.data.join("slipway.db").exists() {
@@ -80,20 +94,6 @@ fn sign_in(config: Config, name: &str) -> CliResult {
         people::sign_in_address(&app, name).await.map_err(|e| CliError::usage(e.to_string()))
     })?;
     print_raw(format!("{address}\n").as_bytes())
-}
-
-async fn end_on_signal(app: App) {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut term), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            app.ending.cancel();
-        }
-        (Err(error), _) | (_, Err(error)) => tracing::error!("waiting for signals: {error}"),
-    }
 }
 
 fn config(args: &ServerArgs) -> CliResult<Config> {

@@ -71,11 +71,12 @@ pub struct Apply<'a> {
     pub package: &'a Package,
 }
 
-/// Says how much of this very package an upload that broke has left.
+/// Says how much of this very package an upload that broke has left. `$RUNS` runs there: its package may still lie
+/// there when the deployment that brought it was interrupted.
 const PREPARE: &str = r#"
 mkdir -p "$T/releases" || exit 1
 part=$T/releases/$N-$V.tar.gz.part
-rm -f "$T/releases/$N-$V.tar.gz"
+rm -f "$T/releases/$N-$V.tar.gz" ${RUNS:+"$T/releases/$N-$RUNS.tar.gz"}
 for other in "$T/releases/$N"-*.tar.gz.part*; do
     case $other in "$part"|"$part.sha256") ;; *) rm -f "$other" ;; esac
 done
@@ -136,7 +137,9 @@ impl Apply<'_> {
             .help("remove old releases on the target (`bin/NAME uninstall VERSION`) or give it more disk"));
         }
         let part = format!("{}/releases/{file}.part", target.directory());
+        let runs = evidence.snapshot.as_ref().and_then(Snapshot::running).unwrap_or_default();
         let prepare = target.script(PREPARE).set("V", &candidate.version).set("SHA256", &package.sha256);
+        let prepare = prepare.set("RUNS", runs);
         let arrive = target.script(ARRIVE).set("V", &candidate.version).set("SHA256", &package.sha256);
         let mut resumed = 0;
         let upload = async {
@@ -203,6 +206,15 @@ impl Apply<'_> {
             return Ok(before.clone());
         }
         self.steps.take("end what an earlier deployment left half-way", self.target.recover(before)).await
+    }
+
+    /// Removes what a deployment that died has left beside the candidate, which runs.
+    pub(crate) async fn tidy(mut self, before: &Survey, care: &Care) -> Result<Survey, Error> {
+        let Self { target, candidate, steps, .. } = &mut self;
+        let work = target.accept(&candidate.version);
+        steps.take("remove what the deployment that was interrupted has left", work).await?;
+        self.prune(before, care).await;
+        Ok(before.clone())
     }
 
     /// Removes old versions beyond those that are kept. The deployment is done: what fails here is only said.

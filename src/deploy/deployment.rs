@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::ledger::Rehearsed;
+use crate::ledger::packages::Whole;
 use crate::promotion::Artifact;
 use crate::release::decide::{Decision, Strategy};
 use crate::release::installed::Installed;
@@ -63,7 +65,10 @@ pub struct Report {
     pub error: Option<Error>,
     /// The whole packages that were built for it.
     #[serde(skip)]
-    pub packages: Vec<PathBuf>,
+    pub packages: Vec<Whole>,
+    /// What was rehearsed before.
+    #[serde(skip)]
+    pub rehearsals: Vec<Rehearsed>,
 }
 
 /// What a deployment did to one target.
@@ -130,6 +135,7 @@ pub async fn deploy(request: &Request, steps: &mut Steps) -> Report {
         outcome: Outcome::Done,
         error: None,
         packages: Vec::new(),
+        rehearsals: Vec::new(),
     };
     if let Err(error) = run(request, steps, &mut report).await {
         report.outcome = error.outcome;
@@ -152,7 +158,7 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
         return service::run(request, kind, steps, report).await;
     }
     let source = match &request.artifact {
-        Some(artifact) => packages::kept(artifact),
+        Some(artifact) => packages::kept(artifact, &request.project),
         None => packages::open(&request.project, &settings.profile, &settings.release)?,
     };
     report.release = source.name().to_owned();
@@ -167,6 +173,7 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
         None => planner.plan(asked).await,
     };
     report.warnings = std::mem::take(&mut planner.warnings);
+    report.rehearsals = planner.rehearsals();
     report.packages = source.taken();
     let (plan, aims) = planned?;
     report.digest = Some(plan.digest());
@@ -188,10 +195,6 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
         };
         let (after, result) = rollout.run(std::mem::take(&mut members), steps).await;
         members = after;
-        let shipped = members.iter().filter_map(Member::shipped);
-        if let Err(error) = packages::keep_shipped(&request.project, shipped) {
-            report.warnings.push(format!("the package could not be kept for later upgrades: {error}"));
-        }
         let (commands, when, facts) = match &result {
             Ok(()) => (&hooks.after, "after", facts.with("OUTCOME", "done")),
             Err(error) => {

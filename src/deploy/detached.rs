@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::Error;
+use super::lock;
 use super::script::Script;
 use super::target::Target;
 
@@ -17,7 +18,7 @@ D=$T/.ci/run-$ID
 rm -rf "$D" && mkdir -p "$D" && printf '%s' "$SCRIPT" >"$D/script" || exit 1
 apart=$(command -v setsid || command -v nohup) || { echo "neither setsid nor nohup found" >&2; exit 1; }
 "$apart" sh -c '
-    echo $$ >"$1/pid"
+    printf "%s %s\n" $$ "$(sed "s/.*) //" /proc/$$/stat | cut -d " " -f 20)" >"$1/pid"
     sh "$1/script" >"$1/out" 2>&1
     echo $? >"$1/rc.part"
     mv "$1/rc.part" "$1/rc"
@@ -29,14 +30,15 @@ const COMMAND: &str = r#"if [ -n "$ARGUMENTS" ]; then "$T/bin/$N" "$COMMAND" $AR
 
 const POLL: &str = r#"
 D=$T/.ci/run-$ID
-[ -f "$D/rc" ] || ! kill -0 "$(cat "$D/pid")" 2>/dev/null || { echo running; exit; }
+[ -f "$D/rc" ] || ! lives "$D/pid" || { echo running; exit; }
 [ -f "$D/rc" ] && echo "rc $(cat "$D/rc")" || echo gone
 cat "$D/out"
 "#;
 
 const END: &str = r#"
 D=$T/.ci/run-$ID
-[ -f "$D/rc" ] || kill -s TERM -- "-$(cat "$D/pid")" 2>/dev/null || kill "$(cat "$D/pid")" 2>/dev/null
+read -r pid since <"$D/pid"
+[ -f "$D/rc" ] || kill -s TERM -- "-$pid" 2>/dev/null || kill "$pid" 2>/dev/null
 rm -rf "$D"
 rmdir "$T/.ci" 2>/dev/null
 true
@@ -83,7 +85,7 @@ pub(crate) async fn run(target: &mut Target, script: &Script, limit: Duration) -
 async fn poll(target: &mut Target) -> Result<String, Error> {
     let began = Instant::now();
     loop {
-        match target.session().run(&target.script(POLL), LIMIT).await {
+        match target.session().run(&target.script(POLL).using(lock::FUNCTIONS), LIMIT).await {
             Ok(output) => return Ok(output.stdout),
             Err(error) if began.elapsed() >= MENDING => {
                 return Err(error

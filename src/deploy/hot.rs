@@ -18,13 +18,6 @@ const UPGRADE_LIMIT: Duration = Duration::from_secs(330);
 /// A node that restarted its applications needs a while until it answers.
 const RESTART_LIMIT: Duration = Duration::from_secs(90);
 
-const TIDY: &str = r#"
-rm -f "$T/releases/$N-$V.tar.gz"
-rm -rf "$T/.ci/switch"
-rmdir "$T/.ci" 2>/dev/null
-true
-"#;
-
 const KEEP: &str = r#"OLD=$T/releases/$FROM NEW=$T/releases/$V; keep"#;
 
 impl Apply<'_> {
@@ -301,8 +294,7 @@ impl Apply<'_> {
         if let Err(error) = steps.take(format!("verify that the next boot is `{version}`"), agree).await {
             return Err(self.take_back(upgrade, error).await);
         }
-        let tidy = target.script(TIDY).set("V", &version);
-        target.demand(&tidy, "removing the package", LIMIT).await?;
+        target.accept(&version).await?;
         self.prune(&after, upgrade.care).await;
         Ok(after)
     }

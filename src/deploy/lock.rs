@@ -4,24 +4,30 @@
 use std::time::{Duration, Instant};
 
 use super::error::Error;
+use super::steps::Steps;
 use super::target::Target;
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// The longest step that goes on without its connection, and a little more.
 const STEP_LIMIT: Duration = Duration::from_secs(400);
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+/// The target may not have noticed yet that the owner's connection is gone.
+const NOTICE_LIMIT: Duration = Duration::from_secs(3);
 
 /// `/proc` tells of other users' processes too, which `kill -0` does not; the start time tells a process from a
-/// later one with its number.
-const FUNCTIONS: &str = r#"
+/// later one with its number, and the state one that ended from one whose parent has not noticed yet.
+pub(crate) const FUNCTIONS: &str = r#"
+alive() {
+    case $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) in ''|[ZX]*) return 1 ;; esac
+}
 started() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
 lives() {
-    read -r pid since <"$1" 2>/dev/null || return 1
-    [ -n "$since" ] && [ "$(started "$pid")" = "$since" ]
+    [ -e "$1" ] && read -r pid since <"$1" || return 1
+    alive "$pid" && [ -n "$since" ] && [ "$(started "$pid")" = "$since" ]
 }
 busy() {
     for run in "$T"/.ci/run-*; do
-        [ -f "$run/pid" ] && [ ! -f "$run/rc" ] && [ -d "/proc/$(cat "$run/pid")" ] && return 0
+        [ ! -f "$run/rc" ] && lives "$run/pid" && return 0
     done
     return 1
 }
@@ -65,7 +71,7 @@ exec cat >/dev/null
 
 const RELEASE: &str = r#"
 D=$T/.ci/run-$ID
-if [ -f "$D/pid" ] && [ ! -f "$D/rc" ] && kill -0 "$(cat "$D/pid")" 2>/dev/null; then
+if [ ! -f "$D/rc" ] && lives "$D/pid"; then
     echo "what was started there still runs, so the lock stays until it ends" >&2
     exit 1
 fi
@@ -88,17 +94,27 @@ rm -rf "$L"
 
 /// Takes the lock; the directory is made when it isn't there. The lock of an owner who is gone is taken over, once
 /// nothing that he started still runs; any other is never broken: the error says whose it is.
-pub(crate) async fn take(target: &mut Target, version: &str) -> Result<(), Error> {
+pub(crate) async fn take(target: &mut Target, steps: &mut Steps, version: &str) -> Result<(), Error> {
     let owner = format!("{} deploying `{version}`", whoami());
     let script = target.script(TAKE).using(FUNCTIONS).set("OWNER", &owner).set("AGAIN", "");
-    let began = Instant::now();
+    let (began, mut waited) = (Instant::now(), false);
     let output = loop {
         match target.session().hold(&script, LIMIT).await? {
             Ok(hold) => {
+                for owner in hold.said.lines().filter_map(|line| line.strip_prefix("was ")) {
+                    steps.note(&format!("took over the lock of {owner}, whose connection is gone"));
+                }
                 target.hold = Some(hold);
                 return Ok(());
             }
+            Err(output) if output.code == Some(3) && began.elapsed() < NOTICE_LIMIT => {
+                tokio::time::sleep(BETWEEN_TRIES).await;
+            }
             Err(output) if output.code == Some(4) && began.elapsed() < STEP_LIMIT => {
+                if !waited {
+                    steps.note("waiting until what another deployment has begun there has ended");
+                    waited = true;
+                }
                 tokio::time::sleep(BETWEEN_TRIES).await;
             }
             Err(output) => break output,
@@ -145,7 +161,10 @@ pub(crate) async fn again(target: &mut Target) -> Result<(), Error> {
 
 /// Gives the lock back, if it is ours.
 pub(crate) async fn release(target: &mut Target) -> Result<(), Error> {
-    let released = target.demand(&target.script(RELEASE), "giving the lock back", LIMIT).await.map(drop);
+    let released = target
+        .demand(&target.script(RELEASE).using(FUNCTIONS), "giving the lock back", LIMIT)
+        .await
+        .map(drop);
     target.hold = None;
     released
 }
@@ -181,4 +200,37 @@ fn whoami() -> String {
         std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".to_owned());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{user}@{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Start time of a process, and whether it has ended.
+    fn stat(pid: u32) -> (String, bool) {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        (fields[19].to_owned(), fields[0] == "Z")
+    }
+
+    #[test]
+    fn an_owner_that_ended_is_gone_also_before_its_parent_has_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let holder = directory.path().join("holder");
+        let lives = |pid: u32, since: &str| {
+            std::fs::write(&holder, format!("{pid} {since}\n")).unwrap();
+            let script = format!("{FUNCTIONS}\nlives {} && echo lives", holder.display());
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap() == "lives\n"
+        };
+        let ours = std::process::id();
+        assert!(lives(ours, &stat(ours).0));
+        assert!(!lives(ours, "1"), "a later process with its number");
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        while !stat(child.id()).1 {
+            std::thread::yield_now();
+        }
+        assert!(!lives(child.id(), &stat(child.id()).0));
+        child.wait().unwrap();
+    }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
+use crate::ledger::packages::Whole;
 use crate::promotion::Artifact;
 use crate::release::build;
 use crate::release::decide::Candidate;
@@ -13,31 +14,36 @@ use crate::release::package;
 use crate::release::rebar::Project;
 use crate::release::relup::Instruction;
 use crate::release::thin::{self, TargetLibraries};
-use crate::release::{Appup, Finding, Store, git};
+use crate::release::{Appup, Finding, Store, check, hops};
 
 use super::apply::Package;
 use super::error::Error;
 use super::file::{DeployFile, Kind, ReleaseSettings};
-use super::version;
+use super::{service, version};
 
 /// A package that is ready to be sent, and what is known about it.
 pub(crate) struct Built {
     pub(crate) candidate: Candidate,
     pub(crate) package: Package,
     pub(crate) warnings: Vec<String>,
-    /// The whole package that it was made of, and the appups of its relup: what is kept when it was deployed.
-    pub(crate) whole: Option<(PathBuf, Vec<(String, Appup)>)>,
+    /// What an upgrade was made of.
+    pub(crate) pair: Pair,
     /// Keeps the thin package while it is needed.
     pub(crate) _directory: Option<tempfile::TempDir>,
 }
+
+/// The whole packages of an old version, if it is at hand, and of the new one.
+pub(crate) type Pair = (Option<PathBuf>, PathBuf);
 
 /// What the release is built from.
 pub(crate) struct Source {
     name: String,
     version: String,
     by: By,
+    /// What the project has kept.
+    store: Option<Store>,
     /// Whole packages that were built or taken, for the ledger.
-    taken: Mutex<Vec<PathBuf>>,
+    taken: Mutex<Vec<Whole>>,
 }
 
 enum By {
@@ -93,10 +99,10 @@ pub(crate) fn open(directory: &Path, profile: &str, release: &ReleaseSettings) -
             Some(package) => commands(directory, release, package, (&name, &version)),
             None => By::Rebar(project),
         };
-        return Ok(Source::new(&name, &version, by));
+        return Ok(Source::new(&name, &version, by, directory));
     };
     let by = commands(directory, release, package, (name, version));
-    Ok(Source::new(name, version, by))
+    Ok(Source::new(name, version, by, directory))
 }
 
 fn commands(directory: &Path, release: &ReleaseSettings, package: &str, (name, version): (&str, &str)) -> By {
@@ -105,35 +111,41 @@ fn commands(directory: &Path, release: &ReleaseSettings, package: &str, (name, v
 }
 
 /// The release that is promoted: its package is kept, nothing is built but a relup that it lacks.
-pub(crate) fn kept(artifact: &Arc<Artifact>) -> Source {
+pub(crate) fn kept(artifact: &Arc<Artifact>, project: &Path) -> Source {
     let rel = &artifact.package.rel;
-    Source::new(&rel.name, &rel.version, By::Kept(artifact.clone()))
+    Source::new(&rel.name, &rel.version, By::Kept(artifact.clone()), project)
 }
 
-/// Name and version of the release that the project in `directory` builds with the rebar3 `profile`.
+/// Name and version of the release that the project in `directory` builds, for rebar3 with this `profile`.
 ///
 /// # Errors
 /// The project can't be read.
 pub fn identity(directory: &Path, profile: &str) -> Result<(String, String), Error> {
     let file = DeployFile::load(directory)?.unwrap_or_default();
+    if let Some(kind) = service::kind(directory, &file.release) {
+        return service::Artifact::identity(directory, &file.release, kind);
+    }
     open(directory, profile, &file.release).map(|source| (source.name, source.version))
 }
 
 impl Source {
-    fn new(name: &str, version: &str, by: By) -> Source {
-        Source { name: name.to_owned(), version: version.to_owned(), by, taken: Mutex::default() }
+    fn new(name: &str, version: &str, by: By, project: &Path) -> Source {
+        let (name, version) = (name.to_owned(), version.to_owned());
+        Source { name, version, by, store: Store::of_project(project), taken: Mutex::default() }
     }
 
     /// The whole packages that were built or taken so far.
-    pub(crate) fn taken(&self) -> Vec<PathBuf> {
+    pub(crate) fn taken(&self) -> Vec<Whole> {
         self.taken.lock().map(|taken| taken.clone()).unwrap_or_default()
     }
 
-    fn took(&self, path: &Path) {
-        if let Ok(mut taken) = self.taken.lock()
-            && !taken.iter().any(|known| known == path)
-        {
-            taken.push(path.to_owned());
+    fn took(&self, path: &Path, appups: Vec<(String, Appup)>) {
+        let Ok(mut taken) = self.taken.lock() else { return };
+        match taken.iter_mut().find(|known| known.path == path) {
+            // built again, from another version
+            Some(known) if !appups.is_empty() => known.appups = appups,
+            Some(_) => {}
+            None => taken.push(Whole { path: path.to_owned(), appups }),
         }
     }
 
@@ -157,12 +169,12 @@ impl Source {
             }
             By::Kept(artifact) => artifact.package.clone(),
         };
-        self.took(&read.path);
+        self.took(&read.path, Vec::new());
         Ok(Built {
             candidate: candidate(&read, ""),
             package: whole(&read),
             warnings: Vec::new(),
-            whole: Some((read.path.clone(), Vec::new())),
+            pair: (None, read.path.clone()),
             _directory: None,
         })
     }
@@ -187,8 +199,9 @@ impl Source {
                     .iter()
                     .map(|finding| format!("{} ({}); {}", finding.text, finding.code, finding.remedy));
                 let appups = built.appups.iter().map(|made| (made.app.clone(), made.appup.clone())).collect();
+                self.took(&new.path, appups);
                 let thin = self.thin(&new, from, &target, warnings.collect())?;
-                Ok(Built { whole: Some((new.path, appups)), ..thin })
+                Ok(Built { pair: (built.old.first().cloned(), new.path), ..thin })
             }
             By::Commands { directory, commands, package } => {
                 let new = self.by_commands(directory, commands, package).await.map_err(NoUpgrade::Failed)?;
@@ -200,7 +213,8 @@ impl Source {
                     return Err(NoUpgrade::Unsound(vec![reason]));
                 }
                 let target = node.and_then(libraries).unwrap_or_else(nothing);
-                self.thin(&new, from, &target, Vec::new())
+                let thin = self.thin(&new, from, &target, Vec::new())?;
+                Ok(Built { pair: (self.stored(from).map(|old| old.path), new.path), ..thin })
             }
             By::Kept(artifact) => {
                 let upgrade = match artifact.upgrade(from).await {
@@ -213,9 +227,53 @@ impl Source {
                 let rel = upgrade.old.rel;
                 let target =
                     node.and_then(libraries).unwrap_or(TargetLibraries { erts: rel.erts, apps: rel.apps });
-                self.thin(&upgrade.package, from, &target, upgrade.warnings)
+                let thin = self.thin(&upgrade.package, from, &target, upgrade.warnings)?;
+                Ok(Built { pair: (Some(upgrade.old.path), upgrade.package.path), ..thin })
             }
         }
+    }
+
+    /// The upgrades between other versions than the one that is deployed, as kept packages offer them.
+    pub(crate) fn kept_upgrades(&self) -> Vec<hops::Edge> {
+        let edges = self.store.as_ref().map(|store| store.edges(&self.name)).unwrap_or_default();
+        edges.into_iter().filter(|(from, to)| *from != self.version && *to != self.version).collect()
+    }
+
+    /// The whole package of a version that is kept.
+    pub(crate) fn stored(&self, version: &str) -> Option<package::Package> {
+        let store = self.store.as_ref()?;
+        let whole = store.find(&self.name, version).into_iter().find(|stored| stored.fat)?;
+        package::Package::read(&store.path(&whole)).ok()
+    }
+
+    /// The upgrade from `from` to another version than the one that is deployed, as a kept package offers it.
+    pub(crate) fn kept_upgrade(
+        &self,
+        (from, to): (&str, &str),
+        node: Option<&Snapshot>,
+    ) -> Result<Built, NoUpgrade> {
+        let unsound = |what: String| NoUpgrade::Unsound(vec![what]);
+        let gone = |version: &str| unsound(format!("no whole package of `{version}` is kept"));
+        let store = self.store.as_ref().ok_or_else(|| gone(to))?;
+        let stored = store
+            .find(&self.name, to)
+            .into_iter()
+            .find(|stored| stored.upgrades_from.iter().any(|v| v == from));
+        let new = package::Package::read(&store.path(&stored.ok_or_else(|| gone(to))?))?;
+        let old = self.stored(from).ok_or_else(|| gone(from))?;
+        let findings = check::upgrade(&old, &new);
+        let (errors, warnings): (Vec<_>, Vec<_>) = findings.into_iter().partition(Finding::is_error);
+        if !errors.is_empty() {
+            let (name, from, to) = (self.name.clone(), from.to_owned(), to.to_owned());
+            return Err(crate::release::Error::NoHotUpgrade { name, from, to, findings: errors }.into());
+        }
+        let rel = &old.rel;
+        let target = node
+            .and_then(libraries)
+            .unwrap_or_else(|| TargetLibraries { erts: rel.erts.clone(), apps: rel.apps.clone() });
+        let warnings = warnings.iter().map(|w| format!("{} ({}); {}", w.text, w.code, w.remedy)).collect();
+        let thin = self.thin(&new, from, &target, warnings)?;
+        Ok(Built { pair: (Some(old.path), new.path), ..thin })
     }
 
     fn thin(
@@ -229,15 +287,17 @@ impl Source {
             NoUpgrade::Failed(Error::failed(format!("cannot make a directory for the package: {error}")))
         };
         let directory = tempfile::tempdir().map_err(failed)?;
-        let path = directory.path().join(format!("{}-{}.tar.gz", self.name, self.version));
+        let path = directory.path().join(format!("{}-{}.tar.gz", self.name, new.rel.version));
         let thin = thin::write(new, target, &path)?;
-        self.took(&new.path);
+        if new.rel.version == self.version {
+            self.took(&new.path, Vec::new());
+        }
         let mut candidate = candidate(new, from);
         let left_out = thin.left_out.iter().filter_map(|part| part.strip_prefix("lib/"));
         candidate.left_out = left_out.map(str::to_owned).collect();
         let package = Package { path, sha256: thin.sha256, size: thin.size };
-        let whole = Some((new.path.clone(), Vec::new()));
-        Ok(Built { candidate, package, warnings, whole, _directory: Some(directory) })
+        let pair = (None, new.path.clone());
+        Ok(Built { candidate, package, warnings, pair, _directory: Some(directory) })
     }
 
     /// Runs the project's own commands, and reads the package that they leave.
@@ -285,20 +345,6 @@ impl Source {
         }
         Ok(read)
     }
-}
-
-/// Keeps packages that were deployed in the project's store. Outside of a git repository there is none.
-pub(crate) fn keep_shipped<'a>(
-    project: &Path,
-    shipped: impl Iterator<Item = &'a (PathBuf, Vec<(String, Appup)>)>,
-) -> Result<(), crate::release::Error> {
-    let Some(store) = Store::of_project(project) else { return Ok(()) };
-    let commit = git::clean_commit(project);
-    let mut done = BTreeSet::new();
-    for (path, appups) in shipped.filter(|(path, _)| done.insert(path.clone())) {
-        store.ship(&package::Package::read(path)?, appups, commit.as_deref())?;
-    }
-    Ok(())
 }
 
 fn nothing() -> TargetLibraries {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::ledger::Rehearsed;
 use crate::release::decide::{self, Allowed, Candidate, Decision, Strategy, Wish};
 use crate::release::installed::{Installed, Snapshot};
 
 use super::error::Error;
 use super::file::{Batches, Policy, Way};
-use super::packages::{Built, NoUpgrade, Source};
+use super::packages::{Built, NoUpgrade, Pair, Source};
 use super::query::Asked;
 use super::settings::Settings;
 use super::steps::Steps;
@@ -67,7 +68,9 @@ pub(crate) struct Aim {
     pub(crate) asked: Option<(Target, Survey)>,
     /// What is done.
     pub(crate) decision: Decision,
-    /// What is sent.
+    /// The upgrades to other versions on the way; usually none.
+    pub(crate) hops: Vec<Arc<Built>>,
+    /// What is sent, or sent last.
     pub(crate) built: Option<Arc<Built>>,
     /// Its batch, see [`TargetPlan::batch`].
     pub(crate) batch: usize,
@@ -76,8 +79,21 @@ pub(crate) struct Aim {
 }
 
 impl Aim {
-    fn node(&self) -> Option<&Snapshot> {
-        self.asked.as_ref().and_then(|(_, survey)| survey.evidence.snapshot.as_ref())
+    fn new(
+        (destination, directory): (String, String),
+        asked: Option<(Target, Survey)>,
+        decision: Decision,
+        steps: Steps,
+    ) -> Self {
+        Self { destination, directory, asked, decision, hops: Vec::new(), built: None, batch: 0, steps }
+    }
+
+    pub(super) fn survey(&self) -> Option<&Survey> {
+        self.asked.as_ref().map(|(_, survey)| survey)
+    }
+
+    pub(super) fn node(&self) -> Option<&Snapshot> {
+        self.survey().and_then(|survey| survey.evidence.snapshot.as_ref())
     }
 }
 
@@ -102,11 +118,14 @@ pub(crate) struct Planner<'a> {
     pub(crate) warnings: Vec<String>,
     fresh: Option<Arc<Built>>,
     upgrades: BTreeMap<String, Result<Arc<Built>, Vec<String>>>,
+    /// What was rehearsed, by its packages; or why it could not be.
+    pub(super) rehearsed: Vec<(Pair, Result<Rehearsed, String>)>,
 }
 
 impl<'a> Planner<'a> {
     pub(crate) fn new(settings: &'a Settings, source: &'a Source, steps: &'a mut Steps) -> Self {
-        Self { settings, source, steps, warnings: Vec::new(), fresh: None, upgrades: BTreeMap::new() }
+        let (fresh, upgrades, rehearsed) = (None, BTreeMap::new(), Vec::new());
+        Self { settings, source, steps, warnings: Vec::new(), fresh, upgrades, rehearsed }
     }
 
     /// Plans for targets that were asked. The first that gave no answer ends it.
@@ -118,8 +137,7 @@ impl<'a> Planner<'a> {
                 Ok((target, survey)) => {
                     steps.note(&format!("found: {}", survey.installed));
                     let decision = self.decide(&survey);
-                    let asked = Some((target, survey));
-                    aims.push(Aim { destination, directory, asked, decision, built: None, batch: 0, steps });
+                    aims.push(Aim::new((destination, directory), Some((target, survey)), decision, steps));
                 }
                 Err(error) => failed.push(error),
             }
@@ -146,8 +164,8 @@ impl<'a> Planner<'a> {
             let directory = self.settings.directory_of(address, self.source.name());
             let name = super::query::shown(self.settings, &address.destination, &directory);
             let steps = if several { self.steps.of_target(&name) } else { self.steps.of_only_target() };
-            let (destination, decision) = (address.destination.clone(), decision.clone());
-            aims.push(Aim { destination, directory, asked: None, decision, built: None, batch: 0, steps });
+            let place = (address.destination.clone(), directory);
+            aims.push(Aim::new(place, None, decision.clone(), steps));
         }
         self.prove(&mut aims).await?;
         Ok(self.finish(aims))
@@ -159,32 +177,28 @@ impl<'a> Planner<'a> {
         let kept = node.is_some_and(|node| {
             node.releases.iter().any(|release| release.version == version && release.status == "old")
         });
+        let litter = survey.evidence.litter(self.source.name(), version);
         let wish = Wish {
             version,
             allowed: allowed(&self.settings.rules.strategy),
             bad: survey.evidence.bad.get(version).map(String::as_str),
             kept,
             unfinished: survey.evidence.unfinished,
+            litter: &litter,
         };
         decide::decide(&survey.installed, &wish)
     }
 
     async fn prove(&mut self, aims: &mut [Aim]) -> Result<(), Error> {
         for aim in aims {
-            if let Strategy::Hot { from } = aim.decision.strategy.clone() {
-                match self.upgrade(&from, aim.node()).await? {
-                    Ok(built) => aim.built = Some(built),
-                    Err(reasons) => {
-                        let allowed = allowed(&self.settings.rules.strategy);
-                        aim.decision = decide::instead_of_hot(&from, reasons, allowed);
-                    }
-                }
+            if let Strategy::Hot { from, .. } = aim.decision.strategy.clone() {
+                self.prove_hot(aim, &from).await?;
             }
             match aim.decision.strategy {
                 Strategy::Fresh | Strategy::Restart { .. } | Strategy::Back { .. } => {
                     aim.built = Some(self.fresh().await?);
                 }
-                Strategy::Nothing if aim.node().is_some() => {
+                Strategy::Nothing | Strategy::Tidy if aim.node().is_some() => {
                     let built = self.fresh().await?;
                     let differs = aim.node().and_then(|node| decide::same_version(node, &built.candidate));
                     aim.decision = differs.unwrap_or_else(|| aim.decision.clone());
@@ -197,15 +211,11 @@ impl<'a> Planner<'a> {
     }
 
     /// The upgrade from `from`, proved against `node`; or every reason against it.
-    async fn upgrade(
+    pub(super) async fn upgrade(
         &mut self,
         from: &str,
         node: Option<&Snapshot>,
     ) -> Result<Result<Arc<Built>, Vec<String>>, Error> {
-        if self.settings.rules.strategy.rehearse {
-            return Err(Error::refused("the environment demands a rehearsal (`strategy: {rehearse: true}`), which `ci deploy` can't make yet")
-                .help("rehearse by hand, then take `rehearse` out of the environment"));
-        }
         let built = match self.upgrades.get(from) {
             Some(built) => built.clone(),
             None => {
@@ -318,7 +328,11 @@ fn content(candidate: &Candidate) -> String {
 
 /// `OLD_VSN` is somebody's word for what runs; the steps on the target check it before they change anything.
 fn believe(old: &str, version: &str) -> Decision {
-    let strategy = if old == version { Strategy::Nothing } else { Strategy::Hot { from: old.to_owned() } };
+    let strategy = if old == version {
+        Strategy::Nothing
+    } else {
+        Strategy::Hot { from: old.to_owned(), via: Vec::new() }
+    };
     let reason = format!("`OLD_VSN` says that `{old}` runs there; the target was not asked");
     Decision { strategy, reasons: vec![reason], help: None }
 }
@@ -355,7 +369,7 @@ mod tests {
     #[test]
     fn old_vsn_is_believed_without_a_query() {
         assert_eq!(believe("0.1.0", "0.1.0").strategy, Strategy::Nothing);
-        assert_eq!(believe("0.1.0", "0.2.0").strategy, Strategy::Hot { from: "0.1.0".into() });
+        assert_eq!(believe("0.1.0", "0.2.0").strategy, Strategy::Hot { from: "0.1.0".into(), via: vec![] });
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use crate::release::installed::{Evidence, InstalledRelease, Process, Snapshot};
 
+use super::lock;
 use super::script::Script;
 
 const SCRIPT: &str = include_str!("probe.sh");
@@ -15,7 +16,7 @@ const LONGEST_SNAPSHOT: u64 = 64 << 20;
 pub(crate) fn script(directory: &str, name: &str) -> Script {
     // the release's own script passes the expression through `echo`: one line, no quotes of the shell
     let expression = EXPRESSION.replace('\n', "");
-    Script::new(SCRIPT).set("T", directory).set("N", name).set("E", &expression)
+    Script::new(SCRIPT).using(lock::FUNCTIONS).set("T", directory).set("N", name).set("E", &expression)
 }
 
 /// Reads what the script printed; `None` when it did not run to its end.
@@ -40,6 +41,7 @@ pub(crate) fn read(stdout: &str, directory: &str) -> Option<Evidence> {
             }
             "bad" => evidence.bad.extend(pair(value)),
             "unfinished" => evidence.unfinished = true,
+            "left" => _ = evidence.left.insert(value.to_owned()),
             "busy" => evidence.busy = true,
             "entry" => _ = evidence.entries.insert(value.to_owned()),
             "proc" => evidence.sees_all = true,
@@ -200,6 +202,50 @@ mod tests {
             assert!(evidence.snapshot.is_none(), "{answer}");
             assert_eq!(evidence.silence, answer);
         }
+    }
+
+    /// What the script finds left in a directory.
+    fn left_in(directory: &std::path::Path) -> Evidence {
+        let directory = directory.to_str().unwrap();
+        let text = script(directory, "urf").text();
+        let output = std::process::Command::new("sh").args(["-c", &text]).output().unwrap();
+        read(&String::from_utf8(output.stdout).unwrap(), directory).unwrap()
+    }
+
+    #[test]
+    fn what_is_left_is_told_when_no_deployment_lives_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = directory.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("releases/urf-0.1.0.tar.gz", "");
+        write("releases/urf-0.2.0.tar.gz", "");
+        write("releases/urf-0.3.0.tar.gz.part", "");
+        write("releases/other-0.2.0.tar.gz", "");
+        write(".ci/run-1/pid", "999999999 1\n");
+        write(".ci/switch/tree/a", "");
+        write(".ci-lock/holder", "999999999 1\n");
+        let found = left_in(directory.path());
+        assert!(!found.unfinished && !found.busy);
+        assert_eq!(
+            found.litter("urf", "0.2.0"),
+            [
+                ".ci-lock",
+                ".ci/run-1",
+                ".ci/switch",
+                "releases/urf-0.2.0.tar.gz",
+                "releases/urf-0.3.0.tar.gz.part"
+            ]
+        );
+        write(".ci/switch/parts", "new bin/urf\n");
+        assert!(left_in(directory.path()).unfinished);
+        // a deployment lives: this process
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let since = stat.rsplit(") ").next().unwrap().split(' ').nth(19).unwrap().to_owned();
+        write(".ci-lock/holder", &format!("{} {since}\n", std::process::id()));
+        assert_eq!(left_in(directory.path()).left.len(), 0);
     }
 
     #[test]

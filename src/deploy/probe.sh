@@ -25,10 +25,16 @@ if [ -d "$T" ]; then
         sed "s/^/releases$TAB/" "$T/releases/RELEASES" 2>/dev/null
         echo
     fi
-    [ -d "$T/.ci/switch" ] && say unfinished yes
-    for run in "$T"/.ci/run-*; do
-        [ -f "$run/pid" ] && [ ! -f "$run/rc" ] && [ -d "/proc/$(cat "$run/pid")" ] && say busy yes
-    done
+    # an exchange that was begun has to be ended
+    [ -e "$T/.ci/switch/ran" ] || [ -e "$T/.ci/switch/parts" ] && say unfinished yes
+    busy && say busy yes
+    # what a living deployment needs is not left over
+    if ! lives "$T/.ci-lock/holder"; then
+        [ -e "$T/.ci-lock/holder" ] && say left .ci-lock
+        for entry in "$T"/.ci/run-* "$T/.ci/switch" "$T/releases/$N"-*.tar.gz "$T/releases/$N"-*.tar.gz.part*; do
+            [ -e "$entry" ] && say left "${entry#"$T"/}"
+        done
+    fi
     for entry in "$T"/.ci/bad/*; do
         [ -f "$entry" ] && say bad "${entry##*/}$TAB$(head -n 1 "$entry" 2>/dev/null)"
     done

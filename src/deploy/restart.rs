@@ -92,7 +92,11 @@ const BACK: &str = "back";
 /// Stops and starts, with nothing exchanged.
 const AGAIN: &str = r#"mkdir -p "$D" && halt "$(beams)" && launch; code=$?; rm -rf "$D"; exit "$code""#;
 
-const ACCEPT: &str = r#"rm -rf "$D" "$T/releases/$N-$V.tar.gz"; rmdir "$T/.ci" 2>/dev/null; true"#;
+const ACCEPT: &str = r#"
+rm -rf "$D" "$T/releases/$N-$V.tar.gz" "$T/releases/$N"-*.tar.gz.part* || exit 1
+rmdir "$T/.ci" 2>/dev/null
+true
+"#;
 
 impl Target {
     /// A script for exchanging versions.
@@ -141,7 +145,7 @@ impl Target {
         detached::run(self, &back, SWITCH_LIMIT).await
     }
 
-    /// The exchange is final.
+    /// `version` is there for good: what was needed to bring it is removed.
     pub(crate) async fn accept(&self, version: &str) -> Result<(), Error> {
         self.demand(&self.exchange(ACCEPT).set("V", version), "tidying up", UNPACK_LIMIT).await.map(drop)
     }
@@ -160,7 +164,7 @@ impl Target {
                 )));
             }
         }
-        self.accept("").await?;
+        self.accept(survey.installed.running().unwrap_or_default()).await?;
         self.survey(PATIENCE).await
     }
 }

@@ -12,6 +12,37 @@ use super::{bad, detached, health, lock};
 
 const DOWNGRADE_LIMIT: Duration = Duration::from_secs(330);
 
+/// A target that went back.
+pub struct Return {
+    /// The version that was left, now marked bad there.
+    pub left: String,
+    /// What is there now.
+    pub survey: Survey,
+    /// Whether that is well.
+    pub well: Result<(), Error>,
+}
+
+impl Return {
+    /// What is there now, if it is well.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn whole(self) -> Result<Survey, Error> {
+        self.well.map(|()| self.survey)
+    }
+}
+
+/// Where to, and why.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Aim<'a> {
+    /// The version; `None`: the one before the one that runs.
+    pub(crate) to: Option<&'a str>,
+    /// Versions to go back to on the way.
+    pub(crate) via: &'a [String],
+    /// Ends the sentence that marks what is left behind.
+    pub(crate) why: &'a str,
+}
+
 /// Goes back to `to`, or else to the version before the one that runs: by the relup where there is one, else by
 /// a restart. Takes the lock itself and gives it back; what is left behind is marked bad.
 ///
@@ -22,33 +53,27 @@ pub async fn back(
     steps: &mut Steps,
     to: Option<&str>,
     care: &Care,
-) -> Result<Survey, Error> {
-    back_because(target, steps, to, care, "by hand").await
+) -> Result<Return, Error> {
+    back_because(target, steps, Aim { to, via: &[], why: "by hand" }, care).await
 }
 
-/// The same; `why` ends the sentence that marks what is left behind.
+/// The same, with all that there is to say about it.
 pub(crate) async fn back_because(
     target: &mut Target,
     steps: &mut Steps,
-    to: Option<&str>,
+    aim: Aim<'_>,
     care: &Care,
-    why: &str,
-) -> Result<Survey, Error> {
-    lock::take(target, to.unwrap_or("the version before")).await?;
-    let result = go(target, steps, to, care, why).await;
+) -> Result<Return, Error> {
+    lock::take(target, steps, aim.to.unwrap_or("the version before")).await?;
+    let result = go(target, steps, aim, care).await;
     if let Err(error) = lock::release(target).await {
         steps.note(&format!("warning: {error}"));
     }
     result
 }
 
-async fn go(
-    target: &mut Target,
-    steps: &mut Steps,
-    to: Option<&str>,
-    care: &Care,
-    why: &str,
-) -> Result<Survey, Error> {
+async fn go(target: &mut Target, steps: &mut Steps, aim: Aim<'_>, care: &Care) -> Result<Return, Error> {
+    let Aim { to, via, why } = aim;
     let survey = steps.take("query, under the lock", target.survey(PATIENCE)).await?;
     let before = target.recover(&survey).await?;
     steps.note(&format!("found: {}", before.installed));
@@ -72,17 +97,14 @@ async fn go(
             .help(format!("choose another with `--to VERSION`, or `ci env clear ENV {to} --reason TEXT`")));
     }
     steps.note(&format!("plan: from `{now}` back to `{to}`"));
-    let after = match downgrade(target, steps, &node, &to).await? {
-        Some(survey) => survey,
-        None => restart(target, steps, &to).await?,
-    };
+    let way: Vec<&str> = via.iter().map(String::as_str).chain([to.as_str()]).collect();
+    let (after, _) = along(target, steps, &node, &way).await?;
     let why = Error::rolled_back(format!("taken back to `{to}` {why}"));
     bad::mark(target, steps, &now, &why).await;
     let boot = after.evidence.snapshot.as_ref().map(|node| &node.boot);
-    health::watch(target, steps, care, boot)
-        .await
-        .map_err(|error| Error::restarted(format!("`{to}` was put back and serves, but {error}")))?;
-    Ok(after)
+    let well = health::watch(target, steps, care, boot).await;
+    let well = well.map_err(|error| Error::restarted(format!("`{to}` was put back and serves, but {error}")));
+    Ok(Return { left: now, survey: after, well })
 }
 
 fn choose(node: &Snapshot, installed: &Installed, to: Option<&str>) -> Result<String, Error> {
@@ -108,6 +130,27 @@ fn choose(node: &Snapshot, installed: &Installed, to: Option<&str>) -> Result<St
             Some(version) => Ok((*version).to_owned()),
             None => Err(Error::refused("there is no version before the one that runs").help(known())),
         },
+    }
+}
+
+/// Along versions that are all there, to the last of them; `true` when the node has kept its state.
+pub(crate) async fn along(
+    target: &mut Target,
+    steps: &mut Steps,
+    node: &Snapshot,
+    way: &[&str],
+) -> Result<(Survey, bool), Error> {
+    let mut after = None;
+    for to in way {
+        after = downgrade(target, steps, node, to).await?;
+        if after.is_none() {
+            break;
+        }
+    }
+    match (after, way.last()) {
+        (Some(survey), _) => Ok((survey, true)),
+        (None, Some(to)) => Ok((restart(target, steps, to).await?, false)),
+        (None, None) => Err(Error::failed("there is nowhere to go back to")),
     }
 }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::release::decide::{self, Strategy};
-use crate::release::installed::Snapshot;
 
 use super::apply::{Apply, Care, Package, state_in_words};
 use super::bad;
 use super::deployment::TargetReport;
 use super::error::{Error, Outcome};
+use super::hops::Hops;
 use super::lock;
 use super::packages::Built;
 use super::plan::Aim;
@@ -46,13 +46,6 @@ impl Member {
         Self { aim, report }
     }
 
-    /// The whole package that was put there, see [`Built`].
-    pub(crate) fn shipped(&self) -> Option<&(std::path::PathBuf, Vec<(String, crate::release::Appup)>)> {
-        let changed =
-            self.aim.decision.strategy != Strategy::Nothing && self.report.outcome == Some(Outcome::Done);
-        self.aim.built.as_ref().filter(|_| changed).and_then(|built| built.whole.as_ref())
-    }
-
     /// Ends the connection; what was done is in the report.
     pub(crate) async fn close(self) -> TargetReport {
         let Self { aim, mut report } = self;
@@ -63,13 +56,14 @@ impl Member {
         report
     }
 
-    /// The version that was there, if this deployment has replaced it.
-    fn replaced(&self) -> Option<&str> {
-        let done = self.report.outcome == Some(Outcome::Done);
+    /// The version that was there, if this deployment has replaced it, and the way back to it.
+    fn replaced(&self) -> Option<(String, Vec<String>)> {
+        if self.report.outcome != Some(Outcome::Done) {
+            return None;
+        }
         match &self.aim.decision.strategy {
-            Strategy::Hot { from } | Strategy::Restart { from } | Strategy::Back { from } if done => {
-                Some(from)
-            }
+            Strategy::Hot { from, via } => Some((from.clone(), via.iter().rev().cloned().collect())),
+            Strategy::Restart { from } | Strategy::Back { from } => Some((from.clone(), Vec::new())),
             _ => None,
         }
     }
@@ -173,12 +167,13 @@ impl Rollout {
         let mut taken_back = Vec::new();
         let mut stuck = Vec::new();
         for member in members.iter_mut().rev() {
-            let Some(old) = member.replaced().map(str::to_owned) else { continue };
+            let Some((old, via)) = member.replaced() else { continue };
             let Some((target, _)) = &mut member.aim.asked else { continue };
             let care = Care { soak: Duration::ZERO, ..self.care.clone() };
             let steps = &mut member.aim.steps;
-            let why = "because another target failed";
-            match rollback::back_because(target, steps, Some(&old), &care, why).await {
+            let aim = rollback::Aim { to: Some(&old), via: &via, why: "because another target failed" };
+            let back = rollback::back_because(target, steps, aim, &care).await;
+            match back.and_then(rollback::Return::whole) {
                 Ok(survey) => {
                     member.report.pid = survey.evidence.snapshot.map(|node| node.pid);
                     member.report.outcome = Some(Outcome::RolledBack);
@@ -238,7 +233,7 @@ impl Turn<'_> {
         if let Strategy::Back { .. } = self.aim.decision.strategy {
             return self.back(target).await;
         }
-        lock::take(target, &self.rollout.version).await?;
+        lock::take(target, &mut self.aim.steps, &self.rollout.version).await?;
         let result = tokio::select! {
             result = self.apply(target) => result,
             () = interrupted() => Err(Error::failed("interrupted; an upgrade that had begun goes on on the target")
@@ -253,7 +248,7 @@ impl Turn<'_> {
 
     /// What is done under the lock. The target is asked again: somebody may have been faster.
     async fn apply(&mut self, target: &mut Target) -> Result<Survey, Error> {
-        let Aim { steps, decision, built, .. } = &mut *self.aim;
+        let Aim { steps, decision, built, hops, .. } = &mut *self.aim;
         let before = steps.take("query again, under the lock", target.survey(PATIENCE)).await?;
         self.report.pid_before = before.evidence.snapshot.as_ref().map(|node| node.pid);
         if let Some(planned) = self.planned {
@@ -262,18 +257,17 @@ impl Turn<'_> {
         needs_tools(&before, target, &decision.strategy)?;
         let built = built.clone().unwrap_or_else(|| Arc::new(committed(self.rollout)));
         let care = &self.rollout.care;
+        if let Strategy::Hot { from, .. } = &decision.strategy {
+            let way: Vec<Arc<Built>> = hops.iter().cloned().chain([built]).collect();
+            return Hops { target, steps, way: &way, care }.carry_out(from, before).await;
+        }
         let apply = Apply { target, steps, candidate: &built.candidate, package: &built.package };
         match &decision.strategy {
-            Strategy::Hot { from } => {
-                if let Some(node) = &before.evidence.snapshot {
-                    check(node, &built)?;
-                }
-                apply.hot(from, &before, care).await
-            }
             Strategy::Commit => apply.commit(&before, care).await,
+            Strategy::Tidy => apply.tidy(&before, care).await,
             Strategy::Restart { .. } => apply.restart(&before, care).await,
             Strategy::Fresh => apply.fresh(&before, care).await,
-            Strategy::Nothing | Strategy::Back { .. } | Strategy::Refuse => Ok(before),
+            Strategy::Nothing | Strategy::Hot { .. } | Strategy::Back { .. } | Strategy::Refuse => Ok(before),
             // only of programs that are no Erlang nodes: `service`
             Strategy::Exchange { .. } | Strategy::Canary { .. } => Ok(before),
         }
@@ -288,7 +282,7 @@ impl Turn<'_> {
         if let Some(planned) = self.planned {
             unchanged(planned, &before)?;
         }
-        let survey = rollback::back(target, steps, Some(version), &self.rollout.care).await?;
+        let survey = rollback::back(target, steps, Some(version), &self.rollout.care).await?.whole()?;
         let left = before.installed.running().unwrap_or_default();
         if !before.evidence.bad.contains_key(left) {
             // going back was asked for by deploying; nothing was said against the version that is left
@@ -325,16 +319,6 @@ fn unchanged(planned: &Survey, now: &Survey) -> Result<(), Error> {
     Ok(())
 }
 
-fn check(node: &Snapshot, built: &Built) -> Result<(), Error> {
-    let reasons = decide::check_live(node, &built.candidate);
-    if reasons.is_empty() {
-        return Ok(());
-    }
-    Err(Error::refused(reasons.join("; ")).help(
-        "a hot upgrade is not possible; deploy again without `OLD_VSN`, so that the plan is made of what runs there",
-    ))
-}
-
 /// Nothing is built or sent when the version runs already and only has to be made permanent.
 fn committed(rollout: &Rollout) -> Built {
     let candidate = decide::Candidate {
@@ -343,7 +327,7 @@ fn committed(rollout: &Rollout) -> Built {
         ..decide::Candidate::default()
     };
     let package = Package { path: std::path::PathBuf::new(), sha256: String::new(), size: 0 };
-    Built { candidate, package, warnings: Vec::new(), whole: None, _directory: None }
+    Built { candidate, package, warnings: Vec::new(), pair: Default::default(), _directory: None }
 }
 
 /// Ctrl-C, or the end of the job that runs us: the lock has to be given back.

@@ -52,6 +52,8 @@ pub(crate) struct Session {
 
 /// A process on the target that lives until this value, this process or the connection is gone.
 pub(crate) struct Hold {
+    /// What the script said before.
+    pub(crate) said: String,
     _child: openssh::Child<Arc<openssh::Session>>,
     _stdin: openssh::ChildStdin,
 }
@@ -101,7 +103,7 @@ impl Session {
             let (mut lines, mut said) = (BufReader::new(stdout).lines(), String::new());
             while let Ok(Some(line)) = lines.next_line().await {
                 if line == "held" {
-                    return Ok(Ok(Hold { _child: child, _stdin: stdin }));
+                    return Ok(Ok(Hold { said, _child: child, _stdin: stdin }));
                 }
                 said.push_str(&line);
                 said.push('\n');

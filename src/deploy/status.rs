@@ -41,6 +41,8 @@ pub struct TargetStatus {
     pub directory: String,
     /// Whether a deployment is at work there.
     pub busy: bool,
+    /// What a deployment that was interrupted has left, for the next one to end or remove; paths in the directory.
+    pub left: Vec<String>,
     /// The verdict; `None` when it could not be asked.
     pub installed: Option<Installed>,
     /// When the node's virtual machine started, in UTC.
@@ -92,7 +94,7 @@ pub async fn status(settings: &Settings, project: &Path) -> Result<EnvironmentSt
     let quiet = Steps::new(|_| {});
     let mut targets = Vec::new();
     for asked in query::all(settings, source.name(), Wait::ForStatus, &quiet).await {
-        targets.push(one(asked).await);
+        targets.push(one(asked, source.name()).await);
     }
     for (at, difference) in between(&targets) {
         targets[at].drift.push(difference);
@@ -108,12 +110,13 @@ pub async fn status(settings: &Settings, project: &Path) -> Result<EnvironmentSt
     })
 }
 
-async fn one(asked: Asked) -> TargetStatus {
+async fn one(asked: Asked, name: &str) -> TargetStatus {
     let Asked { destination, directory, answer, .. } = asked;
     let mut status = TargetStatus {
         destination,
         directory,
         busy: false,
+        left: Vec::new(),
         installed: None,
         since: None,
         node: None,
@@ -125,6 +128,8 @@ async fn one(asked: Asked) -> TargetStatus {
     match answer {
         Ok((target, survey)) => {
             target.close().await;
+            let version = survey.installed.running().unwrap_or_default();
+            status.left = survey.evidence.litter(name, version);
             status.installed = Some(survey.installed);
             status.busy = survey.evidence.busy;
             status.bad = survey.evidence.bad;
@@ -217,6 +222,7 @@ mod tests {
             destination: "h".into(),
             directory: "/data/urf".into(),
             busy: false,
+            left: Vec::new(),
             installed: Some(Installed::Running { version: version.into() }),
             since: None,
             node: Some(Snapshot { modules, ..Snapshot::default() }),

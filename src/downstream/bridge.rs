@@ -122,6 +122,7 @@ fn spec(above: &Pipeline, job: &JobRun) -> JobSpec {
         attempt: job.attempt,
         run: above.run.clone(),
         sources: JobSources::default(),
+        courier: None,
     }
 }
 
@@ -163,7 +164,7 @@ mod tests {
         let word = |strategy, status| match outcome(strategy, status, "child") {
             Outcome::Success => "success",
             Outcome::Failed { reason: FailureReason::DownstreamPipelineFailure, .. } => "failed",
-            Outcome::Failed { .. } => "other",
+            Outcome::Failed { .. } | Outcome::Lost { .. } => "other",
             Outcome::Canceled => "canceled",
             Outcome::Blocked { .. } => "manual",
             Outcome::Skipped => "skipped",

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// The text that stands for a root file, and files that exist only for this pipeline.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Configuration {
+pub(crate) struct Configuration {
     /// Name of the root file among the texts.
     root: String,
     texts: BTreeMap<String, Arc<str>>,
@@ -38,11 +38,11 @@ impl Refused {
 }
 
 /// Gives the text of a file in a job's artifacts: `(job, file)`.
-pub(super) type ReadArtifact<'a> = &'a dyn Fn(&str, &str) -> Result<String, String>;
+pub(crate) type ReadArtifact<'a> = &'a dyn Fn(&str, &str) -> Result<String, String>;
 
 impl Configuration {
     /// A file of the project.
-    pub(super) fn file(path: &str) -> Configuration {
+    pub(crate) fn file(path: &str) -> Configuration {
         Configuration { root: path.to_owned(), texts: BTreeMap::new() }
     }
 
@@ -51,7 +51,7 @@ impl Configuration {
     ///
     /// # Errors
     /// An artifact can't be had; says why.
-    pub(super) fn new(name: &str, include: &Json, read: ReadArtifact<'_>) -> Result<Configuration, String> {
+    pub(crate) fn new(name: &str, include: &Json, read: ReadArtifact<'_>) -> Result<Configuration, String> {
         let mut texts = BTreeMap::new();
         let items = match include {
             Json::Array(items) => items.clone(),
@@ -77,6 +77,11 @@ impl Configuration {
         texts.insert(root.clone(), json!({ "include": entries }).to_string().into());
         Ok(Configuration { root, texts })
     }
+
+    /// The project's files with those of the configuration, and the name of the root file.
+    pub(crate) fn beside<'p>(self, below: ProjectFiles<'p>) -> (Beside<'p>, String) {
+        (Beside { below, texts: self.texts }, self.root)
+    }
 }
 
 fn text<'j>(item: &'j Json, key: &str) -> Option<&'j str> {
@@ -90,7 +95,7 @@ fn place(index: usize, job: &str, file: &str) -> String {
 }
 
 /// The parent's request as it is for a child with these variables: same project, ref, commit, changes.
-pub(super) fn request(parent: &Request, forwarded: Forwarded) -> Request {
+pub(crate) fn request(parent: &Request, forwarded: Forwarded) -> Request {
     let mut child = Request {
         source: "parent_pipeline".to_owned(),
         variables: forwarded.variables.into_iter().collect(),
@@ -118,8 +123,8 @@ pub(super) fn plan(
 ) -> Result<Plan, Refused> {
     let project = Project::discover(checkout).map_err(|error| Refused::new(error.message))?;
     let below = ProjectFiles::work_tree(&project).with_sources(sources);
-    let files = Beside { below, texts: configuration.texts };
-    let mut loaded = pipelines::load::load(request, &files, &configuration.root);
+    let (files, root) = configuration.beside(below);
+    let mut loaded = pipelines::load::load(request, &files, &root);
     let mut found = std::mem::take(&mut loaded.diagnostics);
     let config = loaded.root.as_ref().map(|root| pipelines::config::build(root, &mut found));
     if let Some(config) = &config
@@ -139,7 +144,7 @@ pub(super) fn plan(
 }
 
 /// The project's files with some more.
-struct Beside<'p> {
+pub(crate) struct Beside<'p> {
     below: ProjectFiles<'p>,
     texts: BTreeMap<String, Arc<str>>,
 }

@@ -7,16 +7,16 @@ use serde_json::Value as Json;
 
 /// Pipeline variables of the downstream pipeline.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Forwarded {
+pub(crate) struct Forwarded {
     /// Names, each once, with their values.
-    pub(super) variables: Vec<(String, String)>,
+    pub(crate) variables: Vec<(String, String)>,
     /// Those that are never expanded.
-    pub(super) raw: Vec<String>,
+    pub(crate) raw: Vec<String>,
 }
 
 /// By `trigger:forward`: the YAML's variables unless it says no; those of dotenv reports and of the pipeline itself
 /// only if it says so, above the YAML's. `known` are variables that exist only now, such as `CI_PIPELINE_ID`.
-pub(super) fn forwarded(
+pub(crate) fn forwarded(
     job: &Job,
     request: &Request,
     dotenv: &[(String, String)],

@@ -22,5 +22,7 @@ mod resource;
 mod tag;
 mod ticket;
 
+pub(crate) use child::{Configuration, request as child_request};
+pub(crate) use forward::{Forwarded, forwarded};
 pub use pipeline::{Attempt, Pipeline, start};
 pub use projects::Projects;

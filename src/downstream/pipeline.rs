@@ -116,6 +116,7 @@ async fn run_job(pipeline: Arc<Pipeline>, mut run: JobRun) -> Outcome {
         attempt: run.attempt,
         run: pipeline.run.clone(),
         sources,
+        courier: None,
     };
     let (attempt, events) = (spec.dir(), run.events.clone());
     let outcome = runners::job::run(spec, &pipeline.executor, run.events.clone(), run.stop.clone()).await;

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::release::Package;
+use crate::release::rehearse::Rehearsal;
+
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
@@ -26,6 +29,8 @@ pub struct Entry {
 pub enum Fact {
     /// A package was built and kept.
     Release(Released),
+    /// An upgrade was played through on a copy.
+    Rehearsal(Rehearsed),
     /// We put a release on targets.
     Deployment(Arrival),
     /// Operations said what a bundle did.
@@ -61,6 +66,55 @@ pub struct Released {
     pub package: String,
     /// Versions that its relup upgrades from.
     pub upgrades_from: Vec<String>,
+}
+
+/// An upgrade that was played through on a copy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rehearsed {
+    /// Release name.
+    pub release: String,
+    /// From this version.
+    pub from: String,
+    /// To this one.
+    pub version: String,
+    /// What is in that: [`crate::release::Package::content_sha256`].
+    pub content: String,
+    /// SHA-256 of the relup that was played.
+    pub relup: String,
+    /// Whether the upgrade is fit to be made.
+    pub fit: bool,
+    /// Why not.
+    pub problems: Vec<String>,
+    /// What was done, with the seconds that it took.
+    pub steps: Vec<(String, f64)>,
+}
+
+impl Rehearsed {
+    /// The rehearsal of the upgrade to `new`.
+    pub fn of(rehearsal: &Rehearsal, new: &Package) -> Self {
+        Self {
+            release: rehearsal.name.clone(),
+            from: rehearsal.from.clone(),
+            version: rehearsal.to.clone(),
+            content: new.content_sha256(),
+            relup: relup_digest(new),
+            fit: rehearsal.fit,
+            problems: rehearsal.problems.clone(),
+            steps: rehearsal.steps.clone(),
+        }
+    }
+
+    /// Whether it was of the upgrade from `from` with this package's relup, whatever archive that came in.
+    pub fn is_of(&self, from: &str, new: &Package) -> bool {
+        self.from == from
+            && self.version == new.rel.version
+            && self.relup == relup_digest(new)
+            && self.content == new.content_sha256()
+    }
+}
+
+fn relup_digest(package: &Package) -> String {
+    crate::digest::sha256_hex(package.document("relup").unwrap_or_default())
 }
 
 /// A release that came to an environment, or should have.

@@ -10,6 +10,7 @@ use crate::project::{Project, state_name};
 use crate::settings::State;
 
 use super::entry::{Entry, Fact};
+use super::server::Server;
 
 /// One project's ledger.
 #[derive(Clone, Debug)]
@@ -23,7 +24,11 @@ pub struct Ledger {
 /// # Errors
 /// The ledger can't be written, or was changed by somebody.
 pub fn record(directory: &Path, fact: Fact) -> CliResult<Entry> {
-    Ledger::of(directory)?.append(fact)
+    let entry = Ledger::of(directory)?.append(fact)?;
+    if let Some(server) = Server::of_job() {
+        server.tell(&entry.fact)?;
+    }
+    Ok(entry)
 }
 
 impl Ledger {
@@ -42,6 +47,11 @@ impl Ledger {
     /// `ledger.jsonl`.
     pub fn path(&self) -> PathBuf {
         self.state.join("ledger.jsonl")
+    }
+
+    /// Where the packages lie that entries speak of, see [`Store`](crate::release::Store).
+    pub fn releases(&self) -> PathBuf {
+        self.state.join("releases")
     }
 
     /// Every entry, oldest first; none when there is no file yet.
@@ -63,6 +73,14 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::entries`], or the disk refuses.
     pub fn append(&self, fact: Fact) -> CliResult<Entry> {
+        self.append_by(fact, who())
+    }
+
+    /// As [`Ledger::append`], in somebody's name.
+    ///
+    /// # Errors
+    /// As [`Ledger::append`].
+    pub fn append_by(&self, fact: Fact, by: String) -> CliResult<Entry> {
         let path = self.path();
         std::fs::create_dir_all(&self.state).map_err(|e| failed("making the directory of", &path, &e))?;
         let io = |e: std::io::Error| failed("writing", &path, &e);
@@ -78,7 +96,7 @@ impl Ledger {
             format: 1,
             seq: entries.last().map_or(1, |last| last.seq + 1),
             at: jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_default().to_string(),
-            by: who(),
+            by,
             fact,
             previous,
         };

@@ -11,9 +11,12 @@
 mod entry;
 mod file;
 pub mod packages;
+mod server;
 pub mod standing;
 
 #[cfg(test)]
 pub(crate) use entry::entries;
-pub use entry::{Approval, Arrival, BundleMade, Ended, Entry, Fact, Mark, Override, Released, Transport};
+pub use entry::{
+    Approval, Arrival, BundleMade, Ended, Entry, Fact, Mark, Override, Rehearsed, Released, Transport,
+};
 pub use file::{Ledger, record};

@@ -1,53 +1,58 @@
-//! Packages that entries speak of, kept by their digest: `packages/<sha256>/NAME-VERSION.tar.gz`.
+//! Packages that entries speak of, kept in the project's [`Store`].
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{CliError, CliResult};
 use crate::project::Project;
-use crate::release::Package;
+use crate::release::{Appup, Package, Store, git};
 
 use super::entry::{Fact, Released};
 use super::file::Ledger;
+use super::server::Server;
 use super::standing;
 
-/// Keeps the package at `path`, built by the project in `directory`, and records it once.
+/// A package that was built, and the appups that its relup was made of.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    /// The archive.
+    pub path: PathBuf,
+    /// By application.
+    pub appups: Vec<(String, Appup)>,
+}
+
+/// Keeps a package of the project in `directory`, and records it once. `commit` is what it was built from; `None`: the
+/// sources as they are.
 ///
 /// # Errors
 /// It is no package, can't be copied, or the ledger not be written.
-pub fn keep(directory: &Path, path: &Path) -> CliResult<Released> {
+pub fn keep(directory: &Path, whole: &Whole, commit: Option<&str>) -> CliResult<Released> {
     let ledger = Ledger::of(directory)?;
-    let package = Package::read(path).map_err(|e| CliError::failed(e.to_string()))?;
-    let to = ledger
-        .state
-        .join("packages")
-        .join(&package.sha256)
-        .join(format!("{}-{}.tar.gz", package.rel.name, package.rel.version));
-    copy(path, &to).map_err(|e| {
-        CliError::failed(format!("keeping the package `{}` as `{}`: {e}", path.display(), to.display()))
-    })?;
+    let failed = |e: crate::release::Error| CliError::failed(e.to_string());
+    let package = Package::read(&whole.path).map_err(failed)?;
+    let clean = commit.map(str::to_owned).or_else(|| git::clean_commit(directory));
+    let store = Store::at(ledger.releases());
+    let stored = store.keep(&package, &whole.appups, clean.as_deref()).map_err(failed)?;
     let entries = ledger.entries()?;
-    if let Some(known) =
-        standing::releases(&entries, &package.rel.version).find(|r| r.archive == package.sha256)
-    {
+    if let Some(known) = standing::releases(&entries, &stored.version).find(|r| r.archive == stored.sha256) {
         return Ok(known.clone());
     }
-    let commit = Project::discover(directory).and_then(|project| project.facts(None, false)).ok();
-    let (commit, author) = commit.map(|facts| (facts.commit.sha, facts.commit.author)).unwrap_or_default();
-    let relup = package.relup().map_err(|e| CliError::failed(e.to_string()))?;
+    let facts = Project::discover(directory).and_then(|project| project.facts(None, false)).ok();
+    let (head, author) = facts.map(|facts| (facts.commit.sha, facts.commit.author)).unwrap_or_default();
     let released = Released {
         content: package.content_sha256(),
-        release: package.rel.name,
-        version: package.rel.version,
-        commit,
-        author,
-        archive: package.sha256,
-        package: to.display().to_string(),
-        upgrades_from: relup
-            .map(|r| r.up.into_iter().map(|script| script.version).collect())
-            .unwrap_or_default(),
+        package: store.path(&stored).display().to_string(),
+        release: stored.name,
+        version: stored.version,
+        // of another commit the author is not known
+        author: if commit.is_some_and(|commit| commit != head) { String::new() } else { author },
+        commit: commit.map_or(head, str::to_owned),
+        archive: stored.sha256,
+        upgrades_from: stored.upgrades_from,
     };
     ledger.append(Fact::Release(released.clone()))?;
+    if let Some(server) = Server::of_job() {
+        server.send(&whole.path)?;
+    }
     Ok(released)
 }
 
@@ -69,16 +74,4 @@ pub fn open(released: &Released) -> CliResult<Package> {
         .hint(again));
     }
     Ok(package)
-}
-
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    if to.exists() {
-        return Ok(());
-    }
-    if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    let part = to.with_extension(format!("part-{}", std::process::id()));
-    fs::copy(from, &part)?;
-    fs::rename(&part, to)
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::{Approval, Arrival, BundleMade, Ended, Entry, Fact, Mark, Released};
+use super::entry::{Approval, Arrival, BundleMade, Ended, Entry, Fact, Mark, Rehearsed, Released};
+use crate::release::Package;
 
 /// Every arrival at an environment, oldest first, whoever carried it.
 pub fn arrivals<'a>(
@@ -72,6 +73,15 @@ pub fn releases<'a>(entries: &'a [Entry], version: &str) -> impl Iterator<Item =
     })
 }
 
+/// The last rehearsal of this very upgrade, if it was fit, and when that was.
+pub fn rehearsed<'a>(entries: &'a [Entry], from: &str, new: &Package) -> Option<(&'a Entry, &'a Rehearsed)> {
+    let last = entries.iter().rev().find_map(|entry| match &entry.fact {
+        Fact::Rehearsal(rehearsed) if rehearsed.is_of(from, new) => Some((entry, rehearsed)),
+        _ => None,
+    });
+    last.filter(|(_, rehearsed)| rehearsed.fit)
+}
+
 /// The agreements to put this content into an environment.
 pub fn approvals<'a>(
     entries: &'a [Entry],
@@ -97,7 +107,7 @@ pub fn bundle<'a>(entries: &'a [Entry], digest: &str) -> Option<&'a BundleMade> 
 /// Everything about an environment, oldest first.
 pub fn history<'a>(entries: &'a [Entry], environment: &str) -> impl Iterator<Item = &'a Entry> {
     entries.iter().filter(move |entry| match &entry.fact {
-        Fact::Release(_) => false,
+        Fact::Release(_) | Fact::Rehearsal(_) => false,
         Fact::Deployment(arrival) | Fact::Receipt(arrival) => arrival.environment == environment,
         Fact::Bundle(made) => made.environment == environment,
         Fact::Approval(approval) => approval.environment == environment,

@@ -127,7 +127,11 @@ impl Project {
         self.facts_of(name.to_owned(), !is_branch, &commit)
     }
 
-    fn facts_of(&self, name: String, is_tag: bool, commit: &git2::Commit<'_>) -> CliResult<Facts> {
+    /// The facts of a ref of that name at a commit, whether or not it is there.
+    ///
+    /// # Errors
+    /// Git's files can't be read.
+    pub fn facts_of(&self, name: String, is_tag: bool, commit: &git2::Commit<'_>) -> CliResult<Facts> {
         let tag = is_tag.then(|| self.repository.find_reference(&format!("refs/tags/{name}")).ok()).flatten();
         let tag_message = tag
             .and_then(|r| r.peel_to_tag().ok())

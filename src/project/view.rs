@@ -85,6 +85,13 @@ impl View {
     }
 }
 
+impl View {
+    /// Are there submodules to be seen?
+    pub(crate) fn wants_submodules(&self) -> bool {
+        self.submodules.is_some()
+    }
+}
+
 impl Snapshot {
     /// The directories that make up the view. Blocks.
     ///

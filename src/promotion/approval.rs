@@ -99,7 +99,7 @@ pub fn agreed(
 
 /// Is the person of this name the author `Name <mail>`? By name, mail address, its part before the `@`, or the
 /// comment of a key.
-fn is_author(person: &str, author: &str, keys: Option<&Vec<String>>) -> bool {
+pub(crate) fn is_author(person: &str, author: &str, keys: Option<&Vec<String>>) -> bool {
     let (name, mail) = author.split_once('<').unwrap_or((author, ""));
     let (name, mail) = (name.trim(), mail.trim_end_matches('>').trim());
     let comment = |key: &String| {

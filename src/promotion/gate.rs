@@ -29,6 +29,8 @@ pub struct Verdict {
     pub content: Option<String>,
     /// Every reason to refuse, and what to do about it.
     pub refusals: Vec<(String, String)>,
+    /// How many people still have to agree.
+    pub missing: usize,
 }
 
 impl Gate<'_> {
@@ -56,19 +58,11 @@ impl Gate<'_> {
     /// The settings can't be read.
     pub fn judge(&self, environment: &str, version: &str) -> CliResult<Verdict> {
         let settings = self.settings(environment)?;
-        let mut verdict = Verdict { content: self.content(environment, version), refusals: Vec::new() };
-        if let Some(before) = self.before(environment)
-            && standing::arrived(self.entries, before, version).is_none()
-        {
-            verdict.refusals.push((
-                format!("`{version}` has not succeeded in `{before}`, which comes before `{environment}`"),
-                format!("bring it there first (`ci promote {version} --to {before}`, or import its receipt: `ci receipt import`)"),
-            ));
-        }
-        verdict.refusals.extend(self.standing(environment, version)?);
+        let mut verdict = self.judge_agreed(environment, version)?;
         if settings.approvals.count > 0 {
             let people = self.agreed(environment, settings, version, verdict.content.as_deref())?;
             let missing = (settings.approvals.count as usize).saturating_sub(people.len());
+            verdict.missing = missing;
             if missing > 0 {
                 let of = match &settings.approvals.from[..] {
                     [] => String::new(),
@@ -87,6 +81,26 @@ impl Gate<'_> {
         Ok(verdict)
     }
 
+    /// As [`Gate::judge`] where people have agreed elsewhere: on the server.
+    ///
+    /// # Errors
+    /// The settings can't be read.
+    pub fn judge_agreed(&self, environment: &str, version: &str) -> CliResult<Verdict> {
+        self.settings(environment)?;
+        let mut verdict =
+            Verdict { content: self.content(environment, version), refusals: Vec::new(), missing: 0 };
+        if let Some(before) = self.before(environment)
+            && standing::arrived(self.entries, before, version).is_none()
+        {
+            verdict.refusals.push((
+                format!("`{version}` has not succeeded in `{before}`, which comes before `{environment}`"),
+                format!("bring it there first (`ci promote {version} --to {before}`, or import its receipt: `ci receipt import`)"),
+            ));
+        }
+        verdict.refusals.extend(self.standing(environment, version)?);
+        Ok(verdict)
+    }
+
     /// Judges whether `version` may be built and deployed to `environment`, without a look at what came before: its
     /// content is not known yet, so nobody can have agreed to it.
     ///
@@ -94,7 +108,8 @@ impl Gate<'_> {
     /// The settings can't be read.
     pub fn admit(&self, environment: &str, version: &str) -> CliResult<Verdict> {
         let needs = self.settings(environment)?.approvals.count;
-        let mut verdict = Verdict { content: None, refusals: self.standing(environment, version)? };
+        let mut verdict =
+            Verdict { content: None, refusals: self.standing(environment, version)?, missing: 0 };
         if needs > 0 {
             verdict.refusals.push((
                 format!("`{environment}` needs {needs} approvals, which are given to a release that exists"),
@@ -111,8 +126,8 @@ impl Gate<'_> {
         let mut refusals = Vec::new();
         if let Some(mark) = standing::bad(self.entries, environment, version) {
             refusals.push((
-                format!("`{version}` is marked bad for `{environment}`: {}", mark.reason),
-                "release the next version, or clear the mark with a reason".to_owned(),
+                format!("`{version}` failed there before and is marked bad for `{environment}`: {}", mark.reason),
+                format!("release the next version; or, if the reason is gone, `ci env clear {environment} {version} --reason WHY`"),
             ));
         }
         if let Some(window) = freeze::frozen(&self.settings(environment)?.freeze, self.now)? {

@@ -15,6 +15,8 @@ pub enum Strategy {
     Nothing,
     /// The version runs already and is made permanent.
     Commit,
+    /// The version is there already; what a deployment that died has left is removed.
+    Tidy,
     /// Unpack and start.
     Fresh,
     /// Stop the old version, start the new one.
@@ -31,6 +33,9 @@ pub enum Strategy {
     Hot {
         /// Version that runs.
         from: String,
+        /// Versions that are installed on the way, one after the other.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        via: Vec<String>,
     },
     /// Exchange the running binary by signals.
     Exchange {
@@ -53,6 +58,7 @@ impl Strategy {
         match self {
             Self::Nothing => "nothing to do",
             Self::Commit => "make it permanent",
+            Self::Tidy => "tidy up",
             Self::Exchange { .. } => "exchange of the binary",
             Self::Canary { .. } => "canary",
             Self::Fresh => "fresh install",
@@ -123,6 +129,8 @@ pub struct Wish<'a> {
     pub kept: bool,
     /// Whether an exchange of versions was begun there and never verified.
     pub unfinished: bool,
+    /// What deployments that died have left there, see [`Evidence::litter`](super::installed::Evidence::litter).
+    pub litter: &'a [String],
 }
 
 /// Chooses the strategy for a target with this verdict. A hot upgrade still has to be proved: see
@@ -149,6 +157,13 @@ pub fn decide(installed: &Installed, wish: &Wish<'_>) -> Decision {
         Installed::Running { version: old } if old == version && wish.unfinished => Decision::new(
             Strategy::Commit,
             format!("`{version}` runs there, but the deployment that brought it was never finished"),
+        ),
+        Installed::Running { version: old } if old == version && !wish.litter.is_empty() => Decision::new(
+            Strategy::Tidy,
+            format!(
+                "`{version}` runs there already; a deployment that was interrupted has left `{}`",
+                wish.litter.join("`, `")
+            ),
         ),
         Installed::Running { version: old } if old == version => {
             Decision::new(Strategy::Nothing, format!("`{version}` runs there already"))
@@ -225,7 +240,7 @@ fn change(old: &str, wish: &Wish<'_>) -> Decision {
         (true, true) if allowed.prefer_restart => {
             Decision::because(restart(), [runs, "a restart is preferred for this environment".to_owned()])
         }
-        (true, _) => Decision::new(Strategy::Hot { from: old.to_owned() }, runs),
+        (true, _) => Decision::new(Strategy::Hot { from: old.to_owned(), via: Vec::new() }, runs),
         (false, true) => Decision::because(
             restart(),
             [runs, "a hot upgrade is not allowed for this environment".to_owned()],
@@ -249,6 +264,26 @@ pub fn instead_of_hot(from: &str, reasons: Vec<String>, allowed: Allowed) -> Dec
         reasons,
         "mend what is found and release the next version; or, if an outage is acceptable, add `restart` to \
          `strategy: {allow: [...]}` of the environment",
+    )
+}
+
+/// What is done when no upgrade leads straight from `from`, for these reasons, but one leads there over `via`.
+#[must_use]
+pub fn by_way_of(from: &str, via: Vec<String>, reasons: Vec<String>) -> Decision {
+    let mut all = vec![format!("`{from}` runs there; its upgrade goes by way of `{}`", via.join("`, `"))];
+    all.extend(reasons.into_iter().map(|reason| format!("not straight: {reason}")));
+    Decision { strategy: Strategy::Hot { from: from.to_owned(), via }, reasons: all, help: None }
+}
+
+/// What is done when the hot upgrade from `from` failed on a copy.
+#[must_use]
+pub fn instead_of_unfit(from: &str, reasons: Vec<String>) -> Decision {
+    Decision::refuse(
+        reasons,
+        format!(
+            "mend what is found and release the next version (`ci release rehearse NEW --from {from}` repeats the rehearsal); \
+             or, if an outage is acceptable, deploy by a restart (`strategy: {{prefer: restart}}` of the environment)"
+        ),
     )
 }
 
@@ -356,7 +391,7 @@ mod tests {
     const ALL: Allowed = Allowed { hot: true, restart: true, fresh: true, prefer_restart: false };
 
     fn wish(allowed: Allowed) -> Wish<'static> {
-        Wish { version: "0.2.0", allowed, bad: None, kept: false, unfinished: false }
+        Wish { version: "0.2.0", allowed, bad: None, kept: false, unfinished: false, litter: &[] }
     }
 
     fn runs(version: &str) -> Installed {
@@ -365,7 +400,7 @@ mod tests {
 
     #[test]
     fn the_strategy_follows_from_the_verdict() {
-        let hot = Strategy::Hot { from: "0.1.0".into() };
+        let hot = Strategy::Hot { from: "0.1.0".into(), via: vec![] };
         let back = Strategy::Restart { from: "0.3.0".into() };
         let cases = [
             (Installed::Absent, Strategy::Fresh),
@@ -373,7 +408,7 @@ mod tests {
             (runs("0.2.0"), Strategy::Nothing),
             (runs("0.1.0"), hot),
             (runs("0.3.0"), back),
-            (runs("f3a1"), Strategy::Hot { from: "f3a1".into() }),
+            (runs("f3a1"), Strategy::Hot { from: "f3a1".into(), via: vec![] }),
             (Installed::Current { version: "0.2.0".into(), permanent: "0.1.0".into() }, Strategy::Commit),
             (Installed::Current { version: "0.3.0".into(), permanent: "0.1.0".into() }, Strategy::Refuse),
             (Installed::Restarting, Strategy::Refuse),
@@ -390,9 +425,21 @@ mod tests {
     }
 
     #[test]
+    fn what_an_interrupted_deployment_left_is_something_to_do() {
+        let litter = ["releases/urf-0.2.0.tar.gz".to_owned()];
+        let tidy = decide(&runs("0.2.0"), &Wish { litter: &litter, ..wish(ALL) });
+        assert_eq!(tidy.strategy, Strategy::Tidy);
+        assert!(tidy.reasons[0].contains(&litter[0]), "{tidy}");
+        let verify = decide(&runs("0.2.0"), &Wish { litter: &litter, unfinished: true, ..wish(ALL) });
+        assert_eq!(verify.strategy, Strategy::Commit);
+        let on = decide(&runs("0.1.0"), &Wish { litter: &litter, ..wish(ALL) });
+        assert_eq!(on.strategy, Strategy::Hot { from: "0.1.0".into(), via: vec![] });
+    }
+
+    #[test]
     fn the_policy_allows_and_prefers() {
         let (hot, restart) =
-            (Strategy::Hot { from: "0.1.0".into() }, Strategy::Restart { from: "0.1.0".into() });
+            (Strategy::Hot { from: "0.1.0".into(), via: vec![] }, Strategy::Restart { from: "0.1.0".into() });
         let none = Allowed { hot: false, restart: false, fresh: false, prefer_restart: false };
         let cases = [
             (ALL, hot.clone(), Strategy::Fresh),

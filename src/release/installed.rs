@@ -115,11 +115,21 @@ pub struct Evidence {
     pub bad: BTreeMap<String, String>,
     /// Whether an exchange of versions was begun there and never verified (`TARGET_DIR/.ci/switch`).
     pub unfinished: bool,
+    /// What a deployment has there while it goes on and this one does not any more; paths in the directory. Packages
+    /// below `releases/` may be somebody else's: see [`Evidence::litter`].
+    pub left: BTreeSet<String>,
     /// Whether a step of some deployment runs there at this moment.
     pub busy: bool,
 }
 
 impl Evidence {
+    /// What is left of deployments of the release `name` when `version` runs there and no step of one does.
+    pub fn litter(&self, name: &str, version: &str) -> Vec<String> {
+        let own = format!("releases/{name}-{version}.tar.gz");
+        let ours = |path: &&String| !path.ends_with(".tar.gz") || **path == own;
+        if self.busy { Vec::new() } else { self.left.iter().filter(ours).cloned().collect() }
+    }
+
     /// Virtual machines that run this release. Those of its own tools (`versions`, `remote_console`) don't count.
     pub fn nodes(&self) -> Vec<&Process> {
         let roots: Vec<&str> =

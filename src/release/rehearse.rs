@@ -176,6 +176,13 @@ impl Stage<'_> {
                 self.copy.last_log_lines()
             )));
         }
+        // `daemon` waits until the node answers, which it does before its applications run
+        while self.value("element(1, init:get_status())").await? != "started" {
+            if began.elapsed() > self.request.limit {
+                return Err(Stop::Unfit(format!("`{version}` is not up after {:?}", self.request.limit)));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         self.done(&format!("start {version}"), began);
         Ok(())
     }

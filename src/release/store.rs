@@ -1,4 +1,4 @@
-//! The packages that were shipped, kept for later upgrades and for going back.
+//! The packages that arrived somewhere, kept for later upgrades, for bundles and for promotion.
 //!
 //! ```text
 //! <SHA-256>/NAME-VSN.tar.gz    the package
@@ -36,6 +36,9 @@ pub struct Stored {
     pub version: String,
     /// SHA-256 of the package in hex.
     pub sha256: String,
+    /// What is in it, whatever it upgrades from, see [`Package::content_sha256`]; empty in old records.
+    #[serde(default)]
+    pub content: String,
     /// Bytes.
     pub size: u64,
     /// The version of the runtime system.
@@ -54,6 +57,15 @@ pub struct Stored {
     pub at: u64,
 }
 
+impl Stored {
+    fn can_do_as_much_as(&self, other: &Stored) -> bool {
+        let ways = |old: &[String], new: &[String]| new.iter().all(|version| old.contains(version));
+        self.content == other.content
+            && ways(&self.upgrades_from, &other.upgrades_from)
+            && ways(&self.downgrades_to, &other.downgrades_to)
+    }
+}
+
 impl Store {
     /// The store in `dir`; nothing is created yet.
     #[must_use]
@@ -61,37 +73,19 @@ impl Store {
         Store { dir: dir.into() }
     }
 
-    /// The store of the project in `dir`; none outside of a git repository, or without a place for state.
+    /// The store of the project in `dir`: of its git work tree, else of the directory itself. None without a place for
+    /// state.
     #[must_use]
     pub fn of_project(dir: &Path) -> Option<Store> {
-        let project = crate::project::Project::discover(dir).ok()?;
-        let state = crate::settings::State::of(&project.state_name()).ok()?;
-        Some(Store::at(state.releases()))
-    }
-
-    /// Keeps a package that was deployed, unless one of the same commit is there that can do as much: two builds of one
-    /// commit differ in nothing but times.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn ship(
-        &self,
-        package: &Package,
-        appups: &[(String, Appup)],
-        commit: Option<&str>,
-    ) -> Result<Stored, Error> {
-        let new = stored(package, commit);
-        let can_as_much = |old: &Stored| {
-            let ways = new.upgrades_from.iter().all(|from| old.upgrades_from.contains(from));
-            commit.is_some() && old.commit == new.commit && old.fat >= new.fat && ways && old.erts == new.erts
+        let name = match crate::project::Project::discover(dir) {
+            Ok(project) => project.state_name(),
+            Err(_) => crate::project::state_name(dir),
         };
-        match self.find(&new.name, &new.version).into_iter().find(can_as_much) {
-            Some(old) => Ok(old),
-            None => self.keep(package, appups, commit),
-        }
+        Some(Store::at(crate::settings::State::of(&name).ok()?.releases()))
     }
 
-    /// Keeps a package with the appups that its relup was made of; a package that is there already stays as it is.
+    /// Keeps a package with the appups that its relup was made of; a package that is there already stays as it is, and
+    /// so does one with the same content that can do as much.
     ///
     /// # Errors
     /// The disk refuses.
@@ -104,7 +98,14 @@ impl Store {
         if let Ok(stored) = self.record(&package.sha256) {
             return Ok(stored);
         }
-        let stored = stored(package, commit);
+        let new = stored(package, commit);
+        match self.find(&new.name, &new.version).into_iter().find(|old| old.can_do_as_much_as(&new)) {
+            Some(old) => Ok(old),
+            None => self.write(package, appups, new),
+        }
+    }
+
+    fn write(&self, package: &Package, appups: &[(String, Appup)], stored: Stored) -> Result<Stored, Error> {
         fs::create_dir_all(&self.dir).map_err(Error::io("making the directory", &self.dir))?;
         let part = tempfile::Builder::new().prefix(".part-").tempdir_in(&self.dir);
         let part = part.map_err(Error::io("making a directory in", &self.dir))?;
@@ -210,6 +211,7 @@ fn stored(package: &Package, commit: Option<&str>) -> Stored {
         name: package.rel.name.clone(),
         version: package.rel.version.clone(),
         sha256: package.sha256.clone(),
+        content: package.content_sha256(),
         size: package.size,
         erts: package.rel.erts.clone(),
         fat: package.has_erts(),
@@ -226,6 +228,7 @@ mod tests {
     use super::{super::archive::tests::write_archive, *};
 
     fn package(dir: &Path, version: &str, relup: &str) -> Package {
+        fs::create_dir_all(dir).unwrap();
         let path = dir.join(format!("urf-{version}.tar.gz"));
         let rel = format!("{{release,{{\"urf\",\"{version}\"}},{{erts,\"13\"}},[{{sasl,\"4\"}}]}}.");
         let (at, relup_at) = (format!("releases/{version}/urf.rel"), format!("releases/{version}/relup"));
@@ -246,6 +249,9 @@ mod tests {
         let appup = Appup::parse("a", "{\"2\",[],[]}.").unwrap();
         store.keep(&one, &[("urf".to_owned(), appup.clone())], Some("abc")).unwrap();
         store.keep(&one, &[], None).unwrap();
+        // nothing but a relup less
+        let less = package(&dir.path().join("less"), "0.9.0", "{\"0.9.0\",[],[]}.");
+        assert_eq!(store.keep(&less, &[], None).unwrap().sha256, one.sha256);
         store.keep(&two, &[], None).unwrap();
         let versions: Vec<_> = store.list().into_iter().map(|stored| stored.version).collect();
         assert_eq!(versions, ["0.10.0", "0.9.0"]);

@@ -3,6 +3,8 @@
 use super::config::Config;
 use super::db::Db;
 use super::engine::Engine;
+use super::hooks::Hooks;
+use super::logs::Logs;
 use super::people::People;
 use super::vault::Vault;
 use std::io;
@@ -26,8 +28,12 @@ pub struct Parts {
     pub vault: Vault,
     /// Pipelines in memory.
     pub engine: Engine,
+    /// Deliveries on their way to the inbox.
+    pub hooks: Hooks,
     /// Who has tried to sign in.
     pub people: People,
+    /// Logs of jobs.
+    pub logs: Arc<Logs>,
     /// Wakes passes before their timer does.
     pub wake: Wake,
     /// Says what changed, to whoever shows it. A slow reader misses some and reads all again.
@@ -41,6 +47,8 @@ pub struct Parts {
 pub struct Wake {
     /// A delivery was stored.
     pub inbox: Notify,
+    /// The engine has something to do: a trigger job, a timer, a pipeline that ended.
+    pub engine: Notify,
     /// A job may be handed out; long polls wait for it as well.
     pub queue: Notify,
     /// A commit status is to be sent.
@@ -101,11 +109,14 @@ impl App {
             .await
             .map_err(|e| io::Error::other(format!("opening the database: {e}")))?;
         let (changes, _) = broadcast::channel(1024);
+        let logs = Arc::new(Logs::new(config.data.join("logs")));
         Ok(App(Arc::new(Parts {
             config,
+            logs,
             db,
             vault,
             engine: Engine::default(),
+            hooks: Hooks::default(),
             people: People::default(),
             wake: Wake::default(),
             changes,

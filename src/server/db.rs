@@ -10,6 +10,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "initial", include_str!("migrations/0001_initial.sql"))];
 
+/// Names of all tables, each after those that it refers to.
+pub fn tables() -> Vec<&'static str> {
+    let texts = MIGRATIONS.iter().flat_map(|(_, _, text)| text.lines());
+    texts.filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split([' ', '(']).next()).collect()
+}
+
 /// A transaction.
 pub type Tx = Transaction<'static, Any>;
 

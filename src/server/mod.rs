@@ -11,21 +11,39 @@
 //! | [`access`], [`routes`] | who may do what; the only way to add a route names who may use it |
 //! | [`rows`] | rows that several modules read |
 //! | [`engine`] | pipelines: made, scheduled, queued, handed out, ended |
+//! | [`artifacts`] | artifacts of jobs: stored, browsed, read |
+//! | [`logs`] | logs of jobs: appended, read by line, followed |
+//! | [`hooks`] | what forges send, what is missed, commit statuses back |
+//! | [`projects`] | projects, their secrets, settings, schedules |
+//! | [`mirror`] | a bare mirror of each project's repository |
+//! | [`environments`] | which version is where; promotion, approvals, bundles |
+//! | [`ops`] | backup, health, metrics, retention, hand-over |
 //! | [`pages`] | the web page |
 //! | [`people`] | accounts, sessions, tokens, roles, variables, the audit record |
+//! | [`runner_api`] | GitLab's Runner API: what runners ask |
+//! | [`runners`] | runners: what people do with them |
 //! | [`problem`] | answers that are errors |
 //! | [`vault`] | secrets at rest, tokens |
 
 pub mod access;
 pub mod app;
+pub mod artifacts;
 pub mod config;
 pub mod db;
 pub mod engine;
+pub mod environments;
+pub mod hooks;
+pub mod logs;
+pub mod mirror;
+pub mod ops;
 pub mod pages;
 pub mod people;
 pub mod problem;
+pub mod projects;
 pub mod routes;
 pub mod rows;
+pub mod runner_api;
+pub mod runners;
 pub mod serve;
 pub mod vault;
 

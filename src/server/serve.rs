@@ -1,7 +1,10 @@
 //! The running server: listens, answers, ends in order.
 
 use super::App;
-use super::{pages, people, routes::Routes};
+use super::{
+    artifacts, engine, environments, hooks, logs, pages, people, projects, routes::Routes, runner_api,
+    runners,
+};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use std::io;
@@ -12,7 +15,16 @@ use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 /// All routes of the server. Modules add theirs here: `.with(hooks::routes)`.
 pub fn routes(app: &App) -> Routes {
     let info = InfoBuilder::new().title("Slipway").version(env!("CARGO_PKG_VERSION")).build();
-    Routes::new(app, OpenApiBuilder::new().info(info).build()).with(pages::routes).with(people::routes)
+    Routes::new(app, OpenApiBuilder::new().info(info).build())
+        .with(pages::routes)
+        .with(people::routes)
+        .with(projects::routes)
+        .with(hooks::routes)
+        .with(environments::routes)
+        .with(logs::routes::routes)
+        .with(artifacts::routes::routes)
+        .with(runner_api::routes)
+        .with(runners::routes)
 }
 
 /// The router and the document of its API.
@@ -26,7 +38,12 @@ pub fn router(app: &App) -> (Router, OpenApi) {
 /// # Errors
 /// Listening has failed.
 pub async fn serve(app: App, listener: TcpListener) -> io::Result<()> {
-    let passes = [tokio::spawn(super::engine::passes(app.clone()))];
+    let passes = [
+        tokio::spawn(engine::passes(app.clone())),
+        tokio::spawn(hooks::passes(app.clone())),
+        tokio::spawn(artifacts::sweep::pass(app.clone())),
+        tokio::spawn(environments::passes(app.clone())),
+    ];
     let (router, _) = router(&app);
     let ending = app.ending.clone();
     let service = router.into_make_service_with_connect_info::<SocketAddr>();

@@ -2,6 +2,7 @@
 
 use super::checkout::Checkout;
 use super::mirror::{Mirrors, Refusal};
+use super::reach::Reach;
 use super::remote::Remote;
 use super::revision::{self, Wanted};
 use super::table::{Place, SourceTable};
@@ -33,7 +34,11 @@ pub struct Sources {
     opened: Known<Opened>,
     lists: Known<Arc<[String]>>,
     advice: RefCell<HashMap<Elsewhere, String>>,
+    /// Brings a project up to date before it is first looked at; says why it can't.
+    refresh: Option<Refresh>,
 }
+
+type Refresh = Box<dyn Fn(&str) -> Result<(), String> + Send>;
 
 impl Sources {
     /// Sources by a table; what is fetched is kept in `dir` (none: there is no such place). With `offline` only what
@@ -46,6 +51,17 @@ impl Sources {
     #[must_use]
     pub fn with_own(self, project: &str, root: &Path) -> Sources {
         Sources { own: Some((project.to_lowercase(), root.to_owned())), ..self }
+    }
+
+    /// Looks only at hosts that may be reached, and has `refresh` bring each project of the table up to date before it
+    /// is first looked at.
+    #[must_use]
+    pub fn for_server(
+        self,
+        reach: Reach,
+        refresh: impl Fn(&str) -> Result<(), String> + Send + 'static,
+    ) -> Sources {
+        Sources { remote: Remote::within(reach), refresh: Some(Box::new(refresh)), ..self }
     }
 
     /// Reads a file.
@@ -222,6 +238,9 @@ impl Sources {
         let Some(place) = self.place(project) else {
             return Err(refused(FetchError::NoProject, String::new()));
         };
+        if let Some(refresh) = &self.refresh {
+            refresh(project).map_err(|why| refused(FetchError::Other(why.clone()), why))?;
+        }
         let (repository, found) = match &place {
             Place::Url(url) => {
                 let dir = self.dir().map_err(|e| refused(e.clone(), e.to_string()))?;

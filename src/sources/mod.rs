@@ -5,7 +5,10 @@
 //! | `table` | `sources` of the settings: which project is where |
 //! | `mirror` | bare mirrors of git URLs, fetched at most once per command |
 //! | `smart_http`, `pkt_line` | fetching over http and https, which libgit2 is built without |
+//! | `fetch` | the server's mirrors |
+//! | `reach` | hosts that may be reached |
 //! | `credentials` | how the user gets in |
+//! | `refspecs` | what a job fetches |
 //! | `revision` | refs and component versions to commits |
 //! | `checkout` | the files of a project at a commit, or of a plain directory |
 //! | `remote` | files from http servers |
@@ -15,8 +18,11 @@
 mod checkout;
 mod credentials;
 mod elsewhere;
+mod fetch;
 mod mirror;
 mod pkt_line;
+mod reach;
+mod refspecs;
 mod remote;
 mod revision;
 mod smart_http;
@@ -24,5 +30,8 @@ mod table;
 mod templates;
 
 pub use elsewhere::Sources;
+pub(crate) use fetch::Fetch;
+pub use reach::Reach;
+pub(crate) use refspecs::{Wish, fetch, set as set_refs};
 pub use table::{Place, SourceTable};
 pub(crate) use templates::text as template;

@@ -1,10 +1,11 @@
 //! `include:remote`: files from http servers, kept with their ETag.
 
+use super::reach::Reach;
 use pipelines::request::FetchError;
 use reqwest::StatusCode;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{ETAG, HeaderValue, IF_NONE_MATCH};
-use reqwest::redirect::Policy;
+use reqwest::redirect::{Attempt, Policy};
 use serde::{Deserialize, Serialize};
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ const MAX_BYTES: u64 = 2 * 1024 * 1024;
 pub(super) struct Remote {
     client: OnceCell<Client>,
     got: RefCell<HashMap<String, Result<Arc<str>, FetchError>>>,
+    reach: Reach,
 }
 
 /// A file as it is kept. Its address may have a token in it, so it is not.
@@ -33,6 +35,11 @@ struct Kept {
 }
 
 impl Remote {
+    /// Only from hosts that may be reached.
+    pub(super) fn within(reach: Reach) -> Remote {
+        Remote { reach, ..Remote::default() }
+    }
+
     /// The text at an address; each is asked for once in a command, with `offline` never.
     pub(super) fn text(&self, url: &str, dir: &Path, offline: bool) -> Result<Arc<str>, FetchError> {
         if let Some(known) = self.got.borrow().get(url) {
@@ -60,10 +67,12 @@ impl Remote {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
+        let reach = self.reach.clone();
         let client = Client::builder()
             .connect_timeout(PATIENCE)
             .timeout(PATIENCE)
-            .redirect(Policy::limited(REDIRECTS))
+            .redirect(Policy::custom(move |attempt| redirect(attempt, &reach)))
+            .dns_resolver(std::sync::Arc::new(self.reach.clone()))
             .user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(self.client.get_or_init(|| client))
@@ -71,6 +80,9 @@ impl Remote {
 
     fn fetch(&self, url: &str, kept: Option<Kept>, file: &Path) -> Result<Arc<str>, FetchError> {
         let etag = kept.as_ref().and_then(|kept| HeaderValue::from_str(kept.etag.as_deref()?).ok());
+        if let Ok(url) = reqwest::Url::parse(url) {
+            self.reach.check(&url).map_err(FetchError::Other)?;
+        }
         let client = self.client().map_err(failure)?;
         let request = client.get(url);
         let request = match etag {
@@ -88,6 +100,14 @@ impl Remote {
             }
             (status, _) => Err(FetchError::Http(status.as_u16())),
         }
+    }
+}
+
+fn redirect(attempt: Attempt<'_>, reach: &Reach) -> reqwest::redirect::Action {
+    match reach.check(attempt.url()) {
+        Err(refusal) => attempt.error(refusal),
+        Ok(()) if attempt.previous().len() > REDIRECTS => attempt.error("too many redirects"),
+        Ok(()) => attempt.follow(),
     }
 }
 

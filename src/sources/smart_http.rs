@@ -4,8 +4,11 @@
 //! command, which takes longer than most commands. Here the client is made when something is really fetched.
 
 use super::credentials;
+use super::fetch::REQUESTS;
 use super::mirror::Refusal;
 use super::pkt_line::{self, Packet, Packets};
+use super::reach::Reach;
+use super::refspecs::{self, Wish};
 use git2::{Config, Oid, Reference, Repository};
 use pipelines::request::FetchError;
 use reqwest::blocking::{Client, RequestBuilder, Response};
@@ -38,6 +41,11 @@ const AGENT: &str = concat!("git/2.0 (slipway ", env!("CARGO_PKG_VERSION"), ")")
 #[derive(Default)]
 pub(super) struct SmartHttp {
     client: OnceCell<Client>,
+    /// User and password that are given when the server asks, before any other.
+    login: Option<(String, String)>,
+    /// Also the refs of merge requests?
+    requests: bool,
+    reach: Reach,
 }
 
 /// Is it an address for [`SmartHttp::fetch`]?
@@ -47,22 +55,61 @@ pub(super) fn is_http(url: &str) -> bool {
 }
 
 impl SmartHttp {
+    /// With credentials of its own, and merge requests' refs.
+    pub(super) fn for_server(login: Option<(String, String)>, reach: Reach) -> SmartHttp {
+        SmartHttp { login, reach, requests: true, ..SmartHttp::default() }
+    }
+
     /// Brings all branches, tags and the HEAD of a bare repository up to date.
     pub(super) fn fetch(&self, url: &str, repository: &Repository) -> Result<(), Refusal> {
         let mut remote = Remote::new(self.client()?, url)?;
-        let list = List::read(remote.list()?)?;
+        remote.stored.clone_from(&self.login);
+        let address = Url::parse(&remote.base).map_err(|e| other(format!("it is no address: {e}")))?;
+        self.reach.check(&address).map_err(no_access)?;
+        let list = List { requests: self.requests, ..List::default() }.read(remote.list()?)?;
         let wants: BTreeSet<Oid> = list.refs.values().copied().collect();
         let odb = repository.odb().map_err(|e| local(&e))?;
         let wants: Vec<Oid> = wants.into_iter().filter(|oid| !odb.exists(*oid)).collect();
-        if !wants.is_empty() {
-            list.check_capabilities()?;
-            let haves = tips(repository).map_err(|e| local(&e))?;
-            let answer = remote.pack(list.request(&wants, &haves))?;
-            let mut pack = odb.packwriter().map_err(|e| local(&e))?;
-            unpack(answer, &mut pack)?;
-            pack.commit().map_err(|e| other(format!("the server sent a broken pack: {}", e.message())))?;
-        }
+        self.objects(&remote, &list, &wants, repository)?;
         list.apply(repository).map_err(|e| local(&e))
+    }
+
+    /// Brings what refspecs name.
+    pub(super) fn fetch_refs(&self, repository: &Repository, wish: &Wish<'_>) -> Result<(), Refusal> {
+        let mut remote = Remote::new(self.client()?, wish.url)?;
+        remote.stored.clone_from(&wish.login);
+        let list = List::default().read(remote.list()?)?;
+        let all = list.refs.iter().chain(&list.others).map(|(name, id)| (name.clone(), *id)).collect();
+        let targets = refspecs::targets(wish.refspecs, &all);
+        let odb = repository.odb().map_err(|e| local(&e))?;
+        let mut wants: BTreeSet<Oid> = targets.values().copied().collect();
+        let any = ["allow-reachable-sha1-in-want", "allow-tip-sha1-in-want"];
+        wants.extend(wish.commit.filter(|_| any.iter().any(|capability| list.offers(capability))));
+        let wants: Vec<Oid> = wants.into_iter().filter(|oid| !odb.exists(*oid)).collect();
+        self.objects(&remote, &list, &wants, repository)?;
+        refspecs::set(repository, &targets).map_err(|e| local(&e))
+    }
+
+    /// Brings objects that are not here.
+    fn objects(
+        &self,
+        remote: &Remote<'_>,
+        list: &List,
+        wants: &[Oid],
+        repository: &Repository,
+    ) -> Result<(), Refusal> {
+        if wants.is_empty() {
+            return Ok(());
+        }
+        list.check_capabilities()?;
+        let odb = repository.odb().map_err(|e| local(&e))?;
+        let haves = tips(repository).map_err(|e| local(&e))?;
+        let answer = remote.pack(list.request(wants, &haves))?;
+        let mut pack = odb.packwriter().map_err(|e| local(&e))?;
+        unpack(answer, &mut pack)?;
+        pack.commit()
+            .map(|_| ())
+            .map_err(|e| other(format!("the server sent a broken pack: {}", e.message())))
     }
 
     fn client(&self) -> Result<&Client, Refusal> {
@@ -70,10 +117,12 @@ impl SmartHttp {
             return Ok(client);
         }
         // the timeout is for each wait, not for all of a long transfer
+        let reach = self.reach.clone();
         let mut builder = Client::builder()
             .connect_timeout(PATIENCE)
             .timeout(PATIENCE)
-            .redirect(Policy::custom(redirect))
+            .redirect(Policy::custom(move |attempt| redirect(attempt, &reach)))
+            .dns_resolver(std::sync::Arc::new(self.reach.clone()))
             .user_agent(AGENT);
         let configured = Config::open_default().and_then(|config| config.get_string("http.proxy"));
         if let Some(proxy) = configured.ok().filter(|proxy| !proxy.is_empty()) {
@@ -85,7 +134,10 @@ impl SmartHttp {
 }
 
 /// Follows a few redirects, none that gives encryption up.
-fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+fn redirect(attempt: Attempt<'_>, reach: &Reach) -> reqwest::redirect::Action {
+    if let Err(refusal) = reach.check(attempt.url()) {
+        return attempt.error(refusal);
+    }
     let was_secret = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
     if attempt.previous().len() > REDIRECTS {
         attempt.error(format!("more than {REDIRECTS} redirects"))
@@ -103,6 +155,8 @@ struct Remote<'c> {
     base: String,
     user: Option<String>,
     login: Option<(String, String)>,
+    /// What is offered when the server asks.
+    stored: Option<(String, String)>,
 }
 
 impl<'c> Remote<'c> {
@@ -112,13 +166,13 @@ impl<'c> Remote<'c> {
         // the client would send it before anybody has asked
         let _ = url.set_username("");
         let base = url.as_str().trim_end_matches('/').to_owned();
-        Ok(Remote { client, base, user, login: None })
+        Ok(Remote { client, base, user, login: None, stored: None })
     }
 
     /// The answer that begins with the list of refs. Credentials are looked for when the server wants some.
     fn list(&mut self) -> Result<Response, Refusal> {
         let mut response = self.ask_for_list()?;
-        if response.status() == StatusCode::UNAUTHORIZED {
+        if response.status() == StatusCode::UNAUTHORIZED && self.login.is_none() {
             self.login = Some(self.credential(&response)?);
             response = self.ask_for_list()?;
         }
@@ -144,6 +198,9 @@ impl<'c> Remote<'c> {
                 "`ci` can only log in by `Basic`; the server offers {}",
                 plain(&offer)
             )));
+        }
+        if let Some(stored) = &self.stored {
+            return Ok(stored.clone());
         }
         credentials::login(&self.base, self.user.as_deref())
             .ok_or_else(|| no_access("git's credential helpers gave no access".to_owned()))
@@ -189,15 +246,19 @@ fn accepted(response: Response, content_type: &str) -> Result<Response, Refusal>
 struct List {
     /// Branches and tags by full name.
     refs: BTreeMap<String, Oid>,
+    /// Refs of other kinds: merge requests, pipelines.
+    others: BTreeMap<String, Oid>,
     /// Full name of the branch that HEAD is.
     head: Option<String>,
     capabilities: Vec<String>,
+    /// Are merge requests' refs taken as well?
+    requests: bool,
 }
 
 impl List {
-    fn read(from: impl Read) -> Result<List, Refusal> {
+    fn read(self, from: impl Read) -> Result<List, Refusal> {
         let mut packets = Packets::new(from.take(MAX_LIST_BYTES));
-        let mut list = List::default();
+        let mut list = self;
         let mut head = None;
         let mut flushes = 0;
         // the first section says only which service it is
@@ -241,12 +302,18 @@ impl List {
         if name == "HEAD" {
             *head = Some(id);
         }
-        let ours = name.starts_with("refs/heads/") || name.starts_with("refs/tags/");
+        let ours = self.takes(name);
         // tags come a second time, as the commit that they mean: `refs/tags/v1^{}`
-        if ours && Reference::is_valid_name(name) {
-            self.refs.insert(name.to_owned(), id);
+        if Reference::is_valid_name(name) {
+            let refs = if ours { &mut self.refs } else { &mut self.others };
+            refs.insert(name.to_owned(), id);
         }
         Ok(())
+    }
+
+    fn takes(&self, name: &str) -> bool {
+        let request = || self.requests && REQUESTS.iter().any(|prefix| name.starts_with(prefix));
+        name.starts_with("refs/heads/") || name.starts_with("refs/tags/") || request()
     }
 
     fn offers(&self, capability: &str) -> bool {
@@ -289,7 +356,7 @@ impl List {
             let Ok(name) = reference.name().map(str::to_owned) else { continue };
             if self.refs.contains_key(&name) {
                 known.insert(name, reference.target());
-            } else {
+            } else if self.takes(&name) {
                 // before new ones are written: `a` may have become `a/b`
                 reference.delete()?;
             }
@@ -399,7 +466,7 @@ mod tests {
     }
 
     fn read(texts: &[&str]) -> Result<List, String> {
-        List::read(lines(texts).as_slice()).map_err(|refusal| refusal.why)
+        List::default().read(lines(texts).as_slice()).map_err(|refusal| refusal.why)
     }
 
     #[test]
@@ -460,10 +527,10 @@ mod tests {
     proptest! {
         #[test]
         fn no_server_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in "[0-9a-f]{0,9}[ \\x00A-Za-z/^{}0-9]{0,60}") {
-            let _ = List::read(bytes.as_slice());
+            let _ = List::default().read(bytes.as_slice());
             let _ = unpack(bytes.as_slice(), &mut Vec::new());
             let line = lines(&["", &format!(" {text}"), ""]);
-            let _ = List::read(line.as_slice());
+            let _ = List::default().read(line.as_slice());
             let _ = unpack(line.as_slice(), &mut Vec::new());
         }
     }

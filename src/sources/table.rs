@@ -24,6 +24,13 @@ pub enum Place {
 }
 
 impl SourceTable {
+    /// Directories by the paths of their projects; what is no path of a project is left out.
+    pub fn of(places: impl IntoIterator<Item = (String, PathBuf)>) -> SourceTable {
+        let entry =
+            |(path, dir): (String, PathBuf)| Some((Pattern::parse(&path).ok()?, Place::Directory(dir)));
+        SourceTable(places.into_iter().filter_map(entry).collect())
+    }
+
     /// These entries, and those of `below` that aren't among them.
     #[must_use]
     pub fn over(mut self, below: SourceTable) -> SourceTable {

@@ -5,6 +5,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `pages`, `demo` | pages over a database that looks lived in |
 //! | `support` | starts, kills, asks a server; a git repository to push to |
 //! | `browser` | cookies and forms |
 //! | `people`, `oidc` | accounts, sessions, tokens, roles, variables, the audit record |
@@ -13,7 +14,9 @@
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
 mod browser;
+mod demo;
 mod oidc;
+mod pages;
 mod people;
 mod start;
 mod support;

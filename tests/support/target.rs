@@ -191,6 +191,7 @@ impl Target {
         }
         ci.env("PATH", path)
             .env("NO_COLOR", "1")
+            .env("SLIPWAY_HOME", self.path("slipway"))
             .env("DEV_SSH_USER_HOST", "dev")
             .env("TARGET_DIR", self.release());
         ci.envs(variables.iter().copied());

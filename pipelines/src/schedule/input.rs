@@ -1,15 +1,19 @@
 //! What goes into the scheduler and what comes out.
 
 use crate::status::{FailureReason, Status};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A job of the scheduled plan: its place in `plan.jobs`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct JobId(pub usize);
 
 /// Something happened. An input that does not fit the job's status (a timer of a job that was cancelled) changes
 /// nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Stored, in order, they are all that is needed to have a scheduler's state again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Input {
     /// First input.
     Start,
@@ -23,6 +27,8 @@ pub enum Input {
     Play(JobId),
     /// A person runs a job again that succeeded, failed or was cancelled.
     Retry(JobId),
+    /// A person runs again all that failed or was cancelled, each job when what it waits for is complete again.
+    RetryAll,
     /// A person ends a job.
     CancelJob(JobId),
     /// A person ends the pipeline. Manual jobs stay manual, as in GitLab.
@@ -30,7 +36,8 @@ pub enum Input {
 }
 
 /// How an attempt ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Well.
     Success,
@@ -42,6 +49,12 @@ pub enum Outcome {
         exit_code: Option<i32>,
         /// For people, where the reason does not say it all.
         message: Option<String>,
+    },
+    /// Nobody knows: whoever ran it is gone. It counts as `runner_system_failure`, but what may have changed an
+    /// environment is never run again by itself.
+    Lost {
+        /// For people.
+        message: String,
     },
     /// By somebody's wish.
     Canceled,

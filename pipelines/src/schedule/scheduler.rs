@@ -185,6 +185,7 @@ impl Scheduler {
                     self.revive_dependants(job);
                 }
             }
+            Input::RetryAll => self.retry_all(),
             Input::CancelJob(JobId(job)) => {
                 if job < self.jobs.len() {
                     self.cancel(job, None);
@@ -307,16 +308,22 @@ impl Scheduler {
             Outcome::Blocked { message } => self.change(job, Status::Manual, Why::message(message)),
             Outcome::Skipped => self.change(job, Status::Skipped, Why::default()),
             Outcome::Failed { reason, exit_code, message } => {
-                return self.fail(job, Why { reason: Some(reason), exit_code, message });
+                return self.fail(job, Why { reason: Some(reason), exit_code, message }, true);
+            }
+            Outcome::Lost { message } => {
+                let reason = Some(FailureReason::RunnerSystemFailure);
+                let again = self.plan.jobs[job].environment.is_none();
+                return self.fail(job, Why { reason, exit_code: None, message: Some(message) }, again);
             }
         }
         self.release(job);
     }
 
-    fn fail(&mut self, job: usize, why: Why) {
+    /// `again`: may the job's own rules have it run again?
+    fn fail(&mut self, job: usize, why: Why, again: bool) {
         let plan = Arc::clone(&self.plan);
         let (reason, attempt) = (why.reason.unwrap_or(FailureReason::UnknownFailure), self.jobs[job].attempt);
-        if retry::retries(&plan.jobs[job], attempt, reason, why.exit_code) {
+        if again && retry::retries(&plan.jobs[job], attempt, reason, why.exit_code) {
             // nobody else ever sees it as failed; its resource goes to whoever waits already
             let again = format!("attempt {attempt} failed, the job is retried");
             let message = Some(why.message.map_or(again.clone(), |m| format!("{again}: {m}")));
@@ -367,6 +374,28 @@ impl Scheduler {
         }
     }
 
+    /// What failed or was cancelled is looked at again, as if it had never run.
+    fn retry_all(&mut self) {
+        let ended = |job: &usize| matches!(self.jobs[*job].status, Status::Failed | Status::Canceled);
+        let again: Vec<usize> = (0..self.jobs.len()).filter(ended).collect();
+        for job in &again {
+            self.jobs[*job].allowed = retry::always_allowed(&self.plan.jobs[*job]);
+            self.change(*job, Status::Created, Why::default());
+            self.look_again(*job);
+        }
+        again.into_iter().for_each(|job| self.revive_dependants(job));
+    }
+
+    /// A created job that what it waits for decides about once more.
+    fn look_again(&mut self, job: usize) {
+        let node = &self.graph.nodes[job];
+        if node.by_needs {
+            self.touched.push_back(job);
+        } else {
+            self.opened = self.opened.min(node.stage);
+        }
+    }
+
     /// A job starts anew: those that were skipped behind it are looked at again, and so on from these.
     fn revive_dependants(&mut self, job: usize) {
         let node = &self.graph.nodes[job];
@@ -378,13 +407,8 @@ impl Scheduler {
                 continue;
             }
             self.change(job, Status::Created, Why::default());
-            let node = &self.graph.nodes[job];
-            open.extend(&node.dependants);
-            if node.by_needs {
-                self.touched.push_back(job);
-            } else {
-                self.opened = self.opened.min(node.stage);
-            }
+            open.extend(&self.graph.nodes[job].dependants);
+            self.look_again(job);
         }
     }
 

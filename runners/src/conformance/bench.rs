@@ -121,8 +121,14 @@ impl Bench {
         let mark = format!("SLIPWAY_BENCH={}-{id}", std::process::id());
         let (key, value) = mark.split_once('=').unwrap_or_default();
         job.environment_variables.push(Bench::variable(key, value));
-        let spec =
-            JobSpec { id, job, attempt, run: Arc::new(self.run.clone()), sources: JobSources::default() };
+        let spec = JobSpec {
+            id,
+            job,
+            attempt,
+            run: Arc::new(self.run.clone()),
+            sources: JobSources::default(),
+            courier: None,
+        };
         let (dir, path) = (spec.dir(), spec.log());
         let (events, mut received) = mpsc::unbounded_channel();
         let (switch, switched) = watch::channel(Cancel::No);
@@ -163,8 +169,14 @@ impl Bench {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{}-{id}", std::process::id());
         job.environment_variables.push(Bench::variable("SLIPWAY_BENCH", &mark));
-        let spec =
-            JobSpec { id, job, attempt: 1, run: Arc::new(self.run.clone()), sources: JobSources::default() };
+        let spec = JobSpec {
+            id,
+            job,
+            attempt: 1,
+            run: Arc::new(self.run.clone()),
+            sources: JobSources::default(),
+            courier: None,
+        };
         let path = spec.log();
         let (events, mut received) = mpsc::unbounded_channel();
         let (_switch, switched) = watch::channel(Cancel::No);

@@ -1,9 +1,10 @@
 //! The course of one attempt.
 
+use super::courier::Brought;
 use super::environment::{Moment, compose};
 use super::outcome::End;
 use super::spec::{Cancel, JobSpec};
-use crate::executor::{Execution, Executor, Said, Voice};
+use crate::executor::{Execution, Executor, ExecutorError, Said, Voice};
 use crate::log::{JobLog, JobLogOptions, Tone, coverage};
 use crate::variables::Variables;
 use pipelines::event::{EventKind, Phase};
@@ -57,6 +58,8 @@ pub(super) struct Attempt<'a> {
     /// What the job's processes see; complete after `prepare`.
     pub(super) variables: Variables,
     pub(super) dotenv: Vec<(String, String)>,
+    /// The sources, once they are known.
+    pub(super) brought: Brought,
     /// What the executor says, and with which voice.
     pub(super) said: UnboundedReceiver<Said>,
     pub(super) voice: Voice,
@@ -86,6 +89,11 @@ impl<'a> Attempt<'a> {
             deadline: now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(86_400 * 365)),
             variables: Variables::default(),
             dotenv: Vec::new(),
+            brought: Brought {
+                checkout: spec.run.checkout.clone(),
+                sources: spec.sources.clone(),
+                tracked: spec.run.tracked.clone(),
+            },
             said,
             voice,
         }
@@ -170,6 +178,35 @@ impl<'a> Attempt<'a> {
             return Err(End::Canceled);
         }
         if Instant::now() >= self.deadline { Err(self.timed_out()) } else { Ok(()) }
+    }
+
+    /// Waits for work that is not a step of the job, and passes on what is said meanwhile. Being cancelled as urgently
+    /// as `obeys`, or the end of the job's time, does not wait for it.
+    pub(super) async fn unless_ended<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, ExecutorError>>,
+        obeys: Cancel,
+    ) -> Result<T, End> {
+        let (deadline, mut cancel) = (self.deadline, self.cancel.clone());
+        let canceled = async move {
+            // a sender that is gone can't cancel any more
+            if cancel.wait_for(|level| *level >= obeys).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::pin!(canceled);
+        tokio::pin!(work);
+        let done = loop {
+            tokio::select! {
+                biased;
+                done = &mut work => break Ok(done?),
+                Some(said) = self.said.recv() => self.pass_on(said),
+                () = &mut canceled => break Err(End::Canceled),
+                () = tokio::time::sleep_until(deadline) => break Err(self.timed_out()),
+            }
+        };
+        self.pass_on_all();
+        done
     }
 
     pub(super) fn timed_out(&self) -> End {

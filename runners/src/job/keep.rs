@@ -2,6 +2,7 @@
 
 use super::attempt::Attempt;
 use super::outcome::End;
+use super::spec::Cancel;
 use crate::archive::{self, Packed, Selection};
 use crate::artifacts::{ARCHIVE, Index, Stored, kept};
 use crate::executor::Execution;
@@ -93,8 +94,19 @@ impl Attempt<'_> {
         }
         let reports = self.upload_reports(execution, artifacts, &mut index).await;
         let written = index.write(&self.spec.dir());
-        reports?;
-        written.map_err(|error| End::system(format!("writing the index of the artifacts: {error}")))
+        written.map_err(|error| End::system(format!("writing the index of the artifacts: {error}")))?;
+        let taken = self.take(index).await;
+        reports.and(taken)
+    }
+
+    /// Has them taken to where other jobs find them.
+    async fn take(&mut self, index: Index) -> Result<(), End> {
+        match &self.spec.courier {
+            Some(courier) if !index.is_empty() => {
+                self.unless_ended(courier.take(index, self.voice.clone()), Cancel::Kill).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reports are kept whatever the status; a bad dotenv report fails the job.
@@ -178,7 +190,7 @@ impl Attempt<'_> {
     fn selection(&mut self, paths: &[String], exclude: &[String], untracked: bool) -> Selection {
         let paths = paths.iter().map(|path| self.expand(path)).filter(|path| !path.is_empty()).collect();
         let exclude = exclude.iter().map(|path| self.expand(path)).collect();
-        Selection { paths, exclude, tracked: untracked.then(|| self.spec.run.tracked.to_vec()) }
+        Selection { paths, exclude, tracked: untracked.then(|| self.brought.tracked.to_vec()) }
     }
 
     /// POSIX expansion; a text that can't be expanded stays, with a warning.

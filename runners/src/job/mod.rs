@@ -12,6 +12,7 @@
 //! | a failure before the script, or of the runner | does not run | nothing is kept |
 
 mod attempt;
+mod courier;
 mod environment;
 mod keep;
 mod outcome;
@@ -22,6 +23,7 @@ mod spec;
 mod supervise;
 
 pub use attempt::run;
+pub use courier::{Brought, Courier, Errand};
 pub use pipelines::schedule::Outcome;
 pub use release::{Assets, Link, RELEASE, Release};
 pub use spec::{Cancel, JobSources, JobSpec, Run, Runner};

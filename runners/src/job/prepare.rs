@@ -29,28 +29,17 @@ impl Attempt<'_> {
         self.say(&format!("Using the {} executor", self.executor.name()));
         self.refuse_or_warn(&known)?;
         self.check()?;
+        self.bring().await?;
         let place = self.place(&known)?;
-        let (executor, deadline, mut cancel) = (self.executor, self.deadline, self.cancel.clone());
-        let canceled = async move {
-            // a sender that is gone can't cancel any more
-            if cancel.wait_for(|level| *level != super::Cancel::No).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::pin!(canceled);
-        let preparing = executor.prepare(place);
-        tokio::pin!(preparing);
-        let prepared = loop {
-            tokio::select! {
-                biased;
-                prepared = &mut preparing => break Ok(prepared?),
-                Some(said) = self.said.recv() => self.pass_on(said),
-                () = &mut canceled => break Err(End::Canceled),
-                () = tokio::time::sleep_until(deadline) => break Err(self.timed_out()),
-            }
-        };
-        self.pass_on_all();
-        prepared
+        let executor = self.executor;
+        self.unless_ended(executor.prepare(place), super::Cancel::Graceful).await
+    }
+
+    /// Has the sources and the artifacts of other jobs brought, if they are not here.
+    async fn bring(&mut self) -> Result<(), End> {
+        let Some(courier) = &self.spec.courier else { return Ok(()) };
+        self.brought = self.unless_ended(courier.bring(self.voice.clone()), super::Cancel::Graceful).await?;
+        Ok(())
     }
 
     /// What this runner can't do is said: refused when the job would mean something else without it.
@@ -134,9 +123,9 @@ impl Attempt<'_> {
     }
 
     fn place(&self, known: &Variables) -> Result<Place, End> {
-        let sources = &self.spec.sources;
+        let sources = &self.brought.sources;
         let brought = matches!(self.strategy(known), Ok(Strategy::Fetch));
-        let checkout = sources.checkout.as_ref().unwrap_or(&self.spec.run.checkout);
+        let checkout = sources.checkout.as_ref().unwrap_or(&self.brought.checkout);
         let work = &self.spec.job.work;
         let image = work.image.clone().map(|mut image| {
             image.name = known.expand(&image.name);
@@ -209,12 +198,12 @@ impl Attempt<'_> {
     fn tell_sources(&mut self) {
         let short: String = self.variables.get("CI_COMMIT_SHA").unwrap_or_default().chars().take(8).collect();
         let reference = self.variables.get("CI_COMMIT_REF_NAME").unwrap_or_default().to_owned();
-        if self.spec.sources.checkout.is_some() {
+        if self.brought.sources.checkout.is_some() {
             self.say("`GIT_CHECKOUT` is false: the repository without its files");
         } else {
             self.say(&format!("Checked out {short} as detached HEAD (ref is {reference})"));
         }
-        for note in self.spec.sources.notes.clone() {
+        for note in self.brought.sources.notes.clone() {
             self.warn(&note);
         }
     }

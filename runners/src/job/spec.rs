@@ -1,5 +1,6 @@
 //! What a job needs to run.
 
+use super::courier::Courier;
 use crate::bucket::Bucket;
 use crate::log::DEFAULT_LIMIT;
 use pipelines::plan::{Job, JobVariable, Plan};
@@ -73,6 +74,8 @@ pub struct JobSpec {
     pub run: Arc<Run>,
     /// What it sees of the sources.
     pub sources: JobSources,
+    /// Who brings what it needs and takes what it leaves; none: all of it is on this machine.
+    pub courier: Option<Courier>,
 }
 
 /// A job's own view of the sources; the default is the run's checkout as it is.

@@ -11,6 +11,7 @@ pub struct Masker {
     patterns: Vec<Vec<u8>>,
     by_first: Vec<Vec<usize>>,
     pending: Vec<u8>,
+    same_length: bool,
 }
 
 impl std::fmt::Debug for Masker {
@@ -20,6 +21,12 @@ impl std::fmt::Debug for Masker {
 }
 
 impl Masker {
+    /// One whose output has a byte for each byte that it took: what it hides becomes `[MASKED]`, cut or filled up with
+    /// `*`, so that positions stay what they are to whoever sent the bytes.
+    pub fn of_same_length() -> Masker {
+        Masker { same_length: true, ..Masker::default() }
+    }
+
     /// Also hides `value` from now on.
     pub fn add(&mut self, value: &str) {
         if self.by_first.is_empty() {
@@ -73,7 +80,12 @@ impl Masker {
             }
             if longest > 0 {
                 out.extend_from_slice(&data[plain..at]);
-                out.extend_from_slice(MASKED);
+                if self.same_length {
+                    let filled = MASKED.iter().copied().chain(std::iter::repeat(b'*'));
+                    out.extend(filled.take(longest));
+                } else {
+                    out.extend_from_slice(MASKED);
+                }
                 plain = at + longest;
             }
             at += longest.max(1);
@@ -105,6 +117,19 @@ mod tests {
             masker.add("s3cr3t-value-long");
             let expected = b"a [MASKED] b \xff\x00 s3cr3t-valu [MASKED] [MASKED]";
             assert_eq!(chunked(&mut masker, data, size), expected, "chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn may_keep_every_byte_at_its_place() {
+        let data = b"a s3cr3t-value b s3cr3t-valu pin42 s3cr3t-value";
+        for size in 1..data.len() {
+            let mut masker = Masker::of_same_length();
+            masker.add("s3cr3t-value");
+            masker.add("pin42");
+            let expected = b"a [MASKED]**** b s3cr3t-valu [MASK [MASKED]****";
+            assert_eq!(chunked(&mut masker, data, size), expected, "chunks of {size}");
+            assert_eq!(data.len(), expected.len());
         }
     }
 

@@ -26,6 +26,7 @@ pub(crate) struct Order<'a> {
     pub(crate) sandbox: &'a Sandbox,
     pub(crate) states: &'a Path,
     pub(crate) ci: &'a Path,
+    pub(crate) hidden: &'a [PathBuf],
     pub(crate) limits: Limits,
     /// The job's number among those that run at once.
     pub(crate) slot: u32,
@@ -119,6 +120,7 @@ async fn run_all(
         sandbox: order.sandbox,
         states: order.states,
         ci: order.ci,
+        hidden: order.hidden,
         network,
         hosts,
         resolver,

@@ -27,6 +27,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) states: &'a Path,
     /// The executable that services of image `host` find as `ci`.
     pub(crate) ci: &'a Path,
+    /// What those of image `host` don't see.
+    pub(crate) hidden: &'a [PathBuf],
     pub(crate) network: &'a JobNetwork,
     /// Names of all services, of the job too.
     pub(crate) hosts: &'a [(Ipv4Addr, String)],
@@ -155,7 +157,11 @@ fn state_name() -> String {
 fn spec(asked: &Asked, around: &Surroundings<'_>, state: &StateDir) -> Result<Spec, ExecutorError> {
     let service = &asked.service;
     let mut spec = match &asked.image {
-        None => Spec::host(state.path(), around.ci),
+        None => {
+            let mut spec = Spec::host(state.path(), around.ci);
+            spec.hidden.extend(around.hidden.iter().cloned());
+            spec
+        }
         Some(image) => {
             let mut spec = Spec::image(state.path(), image.layers.clone());
             spec.user = container::user(image, &service.image);

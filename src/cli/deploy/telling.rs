@@ -31,6 +31,14 @@ impl Telling {
     }
 }
 
+/// Tells that a release waits until people agree.
+pub(in crate::cli) fn approval_needed(project: &Path, release: &str, version: &str, environment: &str) {
+    let channels = notify::of_deployment(project, environment);
+    let mut event = event(Occasion::ApprovalNeeded, release, version, environment);
+    event.text = Some(format!("`ci approve {version} --to {environment}` agrees"));
+    notify::warn(&channels.tell(&event));
+}
+
 /// What is told of it: nothing when there was nothing to do.
 fn told(report: &Report) -> Option<Event> {
     let nothing = |target: &TargetReport| target.decision.strategy == Strategy::Nothing;

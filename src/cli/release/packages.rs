@@ -1,13 +1,15 @@
 //! `ci release inspect`, `diff`, `list` and `keep`.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::{Format, print_json, print_raw};
 use super::check::print_findings;
 use super::locate::{self, find, unusable};
 use crate::error::{CliError, CliResult, ErrorKind};
-use crate::release::{self, Inspection, Package, PackageDiff};
+use crate::ledger::Ledger;
+use crate::ledger::packages::{self, Whole};
+use crate::release::{self, Inspection, Package, PackageDiff, Store};
 
 #[derive(clap::Args)]
 pub(super) struct InspectArgs {
@@ -118,17 +120,22 @@ pub(super) struct KeepArgs {
 }
 
 pub(super) fn keep(args: &KeepArgs) -> CliResult {
-    let store = locate::store().ok_or_else(|| {
-        CliError::usage("packages are kept by project, and here is no git repository")
-            .hint("run this in the project")
-    })?;
     let package = Package::read(&args.package).map_err(unusable)?;
     let appups = written_beside(&package);
-    let stored =
-        store.keep(&package, &appups, args.commit.as_deref()).map_err(|e| CliError::failed(e.to_string()))?;
-    print_raw(
-        format!("kept {} {} as {}\n", stored.name, stored.version, store.path(&stored).display()).as_bytes(),
-    )
+    let path = match package.has_erts() {
+        true => {
+            let whole = Whole { path: args.package.clone(), appups };
+            PathBuf::from(packages::keep(Path::new("."), &whole, args.commit.as_deref())?.package)
+        }
+        // a thin package can't be promoted: it is for upgrades only
+        false => {
+            let store = Store::at(Ledger::of(Path::new("."))?.releases());
+            let kept = store.keep(&package, &appups, args.commit.as_deref());
+            store.path(&kept.map_err(|e| CliError::failed(e.to_string()))?)
+        }
+    };
+    let (name, version) = (&package.rel.name, &package.rel.version);
+    print_raw(format!("kept {name} {version} as {}\n", path.display()).as_bytes())
 }
 
 /// The appups that are in the package itself.

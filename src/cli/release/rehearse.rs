@@ -1,6 +1,7 @@
 //! `ci release rehearse`: an upgrade on a throw-away copy.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anstream::eprintln;
@@ -9,6 +10,8 @@ use super::super::runtime::runtime;
 use super::super::{Format, print_json, print_raw};
 use super::locate::find;
 use crate::error::{CliError, CliResult, ErrorKind};
+use crate::ledger::{self, Fact, Rehearsed};
+use crate::project::Project;
 use crate::release::rehearse::{self, Rehearsal, Request};
 
 /// Starts a throw-away copy of the old version on this machine, upgrades it, looks whether it runs the new code with its
@@ -50,6 +53,9 @@ pub(super) fn run(args: &RehearseArgs) -> CliResult {
     let rehearsal = runtime()?
         .block_on(rehearse::rehearse(request, &told))
         .map_err(|e| CliError::failed(e.to_string()))?;
+    if Project::discover(Path::new(".")).is_ok() {
+        ledger::record(Path::new("."), Fact::Rehearsal(Rehearsed::of(&rehearsal, &new)))?;
+    }
     match args.format {
         Format::Json => print_json(&rehearsal)?,
         Format::Text => print_raw(text(&rehearsal).as_bytes())?,

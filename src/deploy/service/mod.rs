@@ -29,4 +29,5 @@ mod xmlrpc;
 
 pub use artifact::Artifact;
 pub use one::{Delivered, Order, deploy};
-pub(super) use whole::{kind, run};
+pub use whole::kind;
+pub(super) use whole::run;

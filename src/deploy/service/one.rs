@@ -67,7 +67,7 @@ pub async fn deploy(target: &mut Target, order: &Order<'_>, steps: &mut Steps) -
         _ if order.plan => return Ok(delivered),
         _ => {}
     }
-    lock::take(&mut *run.target, &order.artifact.version).await?;
+    lock::take(&mut *run.target, &mut *run.steps, &order.artifact.version).await?;
     let result = run.under_lock(&decision).await;
     if let Err(error) = &result {
         bad::mark(run.target, run.steps, &order.artifact.version, error).await;

@@ -14,7 +14,7 @@ use crate::deploy::target::Target;
 use crate::release::decide::Strategy;
 
 /// The kind of a release that is deployed here; `None`: it is rebar3's.
-pub(in crate::deploy) fn kind(project: &Path, release: &ReleaseSettings) -> Option<Kind> {
+pub fn kind(project: &Path, release: &ReleaseSettings) -> Option<Kind> {
     match release.kind {
         Some(Kind::Erlang) => None,
         Some(kind) => Some(kind),

@@ -140,19 +140,21 @@ CREATE TABLE refs (              -- what was last seen, so that a push is notice
 CREATE TABLE deliveries (
     id {id},
     project_id BIGINT NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
-    key TEXT NOT NULL,           -- the forge's id of the delivery; `reconcile:REF:SHA` of our own
+    key TEXT NOT NULL,           -- the forge's id of the delivery; our own: `reconcile:REF:SHA`, `replay:ID:…`, `approved:ID`
     forge TEXT NOT NULL,
     event TEXT NOT NULL,         -- as the forge names it
     headers TEXT NOT NULL,
     body {blob} NOT NULL,
     received_at BIGINT NOT NULL,
-    state TEXT NOT NULL,         -- waiting, pipeline, skipped, ignored, failed
+    body_digest TEXT NOT NULL,   -- of forges that do not sign the delivery's id; else empty
+    state TEXT NOT NULL,         -- waiting, held (for a maintainer), pipeline, skipped, ignored, failed
     reason TEXT NOT NULL,        -- why nothing ran, in a sentence
     pipeline_id BIGINT,
-    processed_at BIGINT,
+    processed_at BIGINT,         -- the last try
     tries BIGINT NOT NULL,
     UNIQUE (project_id, key)
 );
+CREATE INDEX deliveries_body ON deliveries (project_id, body_digest) WHERE body_digest <> '';
 CREATE INDEX deliveries_waiting ON deliveries (id) WHERE state = 'waiting';
 CREATE TABLE statuses (          -- outbox of commit statuses; the last word of a context wins
     project_id BIGINT NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
@@ -239,6 +241,8 @@ CREATE TABLE jobs (              -- one row for each attempt; the newest of a po
     token TEXT UNIQUE,           -- SHA-256 of the attempt's token; none: before it started, after it ended
     sealed_token {blob},
     cancel BIGINT NOT NULL,      -- 1 canceling, 2 canceled
+    cancel_at BIGINT,            -- when somebody wished it
+    bridge BIGINT NOT NULL DEFAULT 0, -- a trigger job: the server does it itself
     lease_until BIGINT,
     acknowledged BIGINT NOT NULL,-- has its runner been heard of since it was handed out?
     child_pipeline BIGINT,
@@ -250,7 +254,9 @@ CREATE TABLE jobs (              -- one row for each attempt; the newest of a po
     created_at BIGINT NOT NULL
 );
 CREATE INDEX jobs_of_pipeline ON jobs (pipeline_id, position, attempt);
-CREATE INDEX jobs_running ON jobs (lease_until) WHERE status IN ('pending', 'running');
+CREATE INDEX jobs_leased ON jobs (lease_until, project_id) WHERE lease_until IS NOT NULL;
+CREATE INDEX jobs_open ON jobs (pipeline_id) WHERE newest = 1 AND finished_at IS NULL;
+CREATE INDEX jobs_in_groups ON jobs (project_id, resource_group) WHERE resource_group <> '' AND finished_at IS NULL;
 CREATE TABLE pending (           -- jobs that may be handed out now
     job_id BIGINT PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
     project_id BIGINT NOT NULL,
@@ -335,10 +341,11 @@ CREATE TABLE deployments (
     version TEXT NOT NULL,
     content TEXT NOT NULL,       -- what is in the release
     sha TEXT NOT NULL,
-    status TEXT NOT NULL,        -- waiting (gate), queued, running, done, failed, rolled_back, refused, expired, rejected, unknown
+    status TEXT NOT NULL,        -- planning, waiting (for people), queued, running, done, failed, rolled_back, refused, expired, rejected, canceled, superseded, unknown
     plan TEXT NOT NULL,
     plan_digest TEXT NOT NULL,
     reason TEXT NOT NULL,
+    set_aside TEXT NOT NULL,     -- why a rule does not count; empty: all do
     requested_by TEXT NOT NULL,
     expires_at BIGINT,
     created_at BIGINT NOT NULL,

@@ -1,0 +1,123 @@
+//! What people do to jobs and pipelines.
+
+use super::claim::job_row;
+use super::live::pipeline_row;
+use super::step::Step;
+use crate::server::access::Actor;
+use crate::server::rows::{Audit, Job, audit};
+use crate::server::{Answer, App, Problem};
+use pipelines::schedule::{Input, JobId};
+use serde_json::json;
+
+/// Starts a manual job, or a delayed one before its time.
+///
+/// # Errors
+/// It is neither; or the database does not answer.
+pub async fn play(app: &App, job: i64, actor: &Actor) -> Answer<()> {
+    let wish = Wish { action: "job.play", input: Input::Play, refusal: "is neither manual nor delayed" };
+    wish.on_job(app, job, actor).await
+}
+
+/// Runs a job again.
+///
+/// # Errors
+/// It has not ended; or the database does not answer.
+pub async fn retry(app: &App, job: i64, actor: &Actor) -> Answer<()> {
+    let wish = Wish { action: "job.retry", input: Input::Retry, refusal: "has not run to its end" };
+    wish.on_job(app, job, actor).await
+}
+
+/// Ends a job.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn cancel(app: &App, job: i64, actor: &Actor) -> Answer<()> {
+    let wish = Wish { action: "job.cancel", input: Input::CancelJob, refusal: "has ended already" };
+    wish.on_job(app, job, actor).await
+}
+
+struct Wish {
+    action: &'static str,
+    input: fn(JobId) -> Input,
+    /// Why it may come to nothing.
+    refusal: &'static str,
+}
+
+impl Wish {
+    async fn on_job(&self, app: &App, job: i64, actor: &Actor) -> Answer<()> {
+        let row = job_row(app, job).await?;
+        let mut step = Step::begin(app, row.pipeline_id).await?;
+        let Some(position) = step.position(job) else {
+            let newest = step.live().attempts.get(usize::try_from(row.position).unwrap_or(usize::MAX));
+            let newer = newest.map(|a| format!(": job {} is", a.id)).unwrap_or_default();
+            return Err(Problem::conflict(format!(
+                "this attempt of `{}` is not the newest any more{newer}",
+                row.name
+            )));
+        };
+        if !step.tell((self.input)(position)).await? {
+            return Err(Problem::conflict(format!("job `{}` {}", row.name, self.refusal)));
+        }
+        let entry = Audit {
+            actor,
+            action: self.action,
+            project: Some(row.project_id),
+            subject: &row.name,
+            detail: detail(&row),
+        };
+        audit(step.tx(), entry).await?;
+        step.commit().await
+    }
+}
+
+fn detail(row: &Job) -> serde_json::Value {
+    json!({ "job": row.id, "pipeline": row.pipeline_id, "environment": row.environment })
+}
+
+/// Ends all jobs of a pipeline and of those below it.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn cancel_pipeline(app: &App, pipeline: i64, actor: &Actor) -> Answer<()> {
+    let mut open = vec![pipeline];
+    while let Some(pipeline) = open.pop() {
+        let below: Vec<i64> = sqlx::query_scalar(
+            "SELECT p.id FROM pipelines p JOIN jobs j ON j.id = p.parent_job WHERE j.pipeline_id = $1",
+        )
+        .bind(pipeline)
+        .fetch_all(&app.db.pool)
+        .await?;
+        open.extend(below);
+        on_pipeline(app, pipeline, actor, "pipeline.cancel", Input::CancelAll).await?;
+    }
+    Ok(())
+}
+
+/// Runs what failed or was cancelled again.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn retry_pipeline(app: &App, pipeline: i64, actor: &Actor) -> Answer<()> {
+    match on_pipeline(app, pipeline, actor, "pipeline.retry", Input::RetryAll).await? {
+        true => Ok(()),
+        false => Err(Problem::conflict("no job of the pipeline has failed or was cancelled")),
+    }
+}
+
+/// False: it changes nothing.
+async fn on_pipeline(app: &App, pipeline: i64, actor: &Actor, action: &str, input: Input) -> Answer<bool> {
+    let row = pipeline_row(app, pipeline).await?;
+    if row.plan_digest.is_empty() {
+        return Ok(false);
+    }
+    let mut step = Step::begin(app, pipeline).await?;
+    if !step.tell(input).await? {
+        return Ok(false);
+    }
+    let subject = format!("pipeline {}", row.iid);
+    let detail = json!({ "pipeline": pipeline, "ref": row.reference });
+    let entry = Audit { actor, action, project: Some(row.project_id), subject: &subject, detail };
+    audit(step.tx(), entry).await?;
+    step.commit().await?;
+    Ok(true)
+}

@@ -1,0 +1,3 @@
+//! Running the server: backup and restore, health, metrics, retention, hand-over.
+
+pub mod backup;

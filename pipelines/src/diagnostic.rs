@@ -87,6 +87,18 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
     known.into_iter().filter(near).min_by_key(|k| distance(word, k))
 }
 
+/// As [`did_you_mean`], for paths of files: what nearly all have in common (directory, extension) is no likeness. A file
+/// of the same name elsewhere is meant, too.
+pub fn did_you_mean_file<'a>(path: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let own_length = |path: &str| name(path).split('.').next().unwrap_or_default().chars().count();
+    let near = |k: &&str| {
+        let length = own_length(path).min(own_length(k));
+        name(path) == name(k) || length >= SHORTEST_WORD && distance(path, k) <= (length / 3).max(1)
+    };
+    known.into_iter().filter(near).min_by_key(|k| distance(path, k))
+}
+
 /// Optimal string alignment distance: insert, delete, replace, swap of neighbours.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
@@ -119,5 +131,21 @@ mod tests {
         assert_eq!(did_you_mean("zebra", ["script", "stage"]), None);
         assert_eq!(did_you_mean("if", ["is", "in"]), None, "too short to be like anything");
         assert_eq!(did_you_mean("nedes", ["needs"]), Some("needs"));
+    }
+
+    #[test]
+    fn nearest_file() {
+        let table = [
+            ("ci/biuld.yml", "ci/build.yml", true),
+            ("build.yml", "ci/build.yml", true),
+            ("template/build.yml", "templates/build.yml", true),
+            ("a.yml", "b.yml", false),
+            ("ci/a.yml", "ci/ab.yml", false),
+            ("ci/nope.yml", "ci/base.yml", false),
+            ("x.yml", "ci/x.yml", true),
+        ];
+        for (path, known, near) in table {
+            assert_eq!(did_you_mean_file(path, [known]).is_some(), near, "{path} {known}");
+        }
     }
 }

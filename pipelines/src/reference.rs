@@ -2,6 +2,7 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::yaml::{self, Mapping, Node, Value};
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -21,15 +22,14 @@ const TEXT_BYTES: usize = 64;
 /// `false` count as nothing) or contains itself.
 pub fn resolve(root: &Node) -> Result<Node, Diagnostic> {
     let Some(mapping) = root.as_mapping() else { return Ok(root.clone()) };
-    let mut resolver = Resolver { root: mapping, done: HashMap::new(), path: Vec::new(), errors: None };
+    let mut resolver = Resolver::new(mapping, None);
     Ok(resolver.node(root)?.node)
 }
 
 /// Resolves what can be resolved; references that are wrong stay, and each is told of once.
 pub(crate) fn resolve_all(root: &Node) -> (Node, Vec<Diagnostic>) {
     let Some(mapping) = root.as_mapping() else { return (root.clone(), Vec::new()) };
-    let errors = Some(Vec::new());
-    let mut resolver = Resolver { root: mapping, done: HashMap::new(), path: Vec::new(), errors };
+    let mut resolver = Resolver::new(mapping, Some(Vec::new()));
     let resolved = resolver.node(root);
     let mut errors = resolver.errors.unwrap_or_default();
     match resolved {
@@ -52,6 +52,9 @@ struct Resolved {
 
 struct Resolver<'a> {
     root: &'a Mapping,
+    /// Values in collections that have no references, by their addresses: jobs share what they inherit. All are
+    /// part of the root, so they stay where they are.
+    plain: HashMap<usize, u64, RandomState>,
     done: HashMap<Vec<Arc<str>>, Resolved>,
     /// References that are being resolved, outermost first.
     path: Vec<(Vec<Arc<str>>, Node)>,
@@ -59,9 +62,15 @@ struct Resolver<'a> {
     errors: Option<Vec<Diagnostic>>,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    fn new(root: &'a Mapping, errors: Option<Vec<Diagnostic>>) -> Resolver<'a> {
+        Resolver { root, plain: HashMap::default(), done: HashMap::new(), path: Vec::new(), errors }
+    }
+
     fn node(&mut self, node: &Node) -> Result<Resolved, Diagnostic> {
-        let same = |values| Resolved { node: node.clone(), changed: false, values };
+        if let Some(&values) = address(node).and_then(|address| self.plain.get(&address)) {
+            return Ok(Resolved { node: node.clone(), changed: false, values });
+        }
         match &node.value {
             Value::Reference(path) => self.tolerated(node, path),
             Value::Sequence(items) => {
@@ -78,7 +87,7 @@ impl Resolver<'_> {
                     }
                 }
                 if new.is_empty() {
-                    return Ok(same(values));
+                    return Ok(self.same(node, values));
                 }
                 Ok(Resolved {
                     node: Node::new(Value::Sequence(Arc::new(new)), node.span),
@@ -100,16 +109,26 @@ impl Resolver<'_> {
                     }
                 }
                 Ok(match new {
-                    None => same(values),
+                    None => self.same(node, values),
                     Some(new) => {
                         let node = Node::new(Value::Mapping(Arc::new(new)), node.span);
                         Resolved { node, changed: true, values }
                     }
                 })
             }
-            Value::String(text) => Ok(same(1 + (text.text.len() / TEXT_BYTES) as u64)),
-            _ => Ok(same(1)),
+            Value::String(text) => Ok(self.same(node, 1 + (text.text.len() / TEXT_BYTES) as u64)),
+            _ => Ok(self.same(node, 1)),
         }
+    }
+
+    fn same(&mut self, node: &Node, values: u64) -> Resolved {
+        // where errors are collected, a reference that is wrong changes nothing
+        if self.errors.is_none()
+            && let Some(address) = address(node)
+        {
+            self.plain.insert(address, values);
+        }
+        Resolved { node: node.clone(), changed: false, values }
     }
 
     fn tolerated(&mut self, node: &Node, path: &[Node]) -> Result<Resolved, Diagnostic> {
@@ -173,6 +192,15 @@ impl Resolver<'_> {
                 .help("references or `extends` multiply here: there are more than two million values, or 128 MB of text"));
         }
         Ok(sum)
+    }
+}
+
+/// Of a collection.
+fn address(node: &Node) -> Option<usize> {
+    match &node.value {
+        Value::Sequence(items) => Some(Arc::as_ptr(items).addr()),
+        Value::Mapping(mapping) => Some(Arc::as_ptr(mapping).addr()),
+        _ => None,
     }
 }
 

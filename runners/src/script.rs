@@ -1,12 +1,28 @@
 //! From the commands of a job to the text that a shell reads on its standard input. The text holds commands only:
 //! variables reach the shell as its environment.
 
+use rustix::fs::{Access, access};
+
 /// Started with this text as `sh -c`, a shell becomes bash where there is one, and else stays what it is; the
 /// script follows on standard input. Decided where the job runs: only there is it known what is installed.
 pub const DETECT_SHELL: &str = "for shell in /usr/local/bin/bash /usr/bin/bash /bin/bash /busybox/bash; do \
 if [ -x \"$shell\" ]; then exec \"$shell\"; fi; done; \
 for shell in /bin/sh /usr/bin/sh /busybox/sh; do if [ -x \"$shell\" ]; then exec \"$shell\"; fi; done; \
 echo 'no shell found: the job needs bash or sh' >&2; exit 127";
+
+/// The shell that [`DETECT_SHELL`] would become on this machine.
+pub(crate) fn shell_here() -> Option<&'static str> {
+    let shells = [
+        "/usr/local/bin/bash",
+        "/usr/bin/bash",
+        "/bin/bash",
+        "/busybox/bash",
+        "/bin/sh",
+        "/usr/bin/sh",
+        "/busybox/sh",
+    ];
+    shells.into_iter().find(|path| access(*path, Access::EXEC_OK).is_ok())
+}
 
 /// Where scripts leave variables for the scripts after them: lines of `NAME=value`.
 pub const ENVIRONMENT_FILE: &str = "gitlab_runner_env";
@@ -44,8 +60,9 @@ pub fn generate(commands: &[String], trace: bool) -> Result<String, NulInCommand
 
 /// `-e` holds inside the subshell too, as its own setting. The trap holds outside only: a shell that died of SIGTERM
 /// would end the step before the commands' own traps have run. A line of the environment file is data: `export`
-/// takes it as one word.
-const PROLOGUE: &str = "if (set -o pipefail) 2>/dev/null; then set -o pipefail; fi
+/// takes it as one word. Only shells other than bash are asked whether they know `pipefail`: asking takes a process.
+const PROLOGUE: &str =
+    "if [ -n \"${BASH_VERSINFO:-}\" ] || (set -o pipefail) 2>/dev/null; then set -o pipefail; fi
 set -e
 set +C
 trap : TERM

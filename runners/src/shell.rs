@@ -6,7 +6,7 @@ use crate::archive::{self, Packed, Selection, Unpacked};
 use crate::executor::{Directory, ExecutorError, Place, Running, Site, Step};
 use crate::running::{running, streams, system};
 use crate::sandbox::{Command, Sandbox};
-use crate::script::DETECT_SHELL;
+use crate::script::{DETECT_SHELL, shell_here};
 use crate::workspace::{self, Workspace};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -72,7 +72,10 @@ impl ShellExecution {
             PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
         let environment: BTreeMap<String, String> = passed_on.chain(step.environment).collect();
         let command = Command {
-            argv: ["/bin/sh", "-c", DETECT_SHELL].map(str::to_owned).to_vec(),
+            argv: match shell_here() {
+                Some(shell) => vec![shell.to_owned()],
+                None => ["/bin/sh", "-c", DETECT_SHELL].map(str::to_owned).to_vec(),
+            },
             env: environment.into_iter().collect(),
             cwd: self.site.builds.clone(),
         };

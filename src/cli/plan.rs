@@ -1,7 +1,7 @@
 //! `ci plan`: which jobs a pipeline would have.
 
 use super::lint::count;
-use super::request::{Prepared, RequestArgs};
+use super::request::{Prepared, RequestArgs, Use};
 use super::{print_json, print_raw};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::report::why::Why;
@@ -41,8 +41,10 @@ enum PlanFormat {
 }
 
 pub(super) fn run(args: &PlanArgs) -> CliResult {
+    runners::sandbox::expect_much_memory();
+    let what = if args.format == PlanFormat::Json { Use::Document } else { Use::Look };
     // the process ends here: taking a big configuration apart again would only cost time
-    let prepared = std::mem::ManuallyDrop::new(args.request.prepare_outline()?);
+    let prepared = std::mem::ManuallyDrop::new(args.request.prepare_for(what)?);
     if let Some(name) = &args.why {
         return why(&prepared, name, args.format);
     }

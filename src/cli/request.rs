@@ -163,6 +163,17 @@ impl Prepared {
     }
 }
 
+/// What a plan is made for; what nobody asks for is left out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Its jobs run.
+    Run,
+    /// The plan document, with the variables of jobs.
+    Document,
+    /// Which jobs there are, and what is wrong.
+    Look,
+}
+
 /// Why git could not say what changed.
 type Unknown = Arc<OnceLock<String>>;
 
@@ -174,15 +185,11 @@ impl RequestArgs {
 
     /// Reads the project, checks its configuration and plans what is to run.
     pub(super) fn prepare(&self) -> CliResult<Prepared> {
-        self.prepare_to(true)
+        self.prepare_for(Use::Run)
     }
 
     /// As [`RequestArgs::prepare`], for a plan that nobody runs.
-    pub(super) fn prepare_outline(&self) -> CliResult<Prepared> {
-        self.prepare_to(false)
-    }
-
-    fn prepare_to(&self, run: bool) -> CliResult<Prepared> {
+    pub(super) fn prepare_for(&self, what: Use) -> CliResult<Prepared> {
         let project = Project::discover(&self.dir)?;
         let facts = project.facts(self.reference.as_deref(), self.tag)?;
         let unknown = Unknown::default();
@@ -197,13 +204,17 @@ impl RequestArgs {
         }
         let outcome = match &config {
             Some(config) if !diagnostics.iter().any(Diagnostic::is_error) => {
-                let plan = if run { pipelines::plan::build } else { pipelines::plan::outline };
+                let plan = match what {
+                    Use::Run => pipelines::plan::build,
+                    Use::Document => pipelines::plan::outline,
+                    Use::Look => pipelines::plan::sketch,
+                };
                 Some(plan(config, &request, &files, &mut diagnostics))
             }
             _ => None,
         };
         drop(files);
-        if run {
+        if what == Use::Run {
             // child pipelines ask later, when the work tree may be another
             request.changes.get();
         }
@@ -225,7 +236,7 @@ impl RequestArgs {
 
     /// As [`RequestArgs::prepare`], with our own hints about the project's files; what is allowed is left out.
     pub(super) fn prepare_lint(&self) -> CliResult<Prepared> {
-        let mut prepared = self.prepare_outline()?;
+        let mut prepared = self.prepare_for(Use::Look)?;
         if let (Some(root), Some(config), Some(_)) =
             (&prepared.loaded.root, &prepared.config, &prepared.outcome)
         {

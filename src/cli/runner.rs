@@ -9,7 +9,7 @@ use crate::settings::{ExecutorKind, State};
 use crate::wire::Secret;
 use anstream::eprintln;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

@@ -1,12 +1,16 @@
 //! `ci server`
 
+use anstream::eprintln;
+
 use super::print_raw;
 use super::runtime::runtime;
-use super::server_audit;
+use super::{server_audit, server_data};
 use crate::error::{CliError, CliResult};
 use crate::server::config::Config;
+use crate::server::ops::{self, handover};
 use crate::server::{App, people, serve};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// Run pipelines on webhooks, with a web page, environments and promotion
@@ -36,6 +40,25 @@ enum ServerCommand {
     /// The record of what was done
     #[command(subcommand)]
     Audit(server_audit::AuditCommand),
+    /// Write a settings file with every setting explained
+    Init {
+        /// Where
+        #[arg(default_value = "server.yml")]
+        file: PathBuf,
+    },
+    /// Copy everything into one file while the server runs, and prove that it can be restored
+    Backup {
+        /// Where to; it is replaced when the copy is good
+        file: PathBuf,
+        /// With the key of the secrets: whoever has the copy can then read them
+        #[arg(long)]
+        with_key: bool,
+    },
+    /// Bring a backup into an empty data directory and an empty database: those of `--data` or `--config`
+    Restore {
+        /// The backup
+        file: PathBuf,
+    },
 }
 
 pub(super) fn run(args: &ServerArgs) -> CliResult {
@@ -43,14 +66,25 @@ pub(super) fn run(args: &ServerArgs) -> CliResult {
     match &args.command {
         Some(ServerCommand::SignIn { name }) => return sign_in(config, name),
         Some(ServerCommand::Audit(command)) => return server_audit::run(config, command),
+        Some(ServerCommand::Init { file }) => return server_data::init(file),
+        Some(ServerCommand::Backup { file, with_key }) => {
+            return server_data::backup(&config, file, *with_key);
+        }
+        Some(ServerCommand::Restore { file }) => return server_data::restore(&config, file),
         None => {}
     }
+    ops::begin_log();
     runtime()?.block_on(async {
-        let failed = |e| CliError::usage(format!("listening on {}: {e}", config.listen));
-        let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(failed)?;
+        let usage = |e: std::io::Error| CliError::usage(e.to_string());
+        let listener = match handover::inherited().map_err(usage)? {
+            Some(listener) => listener,
+            None => listen(config.listen)?,
+        };
         // port 0 is any that is free
-        config.listen = listener.local_addr().map_err(failed)?;
-        let app = App::open(config).await.map_err(|e| CliError::usage(e.to_string()))?;
+        config.listen = listener.local_addr().map_err(usage)?;
+        let lock = handover::lock(&config.data).map_err(usage)?;
+        let app = App::open(config).await.map_err(usage)?;
+        ops::maintenance::load(&app).await.map_err(|e| CliError::usage(e.to_string()))?;
         let password = std::env::var("SLIPWAY_ADMIN_PASSWORD").ok().filter(|p| !p.is_empty());
         let first = people::first_account(&app, password.as_deref()).await;
         let link = first.map_err(|e| CliError::usage(format!("making the account `admin`: {e}")))?;
@@ -58,23 +92,49 @@ pub(super) fn run(args: &ServerArgs) -> CliResult {
         if let Some(link) = link {
             eprintln!("sign in as `admin`, once, at {link}");
         }
-        tokio::spawn(end_on_signal(app.clone()));
-        serve::serve(app, listener).await.map_err(|e| CliError::failed(format!("serving: {e}")))
+        handover::tell_systemd();
+        let socket = OwnedFd::from(listener.try_clone().map_err(usage)?);
+        tokio::spawn(on_signals(app.clone(), socket));
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(usage)?;
+        let served = serve::serve(app, listener).await;
+        drop(lock);
+        served.map_err(|e| CliError::failed(format!("serving: {e}")))
     })
 }
 
-async fn end_on_signal(app: App) {
+fn listen(address: SocketAddr) -> CliResult<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|e| {
+        CliError::usage(format!("listening on {address}: {e}"))
+            .hint("`--listen ADDRESS:PORT` chooses another; port 0 is any that is free")
+    })
+}
+
+/// TERM and INT end the server, USR2 has the executable on disk take over. Jobs go on in processes of their own.
+async fn on_signals(app: App, socket: OwnedFd) {
     use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut term), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            app.ending.cancel();
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined2()];
+    let [Ok(mut term), Ok(mut interrupt), Ok(mut next)] = kinds.map(signal) else {
+        tracing::error!("signals can't be waited for");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = next.recv() => match handover::start_next(&socket) {
+                Ok(pid) => {
+                    tracing::info!(pid, "another server takes over");
+                    break;
+                }
+                Err(error) => tracing::error!("handing over: {error}"),
+            },
         }
-        (Err(error), _) | (_, Err(error)) => tracing::error!("waiting for signals: {error}"),
     }
+    app.ending.cancel();
 }
 
 /// Opens what is there: the server may run meanwhile.
@@ -113,5 +173,8 @@ fn config(args: &ServerArgs) -> CliResult<Config> {
     if let Some(data) = &args.data {
         config.data = data.clone();
     }
+    // processes of jobs and deployments have other working directories
+    config.data = std::path::absolute(&config.data)
+        .map_err(|e| CliError::usage(format!("finding `{}`: {e}", config.data.display())))?;
     Ok(config)
 }

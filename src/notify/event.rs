@@ -1,10 +1,10 @@
 //! What people are told: facts, which templates turn into text.
 
 use super::notifier::Occasion;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One thing to tell. Serialized, it is a webhook's body and what templates see.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Version of this document's form.
     pub format: u32,
@@ -41,7 +41,7 @@ pub struct Event {
 }
 
 /// What an event is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
     /// A run of the pipeline.

@@ -37,7 +37,7 @@ pub async fn run(
     let _lock = processes::hold(&order.dir).map_err(|e| doing(&e))?;
     let state = State::of(&translate::state_name(&order))?;
     let info = identity::info(order.executor.or(settings.executor));
-    let api = JobApi::new(order.address.clone(), order.job.id, order.job.token.clone(), info);
+    let api = JobApi::new(order.address.clone(), id, order.job.token.clone(), info);
     let api = api.map_err(|e| doing(&e))?;
     let order = Arc::new(order);
     let (courier, errands) = Courier::new();

@@ -1,7 +1,7 @@
 //! The sources of a job: a mirror of its project that is kept from job to job, so that only what is new is fetched, and
 //! out of it a snapshot of the commit, as `ci run` makes it. Everything blocks.
 
-use super::{Order, submodules, translate};
+use super::{Order, submodules};
 use crate::project::{Project, Snapshot, View};
 use crate::settings::State;
 use crate::sources::{Wish, fetch};

@@ -20,9 +20,10 @@ impl Verdict {
                 return Verdict { state: JobState::Success, reason: String::new(), exit_code: None };
             }
             Outcome::Failed { reason, exit_code, .. } => (words(*reason), *exit_code),
+            Outcome::Lost { .. } => (&[failure::RUNNER_SYSTEM], None),
             Outcome::Canceled => (&[failure::CANCELED], None),
-            // of trigger jobs, which no runner gets; and what only a server says
-            Outcome::Lost { .. } | Outcome::Blocked { .. } | Outcome::Skipped => (&[], None),
+            // only of trigger jobs, which no runner gets
+            Outcome::Blocked { .. } | Outcome::Skipped => (&[], None),
         };
         Verdict {
             state: JobState::Failed,

@@ -5,11 +5,13 @@ use super::db::Db;
 use super::engine::Engine;
 use super::hooks::Hooks;
 use super::logs::Logs;
+use super::ops::{Beats, Meters};
 use super::people::People;
 use super::vault::Vault;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +36,12 @@ pub struct Parts {
     pub people: People,
     /// Logs of jobs.
     pub logs: Arc<Logs>,
+    /// When each pass ran last.
+    pub beats: Beats,
+    /// What is counted and timed for `/metrics`.
+    pub meters: Meters,
+    /// In maintenance no job is handed out.
+    pub maintenance: AtomicBool,
     /// Wakes passes before their timer does.
     pub wake: Wake,
     /// Says what changed, to whoever shows it. A slow reader misses some and reads all again.
@@ -118,6 +126,9 @@ impl App {
             engine: Engine::default(),
             hooks: Hooks::default(),
             people: People::default(),
+            beats: Beats::default(),
+            meters: Meters::default(),
+            maintenance: AtomicBool::new(false),
             wake: Wake::default(),
             changes,
             ending: CancellationToken::new(),

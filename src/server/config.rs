@@ -32,6 +32,8 @@ pub struct Config {
     pub lease_seconds: u64,
     /// How long things are kept.
     pub keep: Keep,
+    /// What whoever reads `/metrics` has to give as `Authorization: Bearer`; none: nobody reads them.
+    pub metrics_token: Option<String>,
     /// Sign-in by OpenID Connect.
     pub oidc: Option<Oidc>,
 }
@@ -95,6 +97,7 @@ impl Default for Config {
             long_poll_seconds: 40,
             lease_seconds: 60,
             keep: Keep::default(),
+            metrics_token: None,
             oidc: None,
         }
     }

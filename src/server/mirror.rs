@@ -4,7 +4,7 @@
 use super::engine::Engine;
 use super::rows::Project;
 use super::{Answer, App, Problem};
-use crate::sources::{Fetch, Reach};
+use crate::sources::{Fetch, Listed, Reach};
 use git2::{Oid, Repository};
 use std::io::Write;
 use std::path::PathBuf;
@@ -44,6 +44,18 @@ async fn fetch_now(app: &App, project: &Project) -> Answer<()> {
     blocking(move || update(&path, &url, credentials, reach))
         .await?
         .map_err(|why| Problem::unavailable(format!("fetching the repository of `{name}`: {why}")))
+}
+
+/// What the repository has now; nothing is fetched.
+///
+/// # Errors
+/// As [`fetch`].
+pub(super) async fn list(app: &App, project: &Project) -> Answer<Listed> {
+    let credentials = credentials(app, project.id).await?;
+    let (path, url, reach) = (path(app, project.id), project.git_url.clone(), reach(app));
+    let listed =
+        blocking(move || with_credentials(&path, &url, credentials, reach, |fetch| fetch.list())).await?;
+    listed.map_err(|why| Problem::unavailable(format!("asking the repository of `{}`: {why}", project.path)))
 }
 
 /// The commit of a ref (full name) in the mirror; none: it has no such ref, or there is no mirror yet.
@@ -92,21 +104,30 @@ fn update(
     credentials: Option<(String, String)>,
     reach: Reach,
 ) -> Result<(), String> {
-    let is_key = |secret: &str| secret.contains("PRIVATE KEY-----");
-    let (login, key) = match credentials {
-        Some((_, secret)) if is_key(&secret) => (None, Some(key_file(path, &secret)?)),
-        other => (other, None),
-    };
     let new = !path.exists();
     let repository = Repository::open_bare(path).or_else(|_| Repository::init_bare(path));
     let repository = repository.map_err(|e| format!("making the mirror: {}", e.message()))?;
-    let fetch = Fetch { url, login, key: key.as_ref().map(|file| file.path()), reach };
-    let done = fetch.bring(&repository);
+    let done = with_credentials(path, url, credentials, reach, |fetch| fetch.bring(&repository));
     if new && done.is_err() {
         // an empty mirror would look like a project without refs
         let _ = std::fs::remove_dir_all(path);
     }
     done
+}
+
+fn with_credentials<T>(
+    path: &std::path::Path,
+    url: &str,
+    credentials: Option<(String, String)>,
+    reach: Reach,
+    act: impl FnOnce(&Fetch<'_>) -> Result<T, String>,
+) -> Result<T, String> {
+    let is_key = |secret: &str| secret.contains("PRIVATE KEY-----");
+    let (login, key) = match credentials {
+        Some((_, secret)) if is_key(&secret) => (None, Some(key_file(path, &secret)?)),
+        other => (other, None),
+    };
+    act(&Fetch { url, login, key: key.as_ref().map(|file| file.path()), reach })
 }
 
 /// libssh2 wants a file; it is readable only by us, and gone after the fetch.

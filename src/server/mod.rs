@@ -16,10 +16,12 @@
 //! | [`hooks`] | what forges send, what is missed, commit statuses back |
 //! | [`projects`] | projects, their secrets, settings, schedules |
 //! | [`mirror`] | a bare mirror of each project's repository |
+//! | [`schedules`] | pipelines by the clock |
 //! | [`environments`] | which version is where; promotion, approvals, bundles |
 //! | [`ops`] | backup, health, metrics, retention, hand-over |
 //! | [`pages`] | the web page |
 //! | [`people`] | accounts, sessions, tokens, roles, variables, the audit record |
+//! | [`pool`] | the server's own runner |
 //! | [`runner_api`] | GitLab's Runner API: what runners ask |
 //! | [`runners`] | runners: what people do with them |
 //! | [`problem`] | answers that are errors |
@@ -38,12 +40,14 @@ pub mod mirror;
 pub mod ops;
 pub mod pages;
 pub mod people;
+pub mod pool;
 pub mod problem;
 pub mod projects;
 pub mod routes;
 pub mod rows;
 pub mod runner_api;
 pub mod runners;
+pub mod schedules;
 pub mod serve;
 pub mod vault;
 

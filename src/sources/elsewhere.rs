@@ -8,7 +8,7 @@ use super::revision::{self, Wanted};
 use super::table::{Place, SourceTable};
 use super::templates;
 use git2::{ErrorCode, Oid, Repository};
-use pipelines::diagnostic::did_you_mean;
+use pipelines::diagnostic::{did_you_mean, did_you_mean_file};
 use pipelines::request::{Elsewhere, FetchError, Fetched};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -145,7 +145,7 @@ impl Sources {
         let text = checkout.read(file).inspect_err(|error| {
             if *error == FetchError::NoFile {
                 let paths = checkout.paths();
-                let near = did_you_mean(file, paths.iter().map(String::as_str));
+                let near = did_you_mean_file(file, paths.iter().map(String::as_str));
                 self.advise(what, near.map(|near| format!("did you mean `{near}`?")));
             }
         })?;

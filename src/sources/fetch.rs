@@ -1,10 +1,34 @@
-//! Bringing one bare repository up to date, for the server.
+//! Bringing one bare repository up to date, or only asking what is there, for the server.
 
 use super::credentials;
 use super::reach::Reach;
 use super::smart_http::{SmartHttp, is_http};
 use git2::{AutotagOption, Cred, CredentialType, FetchOptions, FetchPrune, RemoteCallbacks, Repository};
+use std::collections::BTreeMap;
 use std::path::Path;
+
+/// What a repository has, as `git ls-remote` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// The branch that HEAD is, without `refs/heads/`.
+    pub(crate) default_branch: Option<String>,
+    /// Branches and tags by full name, and their objects.
+    pub(crate) refs: BTreeMap<String, String>,
+}
+
+impl Listed {
+    pub(super) fn of(head: Option<&str>, refs: impl Iterator<Item = (String, git2::Oid)>) -> Listed {
+        let ours = |name: &str| name.starts_with("refs/heads/") || name.starts_with("refs/tags/");
+        Listed {
+            default_branch: head.and_then(|head| head.strip_prefix("refs/heads/")).map(str::to_owned),
+            // tags come a second time, as the commit that they mean: `refs/tags/v1^{}`
+            refs: refs
+                .filter(|(name, _)| ours(name) && !name.ends_with("^{}"))
+                .map(|(n, id)| (n, id.to_string()))
+                .collect(),
+        }
+    }
+}
 
 /// Refs of merge requests as the forges name them.
 pub(super) const REQUESTS: [&str; 3] = ["refs/merge-requests/", "refs/pull/", "refs/pull-requests/"];
@@ -35,6 +59,30 @@ impl Fetch<'_> {
             self.reach.check_host(host)?;
         }
         self.by_libgit2(repository).map_err(|e| e.message().to_owned())
+    }
+
+    /// What is there. Blocks.
+    ///
+    /// # Errors
+    /// As [`Fetch::bring`].
+    pub(crate) fn list(&self) -> Result<Listed, String> {
+        if is_http(self.url) {
+            let http = SmartHttp::for_server(self.login.clone(), self.reach.clone());
+            return http.list(self.url).map_err(|refusal| refusal.why);
+        }
+        if let Some(host) = host(self.url) {
+            self.reach.check_host(host)?;
+        }
+        self.list_by_libgit2().map_err(|e| e.message().to_owned())
+    }
+
+    fn list_by_libgit2(&self) -> Result<Listed, git2::Error> {
+        let mut remote = git2::Remote::create_detached(self.url)?;
+        let connection = remote.connect_auth(git2::Direction::Fetch, Some(self.callbacks()), None)?;
+        let head = connection.default_branch().ok();
+        let head = head.as_ref().and_then(|head| head.as_str().ok());
+        let refs = connection.list()?.iter().map(|head| (head.name().to_owned(), head.oid()));
+        Ok(Listed::of(head, refs))
     }
 
     fn by_libgit2(&self, repository: &Repository) -> Result<(), git2::Error> {

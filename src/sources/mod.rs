@@ -30,7 +30,7 @@ mod table;
 mod templates;
 
 pub use elsewhere::Sources;
-pub(crate) use fetch::Fetch;
+pub(crate) use fetch::{Fetch, Listed};
 pub use reach::Reach;
 pub(crate) use refspecs::{Wish, fetch, set as set_refs};
 pub use table::{Place, SourceTable};

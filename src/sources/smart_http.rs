@@ -4,7 +4,7 @@
 //! command, which takes longer than most commands. Here the client is made when something is really fetched.
 
 use super::credentials;
-use super::fetch::REQUESTS;
+use super::fetch::{Listed, REQUESTS};
 use super::mirror::Refusal;
 use super::pkt_line::{self, Packet, Packets};
 use super::reach::Reach;
@@ -62,16 +62,27 @@ impl SmartHttp {
 
     /// Brings all branches, tags and the HEAD of a bare repository up to date.
     pub(super) fn fetch(&self, url: &str, repository: &Repository) -> Result<(), Refusal> {
-        let mut remote = Remote::new(self.client()?, url)?;
-        remote.stored.clone_from(&self.login);
-        let address = Url::parse(&remote.base).map_err(|e| other(format!("it is no address: {e}")))?;
-        self.reach.check(&address).map_err(no_access)?;
-        let list = List { requests: self.requests, ..List::default() }.read(remote.list()?)?;
+        let (remote, list) = self.ask(url)?;
         let wants: BTreeSet<Oid> = list.refs.values().copied().collect();
         let odb = repository.odb().map_err(|e| local(&e))?;
         let wants: Vec<Oid> = wants.into_iter().filter(|oid| !odb.exists(*oid)).collect();
         self.objects(&remote, &list, &wants, repository)?;
         list.apply(repository).map_err(|e| local(&e))
+    }
+
+    /// What is there.
+    pub(super) fn list(&self, url: &str) -> Result<Listed, Refusal> {
+        let (_, list) = self.ask(url)?;
+        Ok(Listed::of(list.head.as_deref(), list.refs.into_iter()))
+    }
+
+    fn ask(&self, url: &str) -> Result<(Remote<'_>, List), Refusal> {
+        let mut remote = Remote::new(self.client()?, url)?;
+        remote.stored.clone_from(&self.login);
+        let address = Url::parse(&remote.base).map_err(|e| other(format!("it is no address: {e}")))?;
+        self.reach.check(&address).map_err(no_access)?;
+        let list = List { requests: self.requests, ..List::default() }.read(remote.list()?)?;
+        Ok((remote, list))
     }
 
     /// Brings what refspecs name.

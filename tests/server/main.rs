@@ -7,16 +7,24 @@
 //! |---|---|
 //! | `pages`, `demo` | pages over a database that looks lived in |
 //! | `support` | starts, kills, asks a server; a git repository to push to |
+//! | `hooks` | deliveries, what no hook told of, commit statuses |
+//! | `projects` | projects over the API |
 //! | `browser` | cookies and forms |
 //! | `people`, `oidc` | accounts, sessions, tokens, roles, variables, the audit record |
+//! | `runner` | the server's pool, `ci runner`, a job's process and a server that behaves badly |
 //! | `start` | where it listens, what it says first |
+//! | `wire` | the Runner API, as runners of several versions speak it |
 
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
 mod browser;
 mod demo;
+mod hooks;
 mod oidc;
 mod pages;
 mod people;
+mod projects;
+mod runner;
 mod start;
 mod support;
+mod wire;

@@ -71,6 +71,7 @@ impl Target {
             "bin/ssh",
             &format!("#!/bin/sh\nexec {} -F {}/config \"$@\"\n", which("ssh"), path.display()),
         );
+        target.program("bin/rebar3", &rebar3());
         fs::write(path.join("config"), "").unwrap();
         let port = target.sshd("sshd", "");
         target.host("dev", port, "user");
@@ -349,6 +350,13 @@ pub(crate) fn free_port() -> u16 {
 
 fn user() -> String {
     run(Command::new("id").arg("-un")).trim().to_owned()
+}
+
+/// The program that builds a package only if it never did.
+fn rebar3() -> String {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rebar3");
+    let places = format!("REBAR3='{}'\nKEPT='{}'\nset -eu\n", which("rebar3"), kept.display());
+    include_str!("rebar3.sh").replacen("set -eu\n", &places, 1)
 }
 
 /// sshd insists on being started by its absolute path.

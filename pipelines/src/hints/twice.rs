@@ -38,5 +38,5 @@ pub(super) fn duplicate_pipelines(subject: &Subject<'_>) -> Option<Diagnostic> {
 }
 
 fn plan(subject: &Subject<'_>, request: &Request) -> Option<Plan> {
-    plan::outline(subject.config, request, subject.files, &mut Vec::new()).plan
+    plan::sketch(subject.config, request, subject.files, &mut Vec::new()).plan
 }

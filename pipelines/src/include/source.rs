@@ -2,7 +2,7 @@
 
 use super::loader::{Loader, Origin};
 use super::location::{Kind, Location, is_address};
-use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::diagnostic::{Diagnostic, did_you_mean_file};
 use crate::request::{Elsewhere, FetchError, Fetched};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -102,7 +102,7 @@ impl Loader<'_> {
             Ok(None) => {
                 let diagnostic = self.failed(location, "does not exist!");
                 let yaml = self.files.paths().iter().map(String::as_str).filter(|path| path.contains(".y"));
-                Err(match did_you_mean(path, yaml) {
+                Err(match did_you_mean_file(path, yaml) {
                     Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
                     None => diagnostic.help("only files that git tracks are found"),
                 })

@@ -11,6 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::request::{Files, Request};
 use crate::source::Span;
 use crate::variables::{Scope, Unknown, circles, expand};
+use indexmap::IndexMap;
 use std::collections::HashSet;
 
 /// GitLab's limit after fanning out.
@@ -28,8 +29,7 @@ pub fn build(
     files: &dyn Files,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Outcome {
-    let planner = Planner::new(config, request, files);
-    planner.plan(diagnostics)
+    Planner::new(config, request, files, Detail::Whole).plan(diagnostics)
 }
 
 /// As [`build`] for those who look at the plan and run nothing: jobs have no [`Job::environment_variables`].
@@ -39,8 +39,29 @@ pub fn outline(
     files: &dyn Files,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Outcome {
-    let planner = Planner { environments: false, ..Planner::new(config, request, files) };
-    planner.plan(diagnostics)
+    Planner::new(config, request, files, Detail::Outline).plan(diagnostics)
+}
+
+/// As [`outline`] for those who want to know which jobs there are and how they hang together: they have no
+/// [`Job::variables`] either, whose values take long to expand.
+pub fn sketch(
+    config: &Config,
+    request: &Request,
+    files: &dyn Files,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Outcome {
+    Planner::new(config, request, files, Detail::Sketch).plan(diagnostics)
+}
+
+/// How much is said of a job's variables.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Detail {
+    /// Nothing.
+    Sketch,
+    /// What people see.
+    Outline,
+    /// What its processes see, too.
+    Whole,
 }
 
 /// `auto_cancel` of a workflow that lets the pipeline pass.
@@ -51,19 +72,18 @@ struct Planner<'a> {
     keys: Keys<'a>,
     conditions: Conditions<'a>,
     shared: Shared<'a>,
-    /// Do jobs get their environment?
-    environments: bool,
+    detail: Detail,
     errors: Vec<Diagnostic>,
 }
 
 impl<'a> Planner<'a> {
-    fn new(config: &'a Config, request: &'a Request, files: &'a dyn Files) -> Planner<'a> {
+    fn new(config: &'a Config, request: &'a Request, files: &'a dyn Files, detail: Detail) -> Planner<'a> {
         Planner {
             config,
             keys: Keys::new(files, &request.commit),
             conditions: Conditions::new(request, files),
             shared: Shared::new(config, request),
-            environments: true,
+            detail,
             errors: Vec::new(),
         }
     }
@@ -178,17 +198,20 @@ impl<'a> Planner<'a> {
             dependencies: config.dependencies.clone(),
             interruptible: rule.and_then(|r| r.interruptible).or(config.interruptible).unwrap_or(false),
             tags,
-            variables: shown_variables(&self.shared, &own),
+            variables: match self.detail {
+                Detail::Sketch => IndexMap::default(),
+                Detail::Outline | Detail::Whole => shown_variables(&self.shared, &own),
+            },
             environment,
             cache: caches.map(|(i, c)| self.keys.resolve(c, i)).collect(),
             work: Work::clone(&config.work),
-            environment_variables: match self.environments {
-                true => environment_variables(&self.shared.scope(&own)),
-                false => Vec::new(),
+            environment_variables: match self.detail {
+                Detail::Whole => environment_variables(&self.shared.scope(&own)),
+                Detail::Sketch | Detail::Outline => Vec::new(),
             },
             forwarded_variables: match config.work.trigger {
-                Some(_) => forwarded_variables(&self.shared, &own),
-                None => Vec::new(),
+                Some(_) if self.detail > Detail::Sketch => forwarded_variables(&self.shared, &own),
+                _ => Vec::new(),
             },
         }
     }

@@ -8,7 +8,7 @@ mod job;
 mod layers;
 mod outcome;
 
-pub use build::{build, outline};
+pub use build::{build, outline, sketch};
 pub use document::document;
 pub use outcome::{Because, JobReason, Outcome, Part, Trial};
 

@@ -5,6 +5,9 @@ use super::scope::{Definition, Scope};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
+/// Steps from name to name that are looked at one by one.
+const MOST_STEPS: usize = 64;
+
 /// The circles among a scope's variables, each as the names in it. A variable that refers to itself alone is no
 /// circle. Order and names are those of Ruby's `TSort`, which GitLab's message shows.
 pub fn circles<'a>(scope: &Scope<'a>) -> Vec<Vec<&'a str>> {
@@ -20,8 +23,8 @@ pub fn circles<'a>(scope: &Scope<'a>) -> Vec<Vec<&'a str>> {
     search.found
 }
 
-/// Does any value that refers to others refer to another such value? Few do, and the search takes much longer.
-fn may_have_circles(scope: &Scope<'_>) -> bool {
+/// Does a chain of names come back to where it began? Few scopes have such, and the search takes much longer.
+fn may_have_circles<'a>(scope: &Scope<'a>) -> bool {
     let referring: Vec<_> = scope.definitions().filter(|d| d.variable.may_refer()).collect();
     let mut times: HashMap<&str, usize, RandomState> = HashMap::default();
     for definition in &referring {
@@ -31,7 +34,21 @@ fn may_have_circles(scope: &Scope<'_>) -> bool {
         Some(times) => from != to || *times > 1,
         None => false,
     };
-    referring.iter().any(|d| references(&d.variable.value).any(|name| another(d.name, name)))
+    let steps = |d: &Definition<'a>| {
+        let name = d.name;
+        references(&d.variable.value).filter(move |to| another(name, to)).map(move |to| (name, to))
+    };
+    let mut steps: Vec<(&str, &str)> = referring.iter().flat_map(steps).collect();
+    // what leads nowhere is on no circle; long lists are left to the search, which looks at each but once
+    while !steps.is_empty() && steps.len() <= MOST_STEPS {
+        let before = steps.len();
+        let from: Vec<&str> = steps.iter().map(|(from, _)| *from).collect();
+        steps.retain(|(_, to)| from.contains(to));
+        if steps.len() == before {
+            return true;
+        }
+    }
+    !steps.is_empty()
 }
 
 fn key(definition: Definition<'_>) -> (&str, usize) {

@@ -1,8 +1,10 @@
 //! Rules about files: what comes in, what is kept, what flows from job to job.
 
+use super::Trial;
 use super::bench::{Bench, Report};
 use crate::executor::Executor;
 use crate::job::Outcome;
+use futures_util::future::FutureExt;
 use pipelines::event::Phase;
 use pipelines::plan::{Cache, Job, JobVariable, Plan, When};
 use pipelines::status::FailureReason;
@@ -11,20 +13,20 @@ use std::sync::Arc;
 
 type Seen = Result<(), String>;
 
-/// Each rule and whether it holds.
-pub(super) async fn run(executor: &Executor) -> Vec<(&'static str, Seen)> {
+/// Each rule, and how it is tried.
+pub(super) fn rules(executor: &Executor) -> Vec<(&'static str, Trial<'_>)> {
     vec![
-        ("phases come in gitlab-runner's order", phases(executor).await),
-        ("artifacts are selected, kept and downloaded by later jobs", artifacts(executor).await),
-        ("artifacts of a failed job are kept as `when` says", artifacts_when(executor).await),
-        ("dotenv reports hand variables on, below those of the project", dotenv(executor).await),
-        ("a bad dotenv report fails the job", bad_dotenv(executor).await),
-        ("artifacts that are gone fail the jobs that need them", gone(executor).await),
-        ("a cache comes back in the next job with its key", caches(executor).await),
-        ("file variables are private files beside the project", files(executor).await),
-        ("jobs at once do not see each other's files", parallel(executor).await),
-        ("the hook runs before the sources come in", hook(executor).await),
-        ("a dropped job leaves nothing running", dropped(executor).await),
+        ("phases come in gitlab-runner's order", phases(executor).boxed_local()),
+        ("artifacts are selected, kept and downloaded by later jobs", artifacts(executor).boxed_local()),
+        ("artifacts of a failed job are kept as `when` says", artifacts_when(executor).boxed_local()),
+        ("dotenv reports hand variables on, below those of the project", dotenv(executor).boxed_local()),
+        ("a bad dotenv report fails the job", bad_dotenv(executor).boxed_local()),
+        ("artifacts that are gone fail the jobs that need them", gone(executor).boxed_local()),
+        ("a cache comes back in the next job with its key", caches(executor).boxed_local()),
+        ("file variables are private files beside the project", files(executor).boxed_local()),
+        ("jobs at once do not see each other's files", parallel(executor).boxed_local()),
+        ("the hook runs before the sources come in", hook(executor).boxed_local()),
+        ("a dropped job leaves nothing running", dropped(executor).boxed_local()),
     ]
 }
 

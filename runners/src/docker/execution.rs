@@ -66,6 +66,8 @@ pub(super) struct Belongings {
     engine: Engine,
     /// Names; in the order in which they were made.
     pub(super) containers: Vec<String>,
+    /// The last of them, while the engine makes it.
+    pub(super) creating: Option<JoinHandle<()>>,
     pub(super) network: Option<String>,
     pub(super) volume: Option<String>,
     /// An image that is there: leftovers of a container's users are deleted by a container.
@@ -82,7 +84,16 @@ impl Belongings {
     pub(super) fn new(engine: Engine, workspace: Workspace) -> Belongings {
         let workspace = Some(workspace);
         let (containers, logs) = (Vec::new(), Vec::new());
-        Belongings { engine, containers, network: None, volume: None, image: None, logs, workspace }
+        Belongings {
+            engine,
+            containers,
+            creating: None,
+            network: None,
+            volume: None,
+            image: None,
+            logs,
+            workspace,
+        }
     }
 
     /// The directory on this machine that jobs see as `CI_BUILDS_DIR`, if they see it.
@@ -99,6 +110,7 @@ impl Belongings {
         Belongings {
             engine: self.engine.clone(),
             containers: std::mem::take(&mut self.containers),
+            creating: self.creating.take(),
             network: self.network.take(),
             volume: self.volume.take(),
             image: self.image.take(),
@@ -109,6 +121,10 @@ impl Belongings {
 
     async fn remove_all(&mut self) -> Result<(), String> {
         let mut failed = Vec::new();
+        if let Some(creating) = self.creating.take() {
+            // how that ended, the removal shows
+            let _ = creating.await;
+        }
         // the job first: it uses the others
         while let Some(container) = self.containers.pop() {
             failed.extend(remove_container(&self.engine, &container).await.err());

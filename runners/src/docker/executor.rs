@@ -13,7 +13,7 @@ use pipelines::plan::Image;
 use pipelines::status::FailureReason;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
 
 /// `CI_BUILDS_DIR` of every job.
 pub(super) const BUILDS: &str = "/builds";
@@ -75,8 +75,14 @@ impl Docker {
         }
         // known by its name before it is there: whoever drops us meanwhile removes it
         belongings.containers.push(name.clone());
-        let created = self.engine.api.create_container(Some(options.build()), job_container(&parts)).await;
-        created.map_err(|error| ExecutorError::system("creating the job's container", told(&error)))?;
+        let (api, body) = (self.engine.api.clone(), job_container(&parts));
+        let failed = |why: String| ExecutorError::system("creating the job's container", why);
+        let (tell, created) = oneshot::channel();
+        // dropped half-way, what the engine is making would come to be after it was removed
+        belongings.creating = Some(tokio::spawn(async move {
+            let _dropped = tell.send(api.create_container(Some(options.build()), body).await.map(drop));
+        }));
+        created.await.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(told(&error)))?;
         files.fill(&self.engine, &name, &site).await?;
         Ok(DockerExecution {
             engine: self.engine.clone(),

@@ -2,6 +2,8 @@
 //! run removes what a killed one left, and nobody else's.
 
 use super::engine::{Engine, told};
+use bollard::errors::Error;
+use bollard::models::ContainerSummary;
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
     RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
@@ -9,6 +11,7 @@ use bollard::query_parameters::{
 use std::collections::HashMap;
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// On everything that we make.
 const LABEL: &str = "slipway.owner";
@@ -110,6 +113,10 @@ fn is_left_over(labels: Option<&HashMap<String, String>>, here: &Owner) -> bool 
     labels.and_then(|labels| Owner::parse(labels.get(LABEL)?)).is_some_and(|owner| owner.is_dead(here))
 }
 
+/// How often, and how long after one another, it is asked for containers of which one is in a passing state.
+const MOST_TRIES: u32 = 100;
+const PASSING: Duration = Duration::from_millis(100);
+
 /// Removes containers, networks and volumes that runs of this machine left which were killed; how many.
 ///
 /// # Errors
@@ -118,9 +125,9 @@ pub async fn sweep(engine: &Engine) -> Result<usize, String> {
     let here = Owner::machine();
     let ours = HashMap::from([("label", vec![LABEL])]);
     let mut removed = 0;
-    let options = ListContainersOptionsBuilder::new().all(true).filters(&ours).build();
-    let containers = engine.api.list_containers(Some(options)).await.map_err(|error| told(&error))?;
-    for container in containers.iter().filter(|found| is_left_over(found.labels.as_ref(), &here)) {
+    for container in
+        containers(engine, &ours).await?.iter().filter(|found| is_left_over(found.labels.as_ref(), &here))
+    {
         remove_container(engine, container.id.as_deref().unwrap_or_default()).await?;
         removed += 1;
     }
@@ -137,6 +144,26 @@ pub async fn sweep(engine: &Engine) -> Result<usize, String> {
         removed += 1;
     }
     Ok(removed)
+}
+
+/// podman has states that bollard does not know. They pass: a container that has ended is about to be cleaned up.
+async fn containers(
+    engine: &Engine,
+    ours: &HashMap<&str, Vec<&str>>,
+) -> Result<Vec<ContainerSummary>, String> {
+    let mut tries = 0;
+    loop {
+        let options = ListContainersOptionsBuilder::new().all(true).filters(ours).build();
+        match engine.api.list_containers(Some(options)).await {
+            Err(Error::JsonDataError { message, .. })
+                if tries < MOST_TRIES && message.contains("unknown variant") =>
+            {
+                tries += 1;
+                tokio::time::sleep(PASSING).await;
+            }
+            listed => return listed.map_err(|error| told(&error)),
+        }
+    }
 }
 
 /// Two sweeps at once, or an engine that removes by itself: gone is what was wanted.

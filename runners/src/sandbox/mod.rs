@@ -84,3 +84,4 @@ pub use spec::{
 };
 pub use state::{StateDir, sweep};
 pub use supervisor::init_main;
+pub use sys::expect_much_memory;

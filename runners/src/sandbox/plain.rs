@@ -78,10 +78,11 @@ fn reap(program: Pid) -> Option<WaitStatus> {
 /// Kills until nobody is left. Whoever starts processes faster than we find them loses when its parent dies.
 fn end_all() {
     loop {
-        signal_all(Signal::KILL);
         match wait(WaitOptions::NOHANG) {
+            // all orphans are ours: without children there are no descendants, and no need to look for them
             Err(Errno::CHILD) => return,
             Ok(None) => {
+                signal_all(Signal::KILL);
                 // killed, but not dead yet
                 if let Err(Errno::CHILD) = wait(WaitOptions::empty()) {
                     return;

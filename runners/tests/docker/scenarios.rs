@@ -1,6 +1,7 @@
 //! What the suite for all executors can't show: images, users, services, volumes, leftovers.
 
 use crate::engines::Registry;
+use futures_util::future::{FutureExt, LocalBoxFuture, join_all};
 use pipelines::plan::{Image, JobVariable, Service};
 use pipelines::status::FailureReason;
 use runners::conformance::{Bench, Report};
@@ -12,21 +13,23 @@ use std::time::{Duration, Instant};
 
 type Seen = Result<(), String>;
 
-/// Each that does not hold, with what was seen.
+/// Each that does not hold, with what was seen. All are tried at once.
 pub(crate) async fn run(docker: &Docker, registry: &Registry) -> Vec<String> {
-    let results = [
-        ("one image, several ways to run it", images(docker, registry).await),
-        ("users other than root write into the project", users(docker, registry).await),
-        ("what can't be pulled fails the job", unpullable(docker, registry).await),
-        ("secrets are in no container's description", secrets(docker).await),
-        ("services are reached by their names", services(docker, registry).await),
-        ("a service that ends at once is told about", broken_service(docker, registry).await),
-        ("files go through a volume where the engine can't see ours", far_away(docker).await),
-        ("a project that became a link leads nowhere", link(docker).await),
-        ("limits hold", limits(docker).await),
-        ("what a dead run left is swept, and nothing else", leftovers(docker).await),
+    let scenarios: [(&str, LocalBoxFuture<'_, Seen>); 10] = [
+        ("one image, several ways to run it", images(docker, registry).boxed_local()),
+        ("users other than root write into the project", users(docker, registry).boxed_local()),
+        ("what can't be pulled fails the job", unpullable(docker, registry).boxed_local()),
+        ("secrets are in no container's description", secrets(docker).boxed_local()),
+        ("services are reached by their names", services(docker, registry).boxed_local()),
+        ("a service that ends at once is told about", broken_service(docker, registry).boxed_local()),
+        ("files go through a volume where the engine can't see ours", far_away(docker).boxed_local()),
+        ("a project that became a link leads nowhere", link(docker).boxed_local()),
+        ("limits hold", limits(docker).boxed_local()),
+        ("what a dead run left is swept, and nothing else", leftovers(docker).boxed_local()),
     ];
-    results.into_iter().filter_map(|(name, seen)| Some(format!("{name}: {}", seen.err()?))).collect()
+    let seen =
+        scenarios.map(async |(name, scenario)| scenario.await.err().map(|seen| format!("{name}: {seen}")));
+    join_all(seen).await.into_iter().flatten().collect()
 }
 
 /// Waits for something that comes by itself.
@@ -42,11 +45,21 @@ struct Asked<'a> {
     image: Option<Image>,
     services: Vec<Service>,
     variables: Vec<JobVariable>,
+    after_script: &'a [&'a str],
 }
+
+/// A second step in the same container.
+const AFTERWARDS: &[&str] = &["echo after''wards"];
 
 impl Default for Asked<'_> {
     fn default() -> Self {
-        Asked { script: &["true"], image: None, services: Vec::new(), variables: Vec::new() }
+        Asked {
+            script: &["true"],
+            image: None,
+            services: Vec::new(),
+            variables: Vec::new(),
+            after_script: &[],
+        }
     }
 }
 
@@ -55,7 +68,7 @@ async fn run_job(docker: &Docker, asked: Asked<'_>) -> Result<Report, String> {
     let mut job = Bench::job("job", asked.script);
     job.work.image = asked.image;
     job.work.services = asked.services;
-    job.work.after_script = vec!["echo after''wards".to_owned()];
+    job.work.after_script = asked.after_script.iter().map(|text| (*text).to_owned()).collect();
     job.environment_variables = asked.variables;
     bench.run(job).await.map_err(|error| error.to_string())
 }
@@ -83,7 +96,8 @@ async fn images(docker: &Docker, registry: &Registry) -> Seen {
     // an entrypoint runs before each script and hands on what it exports; an empty one is none
     let entry = with(&["sh", "-c", "export FROM_ENTRY=\"entered $CI_JOB_NAME\"; exec \"$@\"", "entry"]);
     let script = ["echo \"<$FROM_ENTRY>\"", "echo $0 $BASH_VERSION | grep -q bash"];
-    let report = run_job(docker, Asked { script: &script, image: Some(entry), ..Asked::default() }).await?;
+    let asked = Asked { script: &script, image: Some(entry), after_script: AFTERWARDS, ..Asked::default() };
+    let report = run_job(docker, asked).await?;
     expect(report.outcome == Outcome::Success && report.log.contains("<entered job>\n"), &report)?;
     expect(report.log.contains("afterwards\n"), &report)?;
     let report = run_job(docker, Asked { image: Some(with(&[""])), ..Asked::default() }).await?;
@@ -107,8 +121,11 @@ async fn users(docker: &Docker, registry: &Registry) -> Seen {
     let user = Image { docker: Some(json!({"user": "1234"})), ..image(registry.image("base")) };
     let by_image = image(registry.image("tiny:user"));
     for (image, shown) in [(user, "1234\n"), (by_image, "app\n")] {
-        let report =
-            run_job(docker, Asked { script: &script, image: Some(image), ..Asked::default() }).await?;
+        let report = run_job(
+            docker,
+            Asked { script: &script, image: Some(image), after_script: AFTERWARDS, ..Asked::default() },
+        )
+        .await?;
         let log = &report.log;
         expect(
             report.outcome == Outcome::Success && log.contains(shown) && log.contains("afterwards"),
@@ -241,6 +258,9 @@ async fn limits(docker: &Docker) -> Seen {
 async fn leftovers(docker: &Docker) -> Seen {
     let socket = docker.engine.address.strip_prefix("unix://").unwrap_or_default().to_owned();
     let image = docker.image.clone().unwrap_or_default();
+    // the image has to be there
+    let report = run_job(docker, Asked::default()).await?;
+    expect(report.outcome == Outcome::Success, &report)?;
     let post = |path: String, body: serde_json::Value| {
         let out = std::process::Command::new("curl")
             .args(["-s", "--unix-socket", &socket, "-H", "Content-Type: application/json", "-d"])
@@ -250,6 +270,8 @@ async fn leftovers(docker: &Docker) -> Seen {
         out.map_err(|error| error.to_string())
     };
     let machine = Docker::new(docker.engine.clone(), docker.builds.clone());
+    // podman services share their networks: those of a test that was ended go first
+    sweep(&machine.engine).await?;
     let dead = runners::docker::label_of(u32::MAX);
     let alive = runners::docker::label_of(std::process::id());
     for (name, label) in [("dead", &dead), ("alive", &alive)] {

@@ -9,7 +9,7 @@ use crate::server::rows::{Job, Runner};
 use crate::server::vault::{new_token, token_hash};
 use crate::server::{Answer, App, Problem};
 use pipelines::plan::JobVariable;
-use pipelines::schedule::{Input, JobId, Outcome};
+use pipelines::schedule::{Input, Outcome};
 use pipelines::status::Status;
 
 /// GitLab's prefix of job tokens: its runners mask whatever begins so.
@@ -256,13 +256,6 @@ pub async fn finished(app: &App, job: i64, outcome: Outcome) -> Answer<()> {
         return Ok(());
     };
     let mut step = Step::begin(app, pipeline).await?;
-    let Some(position) = step.position(job).filter(|position| runs(&mut step, *position)) else {
-        return Ok(());
-    };
-    step.tell(Input::JobFinished(position, outcome)).await?;
+    step.end(job, outcome).await?;
     step.commit().await
-}
-
-fn runs(step: &mut Step<'_>, position: JobId) -> bool {
-    matches!(step.live().scheduler.status(position), Status::Running | Status::Canceling)
 }

@@ -5,6 +5,7 @@ use super::claim::pipeline_variables;
 use super::facts::{self, Trust};
 use super::live::{Attempt, Live};
 use super::planned::{self, Planned};
+use super::redundant;
 use super::sealed::{Sealed, shown};
 use super::step::Step;
 use crate::downstream::Configuration;
@@ -24,8 +25,8 @@ use std::sync::Arc;
 
 /// GitLab's default: an hour.
 const TIMEOUT: i64 = 3600;
-/// `.gitlab-ci.yml`
-const CONFIGURATION: &str = ".gitlab-ci.yml";
+/// Of every project.
+pub(super) const CONFIGURATION: &str = ".gitlab-ci.yml";
 const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
 
 /// Makes a pipeline, or says why not.
@@ -33,32 +34,66 @@ const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
 /// # Errors
 /// Something that a later try may mend: the repository or the database can't be reached.
 pub async fn create(app: &App, new: NewPipeline) -> Answer<Created> {
+    create_knowing(app, new, &[]).await
+}
+
+/// As [`create`], for a schedule.
+///
+/// # Errors
+/// As [`create`].
+pub(in crate::server) async fn create_scheduled(
+    app: &App,
+    new: NewPipeline,
+    description: &str,
+) -> Answer<Created> {
+    create_knowing(app, new, &[("CI_PIPELINE_SCHEDULE_DESCRIPTION", description)]).await
+}
+
+async fn create_knowing(app: &App, new: NewPipeline, known: &[(&str, &str)]) -> Answer<Created> {
     let project = project(app, new.project).await?;
-    if let Err(why) = check_ref(&new) {
-        return Ok(Created::Nothing(why));
-    }
     let turn = app.engine.creating(project.id).lock_owned().await;
-    let Some(new) = at_commit(app, &project, new).await? else {
-        return Ok(Created::Nothing("the ref is not in the repository any more".to_owned()));
+    let (new, trust, mut request) = match prepare(app, &project, new).await? {
+        Ok(prepared) => prepared,
+        Err(why) => return Ok(Created::Nothing(why)),
+    };
+    facts::person(app, &new.actor, &mut request).await?;
+    request.predefined.extend(known.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    let birth = Birth { app, project: project.clone(), new, trust, request, parent: None };
+    let created = birth.go(Configuration::file(CONFIGURATION)).await?;
+    drop(turn);
+    if let Created::Pipeline(id) = &created {
+        let row = super::live::pipeline_row(app, *id).await?;
+        redundant::end_older(app, &project, &row).await?;
+    }
+    Ok(created)
+}
+
+/// Finds the commit, and says what its pipeline is asked with; or why there is to be none. Whoever asks holds
+/// [`super::Engine::creating`].
+pub(super) async fn prepare(
+    app: &App,
+    project: &Project,
+    new: NewPipeline,
+) -> Answer<Result<(NewPipeline, Trust, Request), String>> {
+    if let Err(why) = check_ref(&new) {
+        return Ok(Err(why));
+    }
+    let Some(new) = at_commit(app, project, new).await? else {
+        return Ok(Err("the ref is not in the repository any more".to_owned()));
     };
     if let Some(there) = already(app, &new).await? {
-        return Ok(Created::Nothing(format!("pipeline {there} is for this push already")));
+        return Ok(Err(format!("pipeline {there} is for this push already")));
     }
     let (path, asked) = (mirror::path(app, project.id), new.clone());
     let found = blocking(move || facts::find(&path, &asked)).await?.map_err(Problem::unavailable)?;
     let Some(found) = found else {
-        let sha = &new.sha;
-        return Ok(Created::Nothing(format!("commit `{sha}` is not in the repository any more")));
+        return Ok(Err(format!("commit `{}` is not in the repository any more", new.sha)));
     };
-    let trust = Trust::of(&project, &new);
-    let mut request = facts::request(app, &project, &new, found, next_iid(app, project.id).await?);
+    let trust = Trust::of(project, &new);
+    let mut request = facts::request(app, project, &new, found, next_iid(app, project.id).await?);
     request.commit.protected = trust.protected;
     request.project_variables = facts::variables(app, project.id, trust).await?;
-    facts::person(app, &new.actor, &mut request).await?;
-    let birth = Birth { app, project, new, trust, request, parent: None };
-    let created = birth.go(Configuration::file(CONFIGURATION)).await;
-    drop(turn);
-    created
+    Ok(Ok((new, trust, request)))
 }
 
 /// A row of `projects`.
@@ -176,7 +211,7 @@ impl Birth<'_> {
             return Ok(Created::Skipped(id, why));
         }
         let mut planned = self.planned(configuration).await?;
-        if planned.absent || (planned.filtered && self.parent.is_none()) {
+        if planned.absent || planned.filtered {
             return Ok(Created::Nothing(planned.errors.join("; ")));
         }
         let scheduler = match planned.plan.take() {
@@ -350,7 +385,8 @@ struct Row<'a> {
 
 async fn insert_job(tx: &mut Tx, pipeline: &Pipeline, job: &Job, position: i64, at: i64) -> Answer<Attempt> {
     let group = resource_group(job);
-    let bridge = job.work.trigger.is_some();
+    // what has nothing to run takes a status over from elsewhere
+    let bridge = job.work.trigger.is_some() || (job.work.script.is_empty() && job.work.run.is_none());
     let id = sqlx::query_scalar(
         "INSERT INTO jobs (pipeline_id, project_id, position, attempt, newest, name, stage, status, allowed_to_fail, \
          tags, resource_group, environment, interruptible, timeout_s, waits_for, system_id, cancel, bridge, acknowledged, \

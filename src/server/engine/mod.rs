@@ -5,6 +5,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `api` | pipelines and jobs for programs |
 //! | `asked` | what asks for a pipeline, what comes of it, what a job runs with |
 //! | `create` | a pipeline comes into being: ref, commit, plan, rows |
 //! | `facts` | the request of a pipeline: predefined variables, project variables, changes |
@@ -15,32 +16,41 @@
 //! | `claim` | the queue: jobs are handed out, heard of, end |
 //! | `wishes` | what people do: play, retry, cancel |
 //! | `groups` | resource groups across pipelines |
+//! | `bridges`, `below`, `left` | trigger jobs, their pipelines, what earlier jobs left for them |
+//! | `redundant` | a newer pipeline ends older ones |
+//! | `passes` | what the engine does by itself: `leases`, `timers`, `waits`, `invariants` |
 //! | `told` | commit statuses and notices |
 
+mod api;
 mod asked;
+mod below;
+mod bridges;
 mod claim;
 mod create;
 mod facts;
 mod groups;
+mod invariants;
+mod leases;
+mod left;
 mod live;
+mod passes;
 mod planned;
+mod redundant;
 mod sealed;
 mod step;
+mod timers;
 mod told;
+mod waits;
 mod wishes;
 
 #[cfg(test)]
 mod tests;
 
+pub use api::routes;
 pub use asked::{Claimed, Context, Created, MergeRequest, NewPipeline};
 pub use claim::{attempt_variables, by_token, claim, context, finished, heard};
 pub use create::create;
+pub(in crate::server) use create::create_scheduled;
 pub use live::Engine;
+pub use passes::passes;
 pub use wishes::{cancel, cancel_pipeline, play, retry, retry_pipeline};
-
-use super::App;
-
-/// The passes of this module: timers, leases, schedules, auto-cancel. Ends with [`App::ending`].
-pub async fn passes(app: App) {
-    app.ending.cancelled().await;
-}

@@ -6,7 +6,7 @@ use super::{groups, told};
 use crate::server::app::Changed;
 use crate::server::db::{Tx, now};
 use crate::server::{Answer, App, Problem};
-use pipelines::schedule::{Action, Change, Input, JobId};
+use pipelines::schedule::{Action, Change, Input, JobId, Outcome};
 use pipelines::status::Status;
 use std::time::Duration;
 
@@ -145,6 +145,21 @@ impl<'a> Step<'a> {
             app.wake.statuses.notify_one();
             app.wake.notices.notify_one();
         }
+    }
+
+    /// The attempt has ended; nothing when it is not the newest any more, or does not run.
+    pub(super) async fn end(&mut self, attempt: i64, outcome: Outcome) -> Answer<()> {
+        let Some(position) = self.position(attempt) else { return Ok(()) };
+        let status = self.live().scheduler.status(position);
+        if matches!(status, Status::Running | Status::Canceling) {
+            self.tell(Input::JobFinished(position, outcome)).await?;
+        }
+        Ok(())
+    }
+
+    /// A row was changed beside what the scheduler says.
+    pub(super) fn changed(&mut self, attempt: i64) {
+        self.wakes.jobs.push(attempt);
     }
 
     /// Somebody else's job may have got a resource.
@@ -349,7 +364,7 @@ impl<'a> Step<'a> {
             .bind(id)
             .fetch_one(&mut **self.tx())
             .await?;
-        let end = Input::JobFinished(job, pipelines::schedule::Outcome::Canceled);
+        let end = Input::JobFinished(job, Outcome::Canceled);
         Ok(lease.is_none().then_some(end))
     }
 
@@ -376,6 +391,28 @@ impl<'a> Step<'a> {
         told::status(app, self.tx(), &row, status, &before, now).await
     }
 
+    /// The mean of what its jobs have measured.
+    async fn coverage(&mut self) -> Answer<()> {
+        let id = self.pipeline;
+        let measured: Vec<String> = sqlx::query_scalar(
+            "SELECT coverage FROM jobs WHERE pipeline_id = $1 AND newest = 1 AND coverage IS NOT NULL",
+        )
+        .bind(id)
+        .fetch_all(&mut **self.tx())
+        .await?;
+        let numbers: Vec<f64> = measured.iter().filter_map(|text| text.parse().ok()).collect();
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
+        sqlx::query("UPDATE pipelines SET coverage = $1 WHERE id = $2")
+            .bind(format!("{mean:.2}"))
+            .bind(id)
+            .execute(&mut **self.tx())
+            .await?;
+        Ok(())
+    }
+
     async fn pipeline_finished(&mut self, status: Status) -> Answer<()> {
         if !status.is_complete() {
             return Ok(());
@@ -386,6 +423,7 @@ impl<'a> Step<'a> {
             .bind(id)
             .execute(&mut **self.tx())
             .await?;
+        self.coverage().await?;
         let row = self.live().row.clone();
         self.wakes.engine = true;
         let app = self.app;
@@ -395,9 +433,9 @@ impl<'a> Step<'a> {
 
 impl Drop for Step<'_> {
     fn drop(&mut self) {
-        if self.ahead
-            && let Some(held) = self.held.take()
-        {
+        let Some(held) = self.held.take() else { return };
+        // looked at and left alone: it stays in memory only if something will happen to it
+        if self.ahead || held.as_ref().is_none_or(|live| live.scheduler.is_finished()) {
             self.app.engine.forget(self.pipeline, held);
         }
     }

@@ -14,7 +14,8 @@ use serde_json::json;
 /// # Errors
 /// It is neither; or the database does not answer.
 pub async fn play(app: &App, job: i64, actor: &Actor) -> Answer<()> {
-    let wish = Wish { action: "job.play", input: Input::Play, refusal: "is neither manual nor delayed" };
+    let refusal = "is neither manual nor delayed";
+    let wish = Wish { action: "job.play", input: Input::Play, refusal, why: None };
     wish.on_job(app, job, actor).await
 }
 
@@ -23,7 +24,8 @@ pub async fn play(app: &App, job: i64, actor: &Actor) -> Answer<()> {
 /// # Errors
 /// It has not ended; or the database does not answer.
 pub async fn retry(app: &App, job: i64, actor: &Actor) -> Answer<()> {
-    let wish = Wish { action: "job.retry", input: Input::Retry, refusal: "has not run to its end" };
+    let refusal = "has not run to its end";
+    let wish = Wish { action: "job.retry", input: Input::Retry, refusal, why: None };
     wish.on_job(app, job, actor).await
 }
 
@@ -32,18 +34,26 @@ pub async fn retry(app: &App, job: i64, actor: &Actor) -> Answer<()> {
 /// # Errors
 /// The database does not answer.
 pub async fn cancel(app: &App, job: i64, actor: &Actor) -> Answer<()> {
-    let wish = Wish { action: "job.cancel", input: Input::CancelJob, refusal: "has ended already" };
+    cancel_for(app, job, actor, None).await
+}
+
+/// As [`cancel`]; people see why.
+pub(super) async fn cancel_for(app: &App, job: i64, actor: &Actor, why: Option<&str>) -> Answer<()> {
+    let refusal = "has ended, or is being cancelled already";
+    let wish = Wish { action: "job.cancel", input: Input::CancelJob, refusal, why };
     wish.on_job(app, job, actor).await
 }
 
-struct Wish {
+struct Wish<'a> {
     action: &'static str,
     input: fn(JobId) -> Input,
     /// Why it may come to nothing.
     refusal: &'static str,
+    /// For those whom it was not who wished it.
+    why: Option<&'a str>,
 }
 
-impl Wish {
+impl Wish<'_> {
     async fn on_job(&self, app: &App, job: i64, actor: &Actor) -> Answer<()> {
         let row = job_row(app, job).await?;
         let mut step = Step::begin(app, row.pipeline_id).await?;
@@ -58,6 +68,7 @@ impl Wish {
         if !step.tell((self.input)(position)).await? {
             return Err(Problem::conflict(format!("job `{}` {}", row.name, self.refusal)));
         }
+        say_why(&mut step, row.pipeline_id, self.why).await?;
         let entry = Audit {
             actor,
             action: self.action,
@@ -79,6 +90,16 @@ fn detail(row: &Job) -> serde_json::Value {
 /// # Errors
 /// The database does not answer.
 pub async fn cancel_pipeline(app: &App, pipeline: i64, actor: &Actor) -> Answer<()> {
+    cancel_pipeline_for(app, pipeline, actor, None).await
+}
+
+/// As [`cancel_pipeline`]; people see why.
+pub(super) async fn cancel_pipeline_for(
+    app: &App,
+    pipeline: i64,
+    actor: &Actor,
+    why: Option<&str>,
+) -> Answer<()> {
     let mut open = vec![pipeline];
     while let Some(pipeline) = open.pop() {
         let below: Vec<i64> = sqlx::query_scalar(
@@ -88,7 +109,8 @@ pub async fn cancel_pipeline(app: &App, pipeline: i64, actor: &Actor) -> Answer<
         .fetch_all(&app.db.pool)
         .await?;
         open.extend(below);
-        on_pipeline(app, pipeline, actor, "pipeline.cancel", Input::CancelAll).await?;
+        let wish = OnPipeline { action: "pipeline.cancel", input: Input::CancelAll, why };
+        wish.tell(app, pipeline, actor).await?;
     }
     Ok(())
 }
@@ -98,26 +120,51 @@ pub async fn cancel_pipeline(app: &App, pipeline: i64, actor: &Actor) -> Answer<
 /// # Errors
 /// The database does not answer.
 pub async fn retry_pipeline(app: &App, pipeline: i64, actor: &Actor) -> Answer<()> {
-    match on_pipeline(app, pipeline, actor, "pipeline.retry", Input::RetryAll).await? {
+    let wish = OnPipeline { action: "pipeline.retry", input: Input::RetryAll, why: None };
+    match wish.tell(app, pipeline, actor).await? {
         true => Ok(()),
         false => Err(Problem::conflict("no job of the pipeline has failed or was cancelled")),
     }
 }
 
-/// False: it changes nothing.
-async fn on_pipeline(app: &App, pipeline: i64, actor: &Actor, action: &str, input: Input) -> Answer<bool> {
-    let row = pipeline_row(app, pipeline).await?;
-    if row.plan_digest.is_empty() {
-        return Ok(false);
+struct OnPipeline<'a> {
+    action: &'static str,
+    input: Input,
+    why: Option<&'a str>,
+}
+
+impl OnPipeline<'_> {
+    /// False: it changes nothing.
+    async fn tell(self, app: &App, pipeline: i64, actor: &Actor) -> Answer<bool> {
+        let row = pipeline_row(app, pipeline).await?;
+        if row.plan_digest.is_empty() {
+            return Ok(false);
+        }
+        let mut step = Step::begin(app, pipeline).await?;
+        if !step.tell(self.input).await? {
+            return Ok(false);
+        }
+        say_why(&mut step, pipeline, self.why).await?;
+        let subject = format!("pipeline {}", row.iid);
+        let detail = json!({ "pipeline": pipeline, "ref": row.reference, "why": self.why });
+        let project = Some(row.project_id);
+        let entry = Audit { actor, action: self.action, project, subject: &subject, detail };
+        audit(step.tx(), entry).await?;
+        step.commit().await?;
+        Ok(true)
     }
-    let mut step = Step::begin(app, pipeline).await?;
-    if !step.tell(input).await? {
-        return Ok(false);
-    }
-    let subject = format!("pipeline {}", row.iid);
-    let detail = json!({ "pipeline": pipeline, "ref": row.reference });
-    let entry = Audit { actor, action, project: Some(row.project_id), subject: &subject, detail };
-    audit(step.tx(), entry).await?;
-    step.commit().await?;
-    Ok(true)
+}
+
+/// For what was cancelled just now.
+async fn say_why(step: &mut Step<'_>, pipeline: i64, why: Option<&str>) -> Answer<()> {
+    let Some(why) = why else { return Ok(()) };
+    sqlx::query(
+        "UPDATE jobs SET message = $1 WHERE pipeline_id = $2 AND newest = 1 AND message IS NULL \
+         AND status IN ('canceling', 'canceled')",
+    )
+    .bind(why)
+    .bind(pipeline)
+    .execute(&mut **step.tx())
+    .await?;
+    Ok(())
 }

@@ -4,6 +4,7 @@ use super::approval::{agreed, proceed};
 use super::carry::{self, Ended};
 use super::desk::Desk;
 use super::rows::{Deployment, locks};
+use crate::notify::{Event, Occasion};
 use crate::promotion::freeze;
 use crate::server::access::Actor;
 use crate::server::db::now;
@@ -234,10 +235,7 @@ async fn ended(app: &App, deployment: &Deployment, end: Ended) -> Answer<()> {
     let actor = Actor::system();
     let entry = Audit { actor: &actor, action, project: Some(deployment.project_id), subject, detail };
     audit(&mut tx, entry).await?;
-    let body = json!({
-        "environment": deployment.environment, "version": deployment.version, "kind": deployment.kind,
-        "status": status, "reason": reason, "by": deployment.requested_by,
-    });
+    let body = serde_json::to_string(&told(app, deployment, status, &reason).await?).unwrap_or_default();
     let text = "INSERT INTO notices (project_id, event, body, created_at, tries, next_at, error) \
                 VALUES ($1, 'deployment', $2, $3, 0, $3, '')";
     sqlx::query(text)
@@ -249,6 +247,23 @@ async fn ended(app: &App, deployment: &Deployment, end: Ended) -> Answer<()> {
     tx.commit().await?;
     app.wake.notices.notify_one();
     Ok(())
+}
+
+async fn told(app: &App, deployment: &Deployment, status: &str, reason: &str) -> Answer<Event> {
+    let project = project(app, deployment).await?;
+    let occasion = match status {
+        "done" => Occasion::Succeeded,
+        "rolled_back" => Occasion::RolledBack,
+        _ => Occasion::Failed,
+    };
+    let Deployment { version, environment, .. } = deployment;
+    Ok(Event {
+        project: Some(project.path),
+        text: Some(reason.to_owned()).filter(|text| !text.is_empty()),
+        by: Some(deployment.requested_by.clone()),
+        link: Some(format!("{}/projects/{}/environments/{environment}", app.config.public_url(), project.id)),
+        ..Event::deployment(occasion, "", version, environment)
+    })
 }
 
 async fn keep_bundle(app: &App, deployment: &Deployment) -> Answer<()> {

@@ -93,6 +93,7 @@ async fn list_deliveries(
 
 /// A delivery with what was sent.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeliveryWithBody)]
 struct Whole {
     #[serde(flatten)]
     delivery: Delivery,
@@ -129,6 +130,7 @@ async fn stored(app: &App, project: i64, delivery: i64) -> Answer<Stored> {
 
 /// A delivery that is dealt with once more.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeliveryAgain)]
 struct Again {
     /// The new delivery.
     id: i64,

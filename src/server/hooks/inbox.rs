@@ -80,6 +80,11 @@ impl Hooks {
         self.refusals.project(project)
     }
 
+    /// Deliveries that were turned away since the server started, of all hooks.
+    pub fn refused_total(&self) -> u64 {
+        self.refusals.total()
+    }
+
     pub(super) fn open(&self) -> Open {
         self.open.fetch_add(1, Ordering::AcqRel);
         Open(Arc::clone(&self.open))

@@ -15,7 +15,7 @@
 //! | `receive`, `refusals` | the route; who was turned away |
 //! | `inbox` | stores many deliveries by one fsync |
 //! | `process`, `gate` | what a stored delivery leads to |
-//! | `reconcile`, `listing` | pushes that no hook told of |
+//! | `reconcile` | pushes that no hook told of |
 //! | `statuses`, `status_calls` | the outbox of commit statuses, and what each forge wants to hear |
 //! | `deliveries` | the API |
 
@@ -24,7 +24,6 @@ pub mod event;
 pub mod forge;
 mod gate;
 mod inbox;
-mod listing;
 mod process;
 mod receive;
 mod reconcile;

@@ -75,9 +75,9 @@ pub(super) async fn pass(app: App) {
     while tasks.join_next().await.is_some() {}
 }
 
-/// Ids of what is due, by project.
+/// Ids of what is due, by project; what was never tried comes first, so that a forge that is away holds up no other.
 async fn waiting(app: &App) -> Result<HashMap<i64, Vec<i64>>, sqlx::Error> {
-    let rows = "SELECT id, project_id, tries, processed_at FROM deliveries WHERE state = 'waiting' ORDER BY id LIMIT 2000";
+    let rows = "SELECT id, project_id, tries, processed_at FROM deliveries WHERE state = 'waiting' ORDER BY tries, id LIMIT 2000";
     let rows: Vec<(i64, i64, i64, Option<i64>)> = sqlx::query_as(rows).fetch_all(&app.db.pool).await?;
     let mut projects: HashMap<i64, Vec<i64>> = HashMap::new();
     for (id, project, tries, tried_at) in rows {

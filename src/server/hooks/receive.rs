@@ -63,15 +63,17 @@ async fn received(
     headers: &HeaderMap,
     body: Body,
 ) -> Answer<(StatusCode, i64, &'static str)> {
-    if app.hooks.refusals.too_many(&actor.address, now()) {
-        let said = "too many deliveries from this address were refused; try again in a minute";
+    // of one hook: one that is set up wrongly must not silence others of the same forge
+    let source = format!("{} {}", actor.address, hook.chars().take(64).collect::<String>());
+    if app.hooks.refusals.too_many(&source, now()) {
+        let said = "too many deliveries from this address to this hook were refused; try again in a minute";
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, said));
     }
     let body = read(app, headers, body).await?;
     let project = sqlx::query_as("SELECT * FROM projects WHERE hook = $1").bind(hook);
     let Some(project): Option<Project> = project.fetch_optional(&app.db.pool).await? else {
         signature::work_in_vain(&body);
-        app.hooks.refusals.of_address(&actor.address, now());
+        app.hooks.refusals.of_source(&source, now());
         return Err(unknown());
     };
     let forge = Forge::named(&project.forge).unwrap_or(Forge::Generic);
@@ -84,7 +86,7 @@ async fn received(
     if let Err(why) = verdict {
         tracing::warn!(project = project.id, address = %actor.address, "a delivery was refused: {why}");
         app.hooks.refusals.of_project(project.id, &actor.address, why, now());
-        app.hooks.refusals.of_address(&actor.address, now());
+        app.hooks.refusals.of_source(&source, now());
         return Err(unknown());
     }
     let kept = app.hooks.store(delivery(&project, forge, headers, body)).await?;

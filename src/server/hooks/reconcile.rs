@@ -4,12 +4,12 @@
 
 use super::event::{NOTHING, Push, is_ref};
 use super::inbox::{Kept, NewDelivery, keep};
-use super::listing::{Listed, list};
 use super::process::see;
 use crate::server::app::Changed;
 use crate::server::db::Tx;
 use crate::server::rows::Project;
-use crate::server::{Answer, App};
+use crate::server::{Answer, App, mirror};
+use crate::sources::Listed;
 use futures_util::StreamExt;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -74,7 +74,7 @@ async fn projects(app: &App) -> Answer<Vec<Project>> {
 /// # Errors
 /// The repository can't be reached; says why without credentials. `meta` keeps that for the project's page.
 pub async fn look(app: &App, project: &Project) -> Answer<Looked> {
-    let listed = match list(app, project).await {
+    let listed = match mirror::list(app, project).await {
         Ok(listed) => listed,
         Err(problem) => {
             note(app, project.id, &problem.message).await?;

@@ -18,12 +18,14 @@
 //! | [`read`] | ranges and lines |
 //! | [`ansi`] | a line as HTML |
 //! | [`routes`] | the API |
+//! | [`tidy`] | logs whose job has ended without a last word |
 
 pub mod ansi;
 pub mod index;
 pub mod read;
 pub mod routes;
 pub mod store;
+pub mod tidy;
 pub mod writer;
 
 pub use store::Logs;

@@ -5,7 +5,8 @@
 //! [`DIRECTORIES`]. The key of the secrets is left out unless it is asked for.
 
 use crate::server::config::Config;
-use crate::server::db::{Db, tables};
+use crate::server::db::{Db, now, tables};
+use crate::server::{Answer, App};
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
@@ -72,6 +73,16 @@ pub async fn backup(config: &Config, to: &Path, with_key: bool) -> io::Result<Ma
     prove(part.path(), &manifest).await?;
     part.persist(to).map_err(|e| e.error)?;
     Ok(manifest)
+}
+
+/// Notes when the last backup was made.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn remember(app: &App) -> Answer<()> {
+    let text = "INSERT INTO meta (key, value) VALUES ('backup', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    sqlx::query(text).bind(now().to_string()).execute(&app.db.pool).await?;
+    Ok(())
 }
 
 /// Unpacks an archive into a data directory and a database that are both empty.
@@ -321,7 +332,6 @@ async fn go_on_counting(tx: &mut crate::server::db::Tx) -> Result<(), sqlx::Erro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::App;
 
     async fn filled(data: &Path) -> Config {
         let config = Config { data: data.to_owned(), ..Config::default() };

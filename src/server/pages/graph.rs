@@ -7,13 +7,13 @@ use pipelines::plan::Plan;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-const WIDTH: usize = 208;
+const WIDTH: usize = 188;
 const HEIGHT: usize = 36;
-const GAP: usize = 64;
+const GAP: usize = 56;
 const ROW: usize = 48;
 const MARGIN: usize = 8;
 /// Letters of a name that fit.
-const LETTERS: usize = 22;
+const LETTERS: usize = 20;
 /// More edges than this, and those that only follow from the order of stages are left out.
 const MANY_EDGES: usize = 120;
 

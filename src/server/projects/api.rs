@@ -33,6 +33,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
 
 /// A project as the API shows it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Project)]
 pub(super) struct Shown {
     id: i64,
     path: String,
@@ -101,6 +102,7 @@ struct NewProject {
 /// How we get into a repository.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = GitLogin)]
 struct Login {
     user: String,
     /// A password, a token, or a private ssh key.
@@ -115,6 +117,7 @@ impl std::fmt::Debug for Login {
 
 /// The hook of a project. Its secret is shown this once.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ProjectHook)]
 struct Hook {
     url: String,
     secret: String,
@@ -124,6 +127,7 @@ struct Hook {
 
 /// How a look at a repository went.
 #[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = RepositoryReached)]
 struct Reached {
     ok: bool,
     /// Branches and tags.
@@ -135,6 +139,7 @@ struct Reached {
 
 /// A project that was made.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ProjectMade)]
 struct Made {
     project: Shown,
     hook: Hook,
@@ -239,6 +244,7 @@ async fn read_project(State(app): State<App>, Path(project): Path<String>) -> An
 /// What is to be changed; what is left out stays.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ProjectChanges)]
 struct Changes {
     /// Only by administrators, as are `git_url`, `forge` and `forge_url`: they say where the server connects to.
     path: Option<String>,

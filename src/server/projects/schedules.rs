@@ -5,14 +5,14 @@ use crate::server::db::now;
 use crate::server::hooks::event::is_ref;
 use crate::server::routes::Routes;
 use crate::server::rows::{Audit, audit};
+use crate::server::schedules::next;
 use crate::server::{Answer, App, Problem};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use croner::parser::{CronParser, Seconds};
-use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
@@ -50,7 +50,7 @@ struct Schedule {
     /// Branch or tag.
     #[serde(rename = "ref")]
     reference: String,
-    /// Minute, hour, day of the month, month, day of the week.
+    /// Minute, hour, day of the month, month, day of the week; or `@daily` and such.
     cron: String,
     /// As in `Europe/Berlin`.
     timezone: String,
@@ -65,14 +65,14 @@ struct Schedule {
 
 impl From<Row> for Schedule {
     fn from(row: Row) -> Schedule {
-        let variables: Vec<(String, String)> = serde_json::from_str(&row.variables).unwrap_or_default();
+        let variables: BTreeMap<String, String> = serde_json::from_str(&row.variables).unwrap_or_default();
         Schedule {
             id: row.id,
             description: row.description,
             reference: row.reference,
             cron: row.cron,
             timezone: row.timezone,
-            variables: variables.into_iter().map(|(key, _)| key).collect(),
+            variables: variables.into_keys().collect(),
             active: row.active == 1,
             owner: row.owner,
             next_at: row.next_at,
@@ -81,24 +81,10 @@ impl From<Row> for Schedule {
     }
 }
 
-/// When it is due after a time, both in milliseconds since the epoch.
-///
-/// # Errors
-/// The rule or the time zone is none, or it is never due; says what is wrong.
-fn next(cron: &str, timezone: &str, after: i64) -> Result<i64, String> {
-    let rule = CronParser::builder().seconds(Seconds::Disallowed).build().parse(cron);
-    let rule = rule.map_err(|e| format!("`{cron}` is no rule like `30 4 * * 1-5`: {e}"))?;
-    let zone = TimeZone::get(timezone);
-    let zone = zone
-        .map_err(|_| format!("`{timezone}` is no time zone like `Europe/Berlin` that this machine knows"))?;
-    let after = jiff::Timestamp::from_millisecond(after).map_err(|e| e.to_string())?.to_zoned(zone);
-    let next = rule.find_next_occurrence(&after, false).map_err(|e| format!("`{cron}` is never due: {e}"))?;
-    Ok(next.timestamp().as_millisecond())
-}
-
 /// A schedule to be made; to change one, only what is given.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = ScheduleWish)]
 struct Wish {
     description: Option<String>,
     /// Branch or tag.
@@ -108,7 +94,7 @@ struct Wish {
     /// [default: UTC]
     timezone: Option<String>,
     /// All of them, by name.
-    variables: Option<std::collections::BTreeMap<String, String>>,
+    variables: Option<BTreeMap<String, String>>,
     /// [default: true]
     active: Option<bool>,
 }
@@ -129,7 +115,7 @@ impl Row {
             if let Some(bad) = variables.keys().find(|key| !name(key)) {
                 return Err(Problem::bad(format!("`{bad}` is no name of a variable")));
             }
-            self.variables = json!(variables.into_iter().collect::<Vec<_>>()).to_string();
+            self.variables = json!(variables).to_string();
         }
         self.active = wish.active.map_or(self.active, i64::from);
         if !is_ref(&format!("refs/heads/{}", self.reference)) {
@@ -177,7 +163,7 @@ async fn add_schedule(
         reference: project.default_branch.clone(),
         cron: String::new(),
         timezone: "UTC".to_owned(),
-        variables: "[]".to_owned(),
+        variables: "{}".to_owned(),
         active: 1,
         owner: actor.name.clone(),
         next_at: None,
@@ -263,33 +249,4 @@ async fn remove_schedule(
     audit(&mut tx, entry).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_next_time_is_in_the_schedules_own_zone() {
-        let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_millisecond();
-        let table = [
-            ("30 4 * * *", "UTC", "2026-01-01T00:00:00Z", "2026-01-01T04:30:00Z"),
-            ("30 4 * * *", "Europe/Berlin", "2026-01-01T00:00:00Z", "2026-01-01T03:30:00Z"),
-            // summer time begins on 2026-03-29
-            ("30 4 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-29T02:30:00Z"),
-            ("0 12 * * 1", "UTC", "2026-01-05T12:00:00Z", "2026-01-12T12:00:00Z"),
-        ];
-        for (cron, zone, after, expected) in table {
-            assert_eq!(next(cron, zone, at(after)), Ok(at(expected)), "{cron} {zone}");
-        }
-        for (cron, zone) in [
-            ("x", "UTC"),
-            ("", "UTC"),
-            ("* * * * *", "Mars/Olympus"),
-            ("0 0 30 2 *", "UTC"),
-            ("* * * * * *", "UTC"),
-        ] {
-            assert!(next(cron, zone, at("2026-01-01T00:00:00Z")).is_err(), "{cron} {zone}");
-        }
-    }
 }

@@ -29,6 +29,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
 
 /// A secret, but not its value.
 #[derive(Debug, Serialize, ToSchema, sqlx::FromRow)]
+#[schema(as = ProjectSecret)]
 struct Secret {
     id: i64,
     /// `hook`, `git`, `forge`
@@ -41,6 +42,7 @@ struct Secret {
 /// A secret to be stored.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewProjectSecret)]
 pub(super) struct NewSecret {
     /// `hook`: signs deliveries, several may hold at once. `git`: gets into the repository, the newest holds. `forge`:
     /// token of the forge's API, the newest holds.
@@ -113,6 +115,7 @@ async fn list_secrets(State(app): State<App>, Path(project): Path<String>) -> An
 
 /// A secret that was stored.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ProjectSecretStored)]
 struct Stored {
     id: i64,
     /// A hook secret that was made here, this once.

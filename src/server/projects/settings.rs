@@ -22,6 +22,7 @@ pub enum Forks {
 /// Settings of a project, in `projects.settings`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = ProjectSettings)]
 pub struct Settings {
     /// Merge requests from forks.
     pub forks: Forks,

@@ -65,6 +65,7 @@ pub fn routes(mut routes: Routes) -> Routes {
         ("/environments", Access::SignedIn, get(environments::all)),
         ("/approvals", Access::SignedIn, get(approvals::show)),
         ("/queue", Access::SignedIn, get(queue::show)),
+        ("/projects/new", Access::Admin, get(home::new_project)),
         ("/runners", Access::Admin, get(queue::runners)),
         ("/admin", Access::Admin, get(health::show)),
     ];

@@ -395,6 +395,7 @@ impl Seed<'_> {
             ("deploy", "NULL".into())
         };
         let done = if status == "waiting" { "NULL".to_owned() } else { (at + 95_000).to_string() };
+        let begun = if status == "waiting" { "NULL".to_owned() } else { at.to_string() };
         let reason = match status {
             "waiting" => "`prod` wants 2 approvals of people who did not ask for it",
             "failed" => "the health check did not answer within 60 s; went back to 2.9.19",
@@ -404,7 +405,7 @@ impl Seed<'_> {
             "INSERT INTO deployments (project_id, kind, environment, version, content, sha, status, plan, plan_digest, \
              reason, requested_by, expires_at, created_at, started_at, finished_at) VALUES ({project}, '{kind}', \
              '{environment}', '{version}', '', '9e3779b97f4a7c15f39c', '{status}', '{{}}', 'c0ffee00aa', {}, 'maya', \
-             {expires}, {at}, {at}, {done})",
+             {expires}, {at}, {begun}, {done})",
             quoted(reason)
         ));
     }

@@ -96,8 +96,8 @@ impl Seed<'_> {
     }
 
     fn pipeline(&self, row: &Row<'_>) -> i64 {
-        let sha =
-            format!("{:040x}", (row.created as u128).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C834));
+        let mixed = (row.created as u128).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C834);
+        let sha = format!("{mixed:032x}cafe1234");
         let plan = row.plan.map(|plan| serde_json::to_string(plan).unwrap()).unwrap_or_default();
         let merged = row.plan.map_or(String::new(), |_| MERGED.to_owned());
         self.number(format!(

@@ -50,6 +50,12 @@ impl Browser {
 
     #[track_caller]
     fn call(&mut self, method: &str, params: Value, tab: Option<&Tab>) -> Value {
+        let answer = self.ask(method, params, tab);
+        assert!(answer.get("error").is_none(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    fn ask(&mut self, method: &str, params: Value, tab: Option<&Tab>) -> Value {
         self.last += 1;
         let mut message = json!({ "id": self.last, "method": method, "params": params });
         if let Some(Tab(session)) = tab {
@@ -62,8 +68,7 @@ impl Browser {
             text.pop();
             let answer: Value = serde_json::from_slice(&text).expect("the browser lives");
             if answer["id"] == self.last {
-                assert!(answer.get("error").is_none(), "{method}: {answer}");
-                return answer["result"].clone();
+                return answer;
             }
         }
     }
@@ -86,13 +91,13 @@ impl Browser {
         answer["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true.
+    /// Waits until an expression is true; between two pages there is none that could be asked.
     #[track_caller]
     fn until(&mut self, tab: &Tab, script: &str) {
         eventually(script, || {
             let params = json!({ "expression": script, "returnByValue": true });
-            let answer = self.call("Runtime.evaluate", params, Some(tab));
-            (answer["result"]["value"] == true).then_some(())
+            let answer = self.ask("Runtime.evaluate", params, Some(tab));
+            (answer["result"]["result"]["value"] == true).then_some(())
         });
     }
 
@@ -139,8 +144,8 @@ fn two_tabs_see_a_pipeline_begin_and_end() {
     let list = browser.sign_in(&server);
     browser.go(&list, &server.url("/projects/shop%2Fapp"));
     browser.until(&list, "document.querySelector('#pipelines .empty') !== null");
-    let asked =
-        server.client().post(server.url(&format!("/projects/{project}/run"))).form(&[("ref", "main")]);
+    let asked = server.client().post(server.url(&format!("/projects/{project}/run"))).body("ref=main");
+    let asked = asked.header("content-type", "application/x-www-form-urlencoded");
     let page = asked.send().unwrap().headers()["location"].to_str().unwrap().to_owned();
     // nobody has loaded the list again
     browser.until(&list, "document.querySelector('#pipelines .row .title')?.textContent === 'first'");

@@ -348,8 +348,9 @@ impl Seed<'_> {
         for (nth, (event, state, reason, pipeline, minutes)) in rows.into_iter().enumerate() {
             let at = self.now - minutes * MINUTE;
             let insert = sqlx::query(
-                "INSERT INTO deliveries (project_id, key, forge, event, headers, body, received_at, state, reason, \
-                 pipeline_id, processed_at, tries) VALUES ($1, $2, 'github', $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                "INSERT INTO deliveries (project_id, key, forge, event, headers, body, body_digest, received_at, state, \
+                 reason, pipeline_id, processed_at, tries) VALUES ($1, $2, 'github', $3, $4, $5, '', $6, $7, $8, $9, $10, \
+                 $11)",
             );
             let insert = insert
                 .bind(project)
@@ -403,8 +404,8 @@ impl Seed<'_> {
         };
         self.run(&format!(
             "INSERT INTO deployments (project_id, kind, environment, version, content, sha, status, plan, plan_digest, \
-             reason, requested_by, expires_at, created_at, started_at, finished_at) VALUES ({project}, '{kind}', \
-             '{environment}', '{version}', '', '9e3779b97f4a7c15f39c', '{status}', '{{}}', 'c0ffee00aa', {}, 'maya', \
+             reason, set_aside, requested_by, expires_at, created_at, started_at, finished_at) VALUES ({project}, '{kind}', \
+             '{environment}', '{version}', '', '9e3779b97f4a7c15f39c', '{status}', '{{}}', 'c0ffee00aa', {}, '', 'maya', \
              {expires}, {at}, {begun}, {done})",
             quoted(reason)
         ));

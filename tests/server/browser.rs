@@ -29,6 +29,7 @@ impl Browser {
         let mut command = Command::new("chromium");
         command.args([
             "--headless",
+            "--window-size=1280,2400",
             "--no-sandbox",
             "--disable-gpu",
             "--remote-debugging-pipe",

@@ -10,6 +10,7 @@
 //! | `hooks` | deliveries, what no hook told of, commit statuses |
 //! | `projects` | projects over the API |
 //! | `browser` | cookies and forms |
+//! | `chromium` | pages in a real browser |
 //! | `people`, `oidc` | accounts, sessions, tokens, roles, variables, the audit record |
 //! | `runner` | the server's pool, `ci runner`, a job's process and a server that behaves badly |
 //! | `start` | where it listens, what it says first |
@@ -18,6 +19,7 @@
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
 mod browser;
+mod chromium;
 mod demo;
 mod hooks;
 mod oidc;

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `pages`, `demo` | pages over a database that looks lived in |
 //! | `support` | starts, kills, asks a server; a git repository to push to |
+//! | `environments` | promotion with real targets |
 //! | `hooks` | deliveries, what no hook told of, commit statuses |
 //! | `projects` | projects over the API |
 //! | `browser` | cookies and forms |
@@ -21,6 +22,7 @@
 mod browser;
 mod chromium;
 mod demo;
+mod environments;
 mod hooks;
 mod oidc;
 mod pages;
@@ -29,4 +31,6 @@ mod projects;
 mod runner;
 mod start;
 mod support;
+#[path = "../support/mod.rs"]
+mod targets;
 mod wire;

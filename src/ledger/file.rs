@@ -24,11 +24,7 @@ pub struct Ledger {
 /// # Errors
 /// The ledger can't be written, or was changed by somebody.
 pub fn record(directory: &Path, fact: Fact) -> CliResult<Entry> {
-    let entry = Ledger::of(directory)?.append(fact)?;
-    if let Some(server) = Server::of_job() {
-        server.tell(&entry.fact)?;
-    }
-    Ok(entry)
+    Ledger::of(directory)?.append(fact)
 }
 
 impl Ledger {
@@ -73,7 +69,11 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::entries`], or the disk refuses.
     pub fn append(&self, fact: Fact) -> CliResult<Entry> {
-        self.append_by(fact, who())
+        let entry = self.append_by(fact, who())?;
+        if let Some(server) = Server::of_job() {
+            server.tell(&entry.fact)?;
+        }
+        Ok(entry)
     }
 
     /// As [`Ledger::append`], in somebody's name.

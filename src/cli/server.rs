@@ -134,7 +134,7 @@ async fn on_signals(app: App, socket: OwnedFd) {
             },
         }
     }
-    app.ending.cancel();
+    app.closing.cancel();
 }
 
 /// Opens what is there: the server may run meanwhile.

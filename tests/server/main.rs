@@ -7,7 +7,9 @@
 //! |---|---|
 //! | `pages`, `demo` | pages over a database that looks lived in |
 //! | `support` | starts, kills, asks a server; a git repository to push to |
+//! | `client` | `ci pipelines`, `ci logs -f`, `ci approve --server`, … |
 //! | `hooks` | deliveries, what no hook told of, commit statuses |
+//! | `ops` | health, metrics, hand-over, backup, maintenance |
 //! | `projects` | projects over the API |
 //! | `browser` | cookies and forms |
 //! | `people`, `oidc` | accounts, sessions, tokens, roles, variables, the audit record |
@@ -18,9 +20,11 @@
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
 mod browser;
+mod client;
 mod demo;
 mod hooks;
 mod oidc;
+mod ops;
 mod pages;
 mod people;
 mod projects;

@@ -16,6 +16,7 @@ pub async fn pass(app: App) {
         if let Err(problem) = expired(&app).await {
             tracing::warn!("removing expired artifacts: {problem}");
         }
+        app.beats.ran("artifacts", EVERY.as_secs());
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = app.ending.cancelled() => return,

@@ -8,7 +8,6 @@ const JOBS: &str = r#"
 build:
   script:
     - echo one
-    - while [ ! -e "$GATE" ]; do sleep 0.1; done
     - echo two
 fails:
   script: [echo about to fail, exit 3]
@@ -82,8 +81,8 @@ fn said(output: &Output) -> String {
 #[test]
 fn pipelines_are_listed_followed_played_retried_and_cancelled() {
     let person = Person::with(JOBS);
-    let gate = person.server.home().join("gate");
-    let run = json!({ "ref": "main", "variables": { "GATE": gate } });
+    person.server.post("/api/v1/admin/maintenance", &json!({ "on": true })).is(200);
+    let run = json!({ "ref": "main" });
     person.server.post("/api/v1/projects/group%2Fapp/pipelines", &run).is(201);
     let project = ["--project", "group/app"];
     let listed = person.told(&["pipelines", project[0], project[1]]);
@@ -92,8 +91,8 @@ fn pipelines_are_listed_followed_played_retried_and_cancelled() {
     // it follows before the job has begun, and ends with the job
     let mut follow = person.command(&["logs", "build", "--follow", "--project", "group/app", "--raw"]);
     let follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    eventually("the job runs", || (person.status("build") == "running").then_some(()));
-    std::fs::write(&gate, "").unwrap();
+    eventually("it follows", || person.server.said().contains("log/events").then_some(()));
+    person.server.post("/api/v1/admin/maintenance", &json!({ "on": false })).is(200);
     let followed = follow.wait_with_output().unwrap();
     assert!(followed.status.success(), "{}", said(&followed));
     eventually("the failure is there", || (person.status("fails") == "failed").then_some(()));
@@ -139,9 +138,9 @@ fn mistakes_say_what_to_do() {
     person.refused(&["jobs", "77", project[0], project[1]], 2, &["there is no such pipeline"]);
     person.refused(&["logs", "--server", project[0], project[1]], 2, &["say which job", "`ci jobs`"]);
     person.refused(&["logs", "77", project[0], project[1]], 2, &["there is no such job"]);
-    person.refused(&["cancel", project[0], project[1]], 2, &["--pipeline"]);
+    person.refused(&["cancel", project[0], project[1]], 2, &["<JOB>"]);
     person.refused(&["approve", "1.0", "--server", project[0], project[1]], 2, &["none waits"]);
-    person.refused(&["promote", "1.0", "--to", "prod", project[0], project[1]], 3, &["has no `.ci/deploy.yml`"]);
+    person.refused(&["promote", "1.0", "--to", "prod", project[0], project[1]], 3, &["was not fetched yet", "run a pipeline"]);
     let signed_out = person.command(&["pipelines"]).env("SLIPWAY_TOKEN", "slp_wrong").output().unwrap();
     let told = said(&signed_out);
     assert_eq!(signed_out.status.code(), Some(2), "{told}");
@@ -154,7 +153,13 @@ fn mistakes_say_what_to_do() {
     assert!(said(&away).contains("does it run, and is the address right?"), "{}", said(&away));
 }
 
-const DEPLOY: &str = "environments:\n  dev: {targets: [app@dev.invalid], directory: /srv/app}\n  prod: {targets: [app@prod.invalid], directory: /srv/app, approvals: {count: 1}}\n";
+const DEPLOY: &str = "
+environments:
+  dev: {targets: [app@dev.invalid]}
+  prod: {targets: [app@prod.invalid], approvals: {count: 1, from: [admin]}}
+people:
+  admin: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK1ApKaKBDYohABetO/o7NnJQ+Mg47GIcLDfMoDV3ABH]
+";
 
 #[test]
 fn deployments_that_wait_are_agreed_to_and_rejected() {

@@ -37,7 +37,9 @@ fn health_is_for_everybody_and_details_are_for_administrators() {
 #[test]
 fn metrics_are_for_whoever_knows_their_token() {
     let server = Server::with(json!({ "local_jobs": 0, "metrics_token": "scrape me" }));
+    crate::demo::fill(&server);
     anonymous(&server, "/metrics").is(401);
+    server.get("/metrics").is(200);
     Reply::of(client(Some("scrape you")).get(server.url("/metrics")).send().unwrap()).is(401);
     let told = Reply::of(client(Some("scrape me")).get(server.url("/metrics")).send().unwrap()).is(200);
     assert!(told.headers["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
@@ -277,7 +279,7 @@ fn sqlite_goes_over_to_postgresql() {
 
 #[test]
 fn in_maintenance_no_job_is_handed_out() {
-    let mut server = Server::with(json!({ "local_jobs": 1, "reconcile_seconds": 3600 }));
+    let mut server = Server::with(json!({ "local_jobs": 1, "reconcile_seconds": 3600, "long_poll_seconds": 0 }));
     let repository = Repository::with(&[(".gitlab-ci.yml", "build: {script: [echo hello]}\n")]);
     let made = json!({ "path": "group/app", "git_url": repository.url(), "forge": "generic" });
     let made = server.post("/api/v1/projects", &made).is(201).json();
@@ -305,6 +307,6 @@ fn in_maintenance_no_job_is_handed_out() {
     server.post("/api/v1/admin/maintenance", &json!({ "on": false })).is(200);
     anonymous(&server, "/readyz").is(200);
     eventually("the job runs", || (server.get(&path).json()["status"] == "success").then_some(()));
-    let actions = server.texts("SELECT action FROM audit WHERE action LIKE 'server.%' ORDER BY id");
+    let actions = server.texts("SELECT action FROM audit WHERE action LIKE 'server.%' ORDER BY seq");
     assert_eq!(actions, ["server.maintenance", "server.work"]);
 }

@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn spans_are_told_in_the_greatest_unit_that_fits() {
-        let table = [(-5, "0 s"), (59_999, "59 s"), (60_000, "1 min"), (7_200_000, "2 h"), (86_400_000 * 13, "13 d")];
+        let table =
+            [(-5, "0 s"), (59_999, "59 s"), (60_000, "1 min"), (7_200_000, "2 h"), (86_400_000 * 13, "13 d")];
         for (milliseconds, expected) in table {
             assert_eq!(span(milliseconds), expected);
         }

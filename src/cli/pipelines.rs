@@ -51,8 +51,9 @@ pub(super) fn pipelines(args: &PipelinesArgs) -> CliResult {
     if found.is_empty() {
         return print_raw(b"no such pipelines\n");
     }
-    let mut rows =
-        vec![["PIPELINE", "STATUS", "REF", "COMMIT", "SOURCE", "AGE", "TOOK", "WHAT"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["PIPELINE", "STATUS", "REF", "COMMIT", "SOURCE", "AGE", "TOOK", "WHAT"].map(str::to_owned).to_vec(),
+    ];
     rows.extend(found.iter().map(|pipeline| {
         let sha: String = text(pipeline, "sha").chars().take(8).collect();
         let what: String = text(pipeline, "message").chars().take(60).collect();

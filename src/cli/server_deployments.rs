@@ -158,14 +158,17 @@ pub(super) fn grid(on: &OnServer, environments: &[String], format: Format) -> Cl
         rows.extend(row["cells"].as_array().into_iter().flatten().map(|cell| cells(&project, cell)));
     }
     if rows.len() == 1 {
-        return print_raw(b"no project that you may see has environments (`.ci/deploy.yml` on its default branch)\n");
+        return print_raw(
+            b"no project that you may see has environments (`.ci/deploy.yml` on its default branch)\n",
+        );
     }
     print_raw(columns(&rows).as_bytes())
 }
 
 fn cells(project: &str, cell: &Json) -> Vec<String> {
     let or = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-    let versions: Vec<&str> = cell["versions"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+    let versions: Vec<&str> =
+        cell["versions"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
     let behind = match (cell["commits_behind"].as_i64(), cell["behind_ms"].as_i64()) {
         (Some(commits), Some(ms)) => format!("{commits} commits, {}", span(ms)),
         (None, Some(ms)) => span(ms),
@@ -176,7 +179,11 @@ fn cells(project: &str, cell: &Json) -> Vec<String> {
         notes.push("too far behind".to_owned());
     }
     if cell["lock"].is_object() {
-        notes.push(format!("locked by {}: {}", text(&cell["lock"], "by_whom"), text(&cell["lock"], "reason")));
+        notes.push(format!(
+            "locked by {}: {}",
+            text(&cell["lock"], "by_whom"),
+            text(&cell["lock"], "reason")
+        ));
     }
     if cell["frozen"].is_string() {
         notes.push(format!("frozen {}", text(cell, "frozen")));

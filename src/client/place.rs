@@ -33,7 +33,8 @@ impl Place {
         if paths.contains(&place.project.as_str()) || known.iter().any(|project| is_number(&project)) {
             return Ok(place);
         }
-        let told = format!("`{}` has no project `{}` that you may see", place.server.address(), place.project);
+        let told =
+            format!("`{}` has no project `{}` that you may see", place.server.address(), place.project);
         Err(CliError::usage(told).hint(match did_you_mean(&place.project, paths.iter().copied()) {
             Some(near) => format!("did you mean `--project {near}`?"),
             None if paths.is_empty() => "you are a member of none: ask a maintainer".to_owned(),
@@ -86,7 +87,8 @@ impl Place {
         }
         let pipeline = self.pipeline(None)?;
         let jobs = pipeline["jobs"].as_array().map(Vec::as_slice).unwrap_or_default();
-        if let Some(number) = jobs.iter().find(|known| known["name"] == job).and_then(|job| job["id"].as_i64())
+        if let Some(number) =
+            jobs.iter().find(|known| known["name"] == job).and_then(|job| job["id"].as_i64())
         {
             return Ok(number);
         }
@@ -135,9 +137,12 @@ impl Place {
                     false => error.hint(format!("these do: {}", waiting.join(", "))),
                 })
             }
-            several => Err(CliError::usage(format!("several deployments of {asked} wait for people")).hint(
-                format!("`--to` names one: {}", several.iter().copied().map(told).collect::<Vec<_>>().join(", ")),
-            )),
+            several => {
+                Err(CliError::usage(format!("several deployments of {asked} wait for people")).hint(format!(
+                    "`--to` names one: {}",
+                    several.iter().copied().map(told).collect::<Vec<_>>().join(", ")
+                )))
+            }
         }
     }
 

@@ -73,7 +73,8 @@ pub async fn serve(app: App, listener: TcpListener) -> io::Result<()> {
     let (router, _) = router(&app);
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     // log lines are small, and wanted at once
-    let door = Door { listener, closing: app.closing.clone() }.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let door =
+        Door { listener, closing: app.closing.clone() }.tap_io(|stream| drop(stream.set_nodelay(true)));
     let served = axum::serve(door, service).with_graceful_shutdown(app.ending.clone().cancelled_owned());
     let served = tokio::select! {
         served = served.into_future() => served,

@@ -53,7 +53,8 @@ impl Person {
 
     #[track_caller]
     fn json(&self, arguments: &[&str]) -> Value {
-        let all: Vec<&str> = arguments.iter().copied().chain(["--project", "group/app", "--format", "json"]).collect();
+        let all: Vec<&str> =
+            arguments.iter().copied().chain(["--project", "group/app", "--format", "json"]).collect();
         serde_json::from_str(&self.told(&all)).unwrap()
     }
 
@@ -86,7 +87,10 @@ fn pipelines_are_listed_followed_played_retried_and_cancelled() {
     person.server.post("/api/v1/projects/group%2Fapp/pipelines", &run).is(201);
     let project = ["--project", "group/app"];
     let listed = person.told(&["pipelines", project[0], project[1]]);
-    assert!(listed.starts_with("PIPELINE") && listed.contains("main") && listed.contains("first"), "{listed}");
+    assert!(
+        listed.starts_with("PIPELINE") && listed.contains("main") && listed.contains("first"),
+        "{listed}"
+    );
     assert_eq!(person.json(&["pipelines", "--status", "success"]), json!([]));
     // it follows before the job has begun, and ends with the job
     let mut follow = person.command(&["logs", "build", "--follow", "--project", "group/app", "--raw"]);
@@ -140,11 +144,16 @@ fn mistakes_say_what_to_do() {
     person.refused(&["logs", "77", project[0], project[1]], 2, &["there is no such job"]);
     person.refused(&["cancel", project[0], project[1]], 2, &["<JOB>"]);
     person.refused(&["approve", "1.0", "--server", project[0], project[1]], 2, &["none waits"]);
-    person.refused(&["promote", "1.0", "--to", "prod", project[0], project[1]], 3, &["was not fetched yet", "run a pipeline"]);
+    person.refused(
+        &["promote", "1.0", "--to", "prod", project[0], project[1]],
+        3,
+        &["was not fetched yet", "run a pipeline"],
+    );
     let signed_out = person.command(&["pipelines"]).env("SLIPWAY_TOKEN", "slp_wrong").output().unwrap();
     let told = said(&signed_out);
     assert_eq!(signed_out.status.code(), Some(2), "{told}");
-    let nobody = person.command(&["pipelines", project[0], project[1]]).env("SLIPWAY_TOKEN", "slp_wrong").output();
+    let nobody =
+        person.command(&["pipelines", project[0], project[1]]).env("SLIPWAY_TOKEN", "slp_wrong").output();
     let told = said(&nobody.unwrap());
     assert!(told.contains("`ci login http://127.0.0.1"), "{told}");
     let mut away = person.command(&["pipelines", "--server=http://127.0.0.1:9", project[0], project[1]]);
@@ -169,7 +178,8 @@ fn deployments_that_wait_are_agreed_to_and_rejected() {
     let run = json!({ "ref": "main" });
     person.server.post("/api/v1/projects/group%2Fapp/pipelines", &run).is(201);
     let grid = eventually("the grid is there", || {
-        let grid: Value = serde_json::from_str(&person.told(&["env", "status", "--server", "--format", "json"])).unwrap();
+        let grid: Value =
+            serde_json::from_str(&person.told(&["env", "status", "--server", "--format", "json"])).unwrap();
         (grid[0]["cells"].as_array()?.len() == 2).then_some(grid)
     });
     assert_eq!(grid[0]["cells"][1]["environment"], "prod", "{grid}");
@@ -187,13 +197,15 @@ fn deployments_that_wait_are_agreed_to_and_rejected() {
     let to = ["--to", "prod", "--server", "--project", "group/app"];
     let with = |first: &[&'static str]| first.iter().copied().chain(to).collect::<Vec<_>>();
     person.refused(&with(&["approve", "1.3.0"]), 2, &["(1.4.0 to prod)", "(1.5.0 to prod)"]);
-    person.refused(&with(&["approve", "1.4.0", "--expect", "badbadbadbad"]), 3, &["the plan is `c0ffee00c0ff` by now"]);
-    let agreed = person.told(&with(&["approve", "1.4.0", "--expect", "c0ffee00c0ff", "--comment", "well tested"]));
-    assert!(agreed.contains("of 1.4.0 to prod is "), "{agreed}");
-    assert_eq!(
-        person.server.texts("SELECT comment FROM approvals WHERE approved = 1"),
-        ["well tested"]
+    person.refused(
+        &with(&["approve", "1.4.0", "--expect", "badbadbadbad"]),
+        3,
+        &["the plan is `c0ffee00c0ff` by now"],
     );
+    let agreed =
+        person.told(&with(&["approve", "1.4.0", "--expect", "c0ffee00c0ff", "--comment", "well tested"]));
+    assert!(agreed.contains("of 1.4.0 to prod is "), "{agreed}");
+    assert_eq!(person.server.texts("SELECT comment FROM approvals WHERE approved = 1"), ["well tested"]);
     let refused = person.told(&with(&["reject", "1.5.0", "--comment", "not today"]));
     assert!(refused.contains("is rejected: admin said no: not today"), "{refused}");
     person.refused(&with(&["approve", "1.5.0"]), 2, &["no deployment of `1.5.0` for `prod` waits"]);

@@ -22,8 +22,17 @@ fn health_is_for_everybody_and_details_are_for_administrators() {
     assert_eq!(anonymous(&server, "/healthz").is(200).text, "ok\n");
     assert_eq!(anonymous(&server, "/readyz").is(200).text, "ready\n");
     anonymous(&server, "/api/v1/health").is(401);
-    let wanted =
-        ["artifacts", "database", "deliveries", "deployments", "disk", "leases", "meters", "retention", "schedules"];
+    let wanted = [
+        "artifacts",
+        "database",
+        "deliveries",
+        "deployments",
+        "disk",
+        "leases",
+        "meters",
+        "retention",
+        "schedules",
+    ];
     eventually("every pass has run", || {
         let parts = server.get("/api/v1/health").json();
         let well = |name: &&str| {
@@ -43,7 +52,9 @@ fn metrics_are_for_whoever_knows_their_token() {
     Reply::of(client(Some("scrape you")).get(server.url("/metrics")).send().unwrap()).is(401);
     let told = Reply::of(client(Some("scrape me")).get(server.url("/metrics")).send().unwrap()).is(200);
     assert!(told.headers["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
-    for name in ["slipway_queue_depth 0", "slipway_disk_free_bytes ", "# TYPE slipway_job_wait_seconds histogram"] {
+    for name in
+        ["slipway_queue_depth 0", "slipway_disk_free_bytes ", "# TYPE slipway_job_wait_seconds histogram"]
+    {
         assert!(told.text.contains(name), "{name}: {}", told.text);
     }
     assert!(told.text.ends_with("# EOF\n"));
@@ -59,7 +70,8 @@ fn metrics_are_for_whoever_knows_their_token() {
             .collect();
         assert!(!names.is_empty(), "{expression}");
         for name in names {
-            let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            let family =
+                ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
             assert!(told.text.contains(&format!("# TYPE {family} ")), "the dashboard asks for `{name}`");
         }
     }
@@ -116,7 +128,8 @@ fn sigterm_ends_the_server_while_somebody_follows_a_log() {
     let job = running_job(&server, project);
     let path = server.data().join("logs");
     std::fs::create_dir_all(&path).unwrap();
-    let events = server.client().get(server.url(&format!("/api/v1/projects/{project}/jobs/{job}/log/events")));
+    let events =
+        server.client().get(server.url(&format!("/api/v1/projects/{project}/jobs/{job}/log/events")));
     let events = events.send().unwrap();
     assert_eq!(events.status(), 200);
     let reader = std::thread::spawn(move || BufReader::new(events).lines().map_while(Result::ok).count());
@@ -170,7 +183,9 @@ fn another_binary_takes_over_and_no_request_fails() {
         .collect();
     let more = |count: usize| {
         let before = asked.load(Ordering::Relaxed);
-        eventually("requests are answered", || (asked.load(Ordering::Relaxed) > before + count).then_some(()));
+        eventually("requests are answered", || {
+            (asked.load(Ordering::Relaxed) > before + count).then_some(())
+        });
     };
     more(20);
     let mut successor = Successor(i32::try_from(server.pid()).ok());
@@ -224,11 +239,16 @@ fn a_backup_of_the_running_server_comes_back_elsewhere() {
         command.arg("--config").arg(config).output().unwrap()
     };
     let made = ci(&["server", "backup", "--with-key", "copy.tar.zst"], &config);
-    assert!(made.status.success() && said(&made).contains("proved: restored and compared"), "{}", said(&made));
+    assert!(
+        made.status.success() && said(&made).contains("proved: restored and compared"),
+        "{}",
+        said(&made)
+    );
     // from PostgreSQL to SQLite, when that is what the tests run with; else from SQLite to SQLite
     let elsewhere = server.home().join("elsewhere.yml");
     let data = server.home().join("elsewhere");
-    std::fs::write(&elsewhere, json!({ "data": data, "local_jobs": 0, "listen": "127.0.0.1:0" }).to_string()).unwrap();
+    std::fs::write(&elsewhere, json!({ "data": data, "local_jobs": 0, "listen": "127.0.0.1:0" }).to_string())
+        .unwrap();
     let back = ci(&["server", "restore", "copy.tar.zst"], &elsewhere);
     assert!(back.status.success(), "{}", said(&back));
     assert_eq!(std::fs::read_to_string(data.join(format!("logs/{job}.log"))).unwrap(), "kept\n");
@@ -256,7 +276,8 @@ fn sqlite_goes_over_to_postgresql() {
     let home = target.home();
     let data = home.join("small");
     let file = home.join("small.yml");
-    std::fs::write(&file, json!({ "data": data, "local_jobs": 0, "listen": "127.0.0.1:0" }).to_string()).unwrap();
+    std::fs::write(&file, json!({ "data": data, "local_jobs": 0, "listen": "127.0.0.1:0" }).to_string())
+        .unwrap();
     let mut small = target.command(&["server", "--config"]);
     let mut small = small.arg(&file).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
@@ -279,7 +300,8 @@ fn sqlite_goes_over_to_postgresql() {
 
 #[test]
 fn in_maintenance_no_job_is_handed_out() {
-    let mut server = Server::with(json!({ "local_jobs": 1, "reconcile_seconds": 3600, "long_poll_seconds": 0 }));
+    let mut server =
+        Server::with(json!({ "local_jobs": 1, "reconcile_seconds": 3600, "long_poll_seconds": 0 }));
     let repository = Repository::with(&[(".gitlab-ci.yml", "build: {script: [echo hello]}\n")]);
     let made = json!({ "path": "group/app", "git_url": repository.url(), "forge": "generic" });
     let made = server.post("/api/v1/projects", &made).is(201).json();
@@ -301,7 +323,8 @@ fn in_maintenance_no_job_is_handed_out() {
     let runner = json!({ "description": "r", "run_untagged": true });
     let runner = server.post("/api/v1/runners", &runner).is(201).json();
     let ask = json!({ "token": runner["token"], "info": {} });
-    let asked = Reply::of(server.anonymous().post(server.url("/api/v4/jobs/request")).json(&ask).send().unwrap());
+    let asked =
+        Reply::of(server.anonymous().post(server.url("/api/v4/jobs/request")).json(&ask).send().unwrap());
     asked.is(204);
     assert_eq!(server.get(&path).json()["jobs"][0]["status"], "pending");
     server.post("/api/v1/admin/maintenance", &json!({ "on": false })).is(200);

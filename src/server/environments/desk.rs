@@ -32,7 +32,8 @@ impl Desk {
         let path = project.path.clone();
         let work = move || -> Result<Desk, Problem> {
             if !mirror.exists() {
-                let told = format!("the repository of `{path}` was not fetched yet: push to it, or run a pipeline");
+                let told =
+                    format!("the repository of `{path}` was not fetched yet: push to it, or run a pipeline");
                 return Err(Problem::conflict(told));
             }
             let told = |e: git2::Error| {

@@ -293,7 +293,9 @@ async fn make_room(tx: &mut crate::server::db::Tx) -> io::Result<()> {
         let count = AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
         let count: i64 = sqlx::query_scalar(count).fetch_one(&mut **tx).await.map_err(doing)?;
         if count > 0 {
-            let text = format!("the database is not empty: table `{table}` has {count} rows; restore into a new one");
+            let text = format!(
+                "the database is not empty: table `{table}` has {count} rows; restore into a new one"
+            );
             return Err(io::Error::other(text));
         }
     }

@@ -8,10 +8,12 @@
 //! | `pages`, `demo` | pages over a database that looks lived in |
 //! | `support` | starts, kills, asks a server; a git repository to push to |
 //! | `client` | `ci pipelines`, `ci logs -f`, `ci approve --server`, … |
+//! | `environments` | promotion with real targets |
 //! | `hooks` | deliveries, what no hook told of, commit statuses |
 //! | `ops` | health, metrics, hand-over, backup, maintenance |
 //! | `projects` | projects over the API |
 //! | `browser` | cookies and forms |
+//! | `chromium` | pages in a real browser |
 //! | `people`, `oidc` | accounts, sessions, tokens, roles, variables, the audit record |
 //! | `runner` | the server's pool, `ci runner`, a job's process and a server that behaves badly |
 //! | `start` | where it listens, what it says first |
@@ -20,8 +22,10 @@
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
 mod browser;
+mod chromium;
 mod client;
 mod demo;
+mod environments;
 mod hooks;
 mod oidc;
 mod ops;
@@ -31,4 +35,6 @@ mod projects;
 mod runner;
 mod start;
 mod support;
+#[path = "../support/mod.rs"]
+mod targets;
 mod wire;

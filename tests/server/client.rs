@@ -144,11 +144,7 @@ fn mistakes_say_what_to_do() {
     person.refused(&["logs", "77", project[0], project[1]], 2, &["there is no such job"]);
     person.refused(&["cancel", project[0], project[1]], 2, &["<JOB>"]);
     person.refused(&["approve", "1.0", "--server", project[0], project[1]], 2, &["none waits"]);
-    person.refused(
-        &["promote", "1.0", "--to", "prod", project[0], project[1]],
-        3,
-        &["was not fetched yet", "run a pipeline"],
-    );
+    person.refused(&["promote", "1.0", "--to", "prod", project[0], project[1]], 3, &["`http://127.0.0.1"]);
     let signed_out = person.command(&["pipelines"]).env("SLIPWAY_TOKEN", "slp_wrong").output().unwrap();
     let told = said(&signed_out);
     assert_eq!(signed_out.status.code(), Some(2), "{told}");

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`bundle`] | what is handed to operations where we can't reach, and what comes back |
 //! | [`cli`] | one file per command |
+//! | [`client`] | asks a Slipway server |
 //! | [`deploy`] | puts a release on a target over ssh |
 //! | [`dispatch`] | runs a plan: slots, timers, interrupts, the journal |
 //! | [`ledger`] | what was released, deployed, approved: append-only, per project |
@@ -25,6 +26,7 @@
 
 pub mod bundle;
 pub mod cli;
+pub mod client;
 pub mod deploy;
 pub mod digest;
 pub mod dispatch;

@@ -110,11 +110,44 @@ fn the_documented_deploy_file_is_read_as_it_says() {
     }
 }
 
+/// The documented settings of the server, also with the lines that are commented out in them.
+fn server_example() -> [String; 2] {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/server.yml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (before, oidc) = text.split_once("# oidc:\n").unwrap();
+    let oidc = oidc.replace("\n#   ", "\n  ").replacen("#   ", "  ", 1).replace("oidc: null\n", "");
+    let whole = format!("{before}oidc:\n{oidc}");
+    [text, whole]
+}
+
+#[test]
+fn the_schema_of_the_server_has_its_settings() {
+    for text in server_example() {
+        serde_yaml::from_str::<slipway::server::config::Config>(&text).unwrap();
+    }
+    let config = serde_json::to_value(slipway::server::config::Config::default()).unwrap();
+    let schema = schema("server.json");
+    let names = |value: &Json| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let described = |pointer: &str| {
+        let mut names = names(schema.pointer(pointer).unwrap());
+        names.sort();
+        names
+    };
+    let known = |value: &Json| {
+        let mut names = names(value);
+        names.sort();
+        names
+    };
+    assert_eq!(described("/properties"), known(&config));
+    assert_eq!(described("/properties/keep/properties"), known(&config["keep"]));
+}
+
 #[test]
 fn documented_examples_are_valid() {
     let mut examples = documented();
     assert!(examples.len() >= 2, "{examples:?}");
     examples.extend(deploy_example().map(|text| (text, "deploy.json")));
+    examples.extend(server_example().map(|text| (text, "server.json")));
     for (text, name) in examples {
         let schema = schema(name);
         assert!(is_valid(&yaml(&text), &schema, &schema), "{name}\n{text}");
@@ -140,6 +173,13 @@ fn mistakes_are_found() {
         ("settings.json", "notify: [{kind: slack, url: U, on: [fail]}]\n"),
         ("settings.json", "registries: {x: {http: often}}\n"),
         ("settings.json", "registries: {x: {insecure: true}}\n"),
+        ("server.json", "listen: localhost\n"),
+        ("server.json", "lisen: 127.0.0.1:80\n"),
+        ("server.json", "url: ci.example.org\n"),
+        ("server.json", "keep: {days: 3}\n"),
+        ("server.json", "local_jobs: -1\n"),
+        ("server.json", "oidc: {issuer: https://a, client_id: b}\n"),
+        ("server.json", "oidc: {issuer: https://a, client_id: b, client_secret: hunter2}\n"),
         ("deploy.json", "environment: {}\n"),
         ("deploy.json", "environments: {dev: {target: [a]}}\n"),
         ("deploy.json", "environments: {dev: {targets: a}}\n"),

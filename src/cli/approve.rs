@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::print_raw;
+use super::deploy::digest;
+use super::on_server::OnServer;
 use super::promote::file;
+use super::server_deployments::{self, Agreement};
+use super::{Format, print_raw};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::ledger::{Approval, Fact, Ledger};
 use crate::project::Project;
@@ -12,22 +15,44 @@ use crate::promotion::approval::{self, Subject};
 use crate::signature;
 
 /// Agrees to put a release into an environment: signs its version, content, environment and how it would get there
-/// with your ssh key. Your public key must be in `people` of `.ci/deploy.yml`
+/// with your ssh key. Your public key must be in `people` of `.ci/deploy.yml`. With `--server`: agrees to the deployment
+/// that waits there, as the account that `ci login` signed in with
 #[derive(clap::Args)]
 pub(super) struct ApproveArgs {
-    /// Version of the release
+    /// Version of the release; with `--server` also the number of the deployment
     version: String,
     /// Environment that it goes to
-    #[arg(long, value_name = "ENV")]
-    to: String,
+    #[arg(long, value_name = "ENV", required_unless_present_any = ["server", "project"])]
+    to: Option<String>,
     /// Your ssh key, or its .pub file when ssh-agent holds it [default: $SLIPWAY_SIGNING_KEY, git's
     /// user.signingkey, or the first of ~/.ssh/id_ed25519, id_ecdsa, id_rsa]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "project"])]
     key: Option<PathBuf>,
+    #[command(flatten)]
+    on: OnServer,
+    /// For the record of the server
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, requires = "server")]
+    comment: String,
+    /// On a server: only if the plan has this digest (its first 12 digits or more are enough)
+    #[arg(long, value_name = "DIGEST", value_parser = digest, requires = "server")]
+    expect: Option<String>,
+    /// How what comes of it is printed
+    #[arg(long, value_enum, default_value_t, requires = "server")]
+    format: Format,
 }
 
 pub(super) fn run(args: &ApproveArgs) -> CliResult {
-    let ApproveArgs { version, to, .. } = args;
+    let ApproveArgs { version, .. } = args;
+    if args.on.is_asked() {
+        let agreement = Agreement {
+            what: version,
+            to: args.to.as_deref(),
+            comment: &args.comment,
+            expect: args.expect.as_deref(),
+        };
+        return server_deployments::approve(&args.on, &agreement, args.format);
+    }
+    let to = args.to.as_ref().ok_or_else(|| CliError::usage("which environment?").hint("`--to ENV`"))?;
     let root = Path::new(".");
     let file = file(root)?;
     let ledger = Ledger::of(root)?;

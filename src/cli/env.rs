@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::deploy::{VARIABLES, cli_error, settings};
+use super::on_server::OnServer;
 use super::runtime::runtime;
-use super::{Format, clear, history, print_json, print_raw, unlock};
+use super::{Format, clear, history, print_json, print_raw, server_deployments, unlock};
 use crate::deploy::{self, Delivery, DeployFile, EnvironmentStatus, TargetStatus, Way};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::release::installed::Installed;
@@ -26,15 +27,17 @@ enum EnvCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Ask what runs on all targets. Exit code 1 when that can't be told of one, or one runs other code than it should
+    /// Ask what runs on all targets; with `--server`, what it knows of all projects, or of `--project`. Exit code 1 when that can't be told of one, or one runs other code than it should
     #[command(after_long_help = VARIABLES)]
     Status {
         /// Environments, as `dev`; default: all that are reached by ssh
         #[arg(value_name = "ENV")]
         environments: Vec<String>,
         /// Ask again every five seconds, until Ctrl-C
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["server", "project"])]
         watch: bool,
+        #[command(flatten)]
+        on: OnServer,
         /// How it is printed; with `--watch`, one JSON document a line
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -52,7 +55,10 @@ pub(super) fn run(args: &EnvArgs) -> CliResult {
         EnvCommand::Unlock(args) => unlock::run(args),
         EnvCommand::Clear(args) => clear::run(args),
         EnvCommand::List { format } => list(*format),
-        EnvCommand::Status { environments, watch, format } => {
+        EnvCommand::Status { environments, on, format, .. } if on.is_asked() => {
+            server_deployments::grid(on, environments, *format)
+        }
+        EnvCommand::Status { environments, watch, format, .. } => {
             let names = names(environments)?;
             let runtime = runtime()?;
             if *watch {

@@ -1,6 +1,7 @@
 //! `ci login`, `ci logout`
 
 use super::print_raw;
+use crate::client::server::{self, client, read};
 use crate::error::{CliError, CliResult};
 use crate::settings::{Login, Logins};
 use anstream::eprintln;
@@ -50,11 +51,6 @@ struct Me {
     name: String,
 }
 
-#[derive(Deserialize)]
-struct Told {
-    message: String,
-}
-
 pub(super) fn login(args: &LoginArgs) -> CliResult {
     let mut logins = Logins::load()?;
     let server = address(args.server.as_ref().or(logins.server.as_ref()))?;
@@ -87,13 +83,6 @@ pub(super) fn logout(args: &LogoutArgs) -> CliResult {
                 .hint(format!("revoke it at {server}/account")))
         }
     }
-}
-
-fn client() -> CliResult<Client> {
-    // an access token goes nowhere but where it was meant to
-    let client =
-        Client::builder().timeout(Duration::from_secs(30)).redirect(reqwest::redirect::Policy::none());
-    client.build().map_err(|e| CliError::failed(format!("starting an HTTP client: {e}")))
 }
 
 fn address(given: Option<&String>) -> CliResult<String> {
@@ -165,20 +154,5 @@ fn open_browser(address: &str) {
 }
 
 fn good(server: &str, sent: reqwest::Result<Response>) -> CliResult<Response> {
-    let answer = sent.map_err(|e| CliError::failed(format!("asking `{server}`: {}", e.without_url())))?;
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(answer);
-    }
-    let told = answer.json::<Told>().map(|told| told.message);
-    let told = told.unwrap_or_else(|_| format!("it answered {status}: is it a Slipway server?"));
-    Err(CliError::failed(format!("`{server}`: {told}")))
-}
-
-fn read<T: serde::de::DeserializeOwned>(server: &str, answer: Response) -> CliResult<T> {
-    answer.json().map_err(|_| {
-        CliError::failed(format!(
-            "`{server}` does not answer as a Slipway server does: is the address right?"
-        ))
-    })
+    server::good(server, sent.map_err(|e| server::unreachable(server, e))?)
 }

@@ -1,6 +1,8 @@
 //! `ci logs`: what jobs of a run said.
 
+use super::on_server::OnServer;
 use super::print_raw;
+use crate::client::follow;
 use crate::error::{CliError, CliResult};
 use crate::project::Project;
 use crate::report::job_log::JobLogView;
@@ -19,20 +21,20 @@ use std::sync::{Arc, mpsc};
 /// Print what jobs said
 ///
 /// Without JOB: of the jobs that failed in the last run, or of all if none did. What the runner itself says in its own
-/// sections is folded to a line each.
+/// sections is folded to a line each. With `--server` of a job there: by its number, or its name in the newest pipeline.
 #[derive(clap::Args)]
 pub(super) struct LogsArgs {
     /// Only these jobs; the name of a parallel job stands for all its instances
     #[arg(value_name = "JOB")]
     jobs: Vec<String>,
     /// Of this run [default: the newest]
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["server", "project"])]
     run: Option<u64>,
     /// Of this attempt [default: the last]
-    #[arg(long, value_name = "N", requires = "jobs")]
+    #[arg(long, value_name = "N", requires = "jobs", conflicts_with_all = ["server", "project"])]
     attempt: Option<u32>,
     /// Of this service of the job
-    #[arg(long, value_name = "NAME", requires = "jobs")]
+    #[arg(long, value_name = "NAME", requires = "jobs", conflicts_with_all = ["server", "project"])]
     service: Option<String>,
     /// Go on until the job, or without JOB the run, is over
     #[arg(long, short = 'f')]
@@ -43,6 +45,8 @@ pub(super) struct LogsArgs {
     /// Fold nothing
     #[arg(long, conflicts_with = "raw")]
     unfold: bool,
+    #[command(flatten)]
+    on: OnServer,
     /// Directory in the project
     #[arg(short = 'C', value_name = "DIR", default_value = ".", hide_default_value = true)]
     dir: PathBuf,
@@ -58,6 +62,9 @@ struct Told {
 }
 
 pub(super) fn run(args: &LogsArgs) -> CliResult {
+    if args.on.is_asked() {
+        return on_server(args);
+    }
     let state = State::of(&Project::discover(&args.dir)?.state_name())?;
     let run = find(&state, args.run)?;
     if args.follow && args.jobs.is_empty() {
@@ -85,6 +92,33 @@ pub(super) fn run(args: &LogsArgs) -> CliResult {
         }
     }
     Ok(())
+}
+
+/// A job of a server.
+fn on_server(args: &LogsArgs) -> CliResult {
+    let [job] = args.jobs.as_slice() else {
+        return Err(CliError::usage("say which job of the server: one").hint("`ci jobs` lists them"));
+    };
+    let place = args.on.place()?;
+    let job = place.job(job)?;
+    let mut pager = Pager::new(args);
+    let mut gone = false;
+    let mut take = |bytes: &[u8]| match pager.feed(bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            gone = true;
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    };
+    match args.follow {
+        true => follow::follow(&place, job, &mut take)?,
+        false => follow::whole(&place, job, &mut take)?,
+    }
+    match pager.end() {
+        Err(error) if !gone => Err(CliError::usage(format!("printing the log of job {job}: {error}"))),
+        _ => Ok(()),
+    }
 }
 
 /// Joins a run that goes on: its report from the beginning.
@@ -295,10 +329,17 @@ impl Pager {
         let mut bytes = Vec::new();
         let read = file.take(length.saturating_sub(*shown)).read_to_end(&mut bytes)?;
         *shown += u64::try_from(read).unwrap_or(0);
-        self.partial.extend(bytes);
-        while let Some(end) = self.partial.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = self.partial.drain(..=end).collect();
-            self.line(&line)?;
+        self.feed(&bytes)
+    }
+
+    /// Prints what is whole; the rest waits for its end.
+    fn feed(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut text = std::mem::take(&mut self.partial);
+        text.extend(bytes);
+        let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
+        self.partial = text.split_off(whole);
+        for line in text.split_inclusive(|b| *b == b'\n') {
+            self.line(line)?;
         }
         self.out.flush()
     }

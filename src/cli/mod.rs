@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod act;
 mod apply;
 mod approve;
 mod artifacts;
@@ -23,6 +24,8 @@ mod logs;
 mod man;
 mod networking;
 mod notify;
+mod on_server;
+mod pipelines;
 mod plan;
 mod promote;
 mod receipt;
@@ -36,6 +39,7 @@ mod runtime;
 mod server;
 mod server_audit;
 mod server_data;
+mod server_deployments;
 mod unlock;
 
 use crate::error::{CliError, CliResult, EXIT_OK};
@@ -69,6 +73,13 @@ enum Command {
     Init(init::InitArgs),
     Runs(runs::RunsArgs),
     Logs(logs::LogsArgs),
+    Pipelines(pipelines::PipelinesArgs),
+    Jobs(pipelines::JobsArgs),
+    Play(act::PlayArgs),
+    /// Run a job on a server again, or what failed or was cancelled of a pipeline
+    Retry(act::ActArgs),
+    /// End a job on a server, or all of a pipeline
+    Cancel(act::ActArgs),
     /// Show which jobs a pipeline would have, and why
     Plan(plan::PlanArgs),
     /// Check .gitlab-ci.yml: every mistake, with its place and what to do
@@ -81,6 +92,7 @@ enum Command {
     Deploy(deploy::DeployArgs),
     Promote(promote::PromoteArgs),
     Approve(approve::ApproveArgs),
+    Reject(server_deployments::RejectArgs),
     Bundle(bundle::BundleArgs),
     Apply(apply::ApplyArgs),
     /// What operations send back
@@ -159,6 +171,12 @@ fn run(command: Command) -> CliResult {
         Command::Env(args) => env::run(&args),
         Command::Promote(args) => promote::run(&args),
         Command::Approve(args) => approve::run(&args),
+        Command::Reject(args) => server_deployments::reject(&args),
+        Command::Pipelines(args) => pipelines::pipelines(&args),
+        Command::Jobs(args) => pipelines::jobs(&args),
+        Command::Play(args) => act::play(&args),
+        Command::Retry(args) => act::act(&args, "retry"),
+        Command::Cancel(args) => act::act(&args, "cancel"),
         Command::Bundle(args) => bundle::run(&args),
         Command::Apply(args) => apply::run(&args),
         Command::Receipt(args) => receipt::run(&args),

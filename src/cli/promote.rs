@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Format;
 use super::deploy::{carry_out, cli_error, digest, settings, telling};
+use super::on_server::OnServer;
+use super::{Format, server_deployments};
 use crate::deploy::{self, Delivery, DeployFile, Request, Settings};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::ledger::{Approval, Fact, Ledger, standing};
@@ -13,7 +14,7 @@ use crate::release::Project;
 
 /// Puts the very release that succeeded in the environment before into the next one: its kept package, by digest,
 /// nothing is built but an upgrade that it lacks. Refuses what skipped an environment, is marked bad, is frozen, or
-/// lacks approvals
+/// lacks approvals. With `--server` the server does it
 #[derive(clap::Args)]
 pub(super) struct PromoteArgs {
     /// Version of the release
@@ -22,10 +23,10 @@ pub(super) struct PromoteArgs {
     #[arg(long, value_name = "ENV")]
     to: String,
     /// Ask, decide and check, but send nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["server", "project"])]
     plan: bool,
     /// Stop unless the plan has this digest, as `--plan` shows it (its first 12 digits or more are enough)
-    #[arg(long, value_name = "DIGEST", value_parser = digest)]
+    #[arg(long, value_name = "DIGEST", value_parser = digest, conflicts_with_all = ["server", "project"])]
     expect: Option<String>,
     /// Do it though a rule forbids it; the reason is recorded
     #[arg(long = "override", value_name = "REASON")]
@@ -33,6 +34,8 @@ pub(super) struct PromoteArgs {
     /// Who agreed on the server that runs this; the server has checked the rules of approvals
     #[arg(long, value_name = "PERSON", hide = true)]
     approved: Vec<String>,
+    #[command(flatten)]
+    on: OnServer,
     /// How the result is printed; the steps go to standard error
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -40,6 +43,10 @@ pub(super) struct PromoteArgs {
 
 pub(super) fn run(args: &PromoteArgs) -> CliResult {
     let PromoteArgs { version, to, .. } = args;
+    if args.on.is_asked() {
+        let set_aside = args.set_aside.as_deref();
+        return server_deployments::promote(&args.on, version, to, set_aside, args.format);
+    }
     let root = Path::new(".");
     let file = file(root)?;
     let settings = settings(to)?;

@@ -73,7 +73,6 @@ pub(super) fn run(args: &ServerArgs) -> CliResult {
         Some(ServerCommand::Restore { file }) => return server_data::restore(&config, file),
         None => {}
     }
-    ops::begin_log();
     runtime()?.block_on(async {
         let usage = |e: std::io::Error| CliError::usage(e.to_string());
         let listener = match handover::inherited().map_err(usage)? {
@@ -92,6 +91,8 @@ pub(super) fn run(args: &ServerArgs) -> CliResult {
         if let Some(link) = link {
             eprintln!("sign in as `admin`, once, at {link}");
         }
+        // not before: the first line says where the server listens
+        ops::begin_log();
         handover::tell_systemd();
         let socket = OwnedFd::from(listener.try_clone().map_err(usage)?);
         tokio::spawn(on_signals(app.clone(), socket));
@@ -134,7 +135,7 @@ async fn on_signals(app: App, socket: OwnedFd) {
             },
         }
     }
-    app.ending.cancel();
+    app.closing.cancel();
 }
 
 /// Opens what is there: the server may run meanwhile.

@@ -212,8 +212,8 @@ impl Project {
             .unwrap_or_else(|| current.to_owned())
     }
 
-    /// `group/project` of the remote `origin`.
-    fn path(&self) -> String {
+    /// `group/project` of the remote `origin`, else `local/<directory>`.
+    pub fn path(&self) -> String {
         let url = self.repository.find_remote("origin").ok().and_then(|r| r.url().ok().map(str::to_owned));
         url.as_deref().and_then(project_path).unwrap_or_else(|| {
             let name =

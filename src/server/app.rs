@@ -46,7 +46,9 @@ pub struct Parts {
     pub wake: Wake,
     /// Says what changed, to whoever shows it. A slow reader misses some and reads all again.
     pub changes: broadcast::Sender<Changed>,
-    /// Cancelled when the server is to end: passes end, streams close.
+    /// Cancelled when the server is to end: no more connections are taken; [`Parts::ending`] follows in a moment.
+    pub closing: CancellationToken,
+    /// Cancelled when the server ends: passes end, streams close.
     pub ending: CancellationToken,
 }
 
@@ -131,6 +133,7 @@ impl App {
             maintenance: AtomicBool::new(false),
             wake: Wake::default(),
             changes,
+            closing: CancellationToken::new(),
             ending: CancellationToken::new(),
         })))
     }

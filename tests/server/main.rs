@@ -7,8 +7,10 @@
 //! |---|---|
 //! | `pages`, `demo` | pages over a database that looks lived in |
 //! | `support` | starts, kills, asks a server; a git repository to push to |
+//! | `client` | `ci pipelines`, `ci logs -f`, `ci approve --server`, … |
 //! | `environments` | promotion with real targets |
 //! | `hooks` | deliveries, what no hook told of, commit statuses |
+//! | `ops` | health, metrics, hand-over, backup, maintenance |
 //! | `projects` | projects over the API |
 //! | `browser` | cookies and forms |
 //! | `chromium` | pages in a real browser |
@@ -21,10 +23,12 @@
 
 mod browser;
 mod chromium;
+mod client;
 mod demo;
 mod environments;
 mod hooks;
 mod oidc;
+mod ops;
 mod pages;
 mod people;
 mod projects;

@@ -32,6 +32,7 @@ pub(crate) struct Server {
     running: Option<Running>,
     runtime: Runtime,
     db: Option<Db>,
+    more: Vec<Database>,
 }
 
 struct Running {
@@ -67,6 +68,7 @@ impl Server {
             running: None,
             runtime,
             db: None,
+            more: Vec::new(),
         };
         server.restart();
         server.db = Some(server.runtime.block_on(Db::open(&server.database.url)).unwrap());
@@ -163,6 +165,19 @@ impl Server {
     /// `http://127.0.0.1:PORT`
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The PostgreSQL database, if it is one.
+    pub(crate) fn settings_database(&self) -> Option<String> {
+        self.database.postgres.clone()
+    }
+
+    /// One more database in the same PostgreSQL; removed with this server.
+    pub(crate) fn another_database(&mut self) -> String {
+        let made = Database::make(&self.data(), &self.runtime);
+        let url = made.url.clone();
+        self.more.push(made);
+        url
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -275,6 +290,7 @@ impl Drop for Server {
         if let Some(db) = self.db.take() {
             self.runtime.block_on(db.pool.close());
         }
+        self.more.iter().for_each(|database| database.remove(&self.runtime));
         self.database.remove(&self.runtime);
     }
 }

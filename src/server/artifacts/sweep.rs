@@ -25,6 +25,7 @@ pub async fn pass(app: App) {
         {
             tracing::warn!("removing artifacts of jobs that are gone: {problem}");
         }
+        app.beats.ran("artifacts", EVERY.as_secs());
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = app.ending.cancelled() => return,

@@ -11,6 +11,7 @@ use crate::server::{Answer, App, Problem};
 use pipelines::plan::JobVariable;
 use pipelines::schedule::{Input, Outcome};
 use pipelines::status::Status;
+use std::sync::atomic::Ordering;
 
 /// GitLab's prefix of job tokens: its runners mask whatever begins so.
 const TOKEN_PREFIX: &str = "glcbt-";
@@ -20,12 +21,12 @@ const LEASE_STEP: i64 = 10_000;
 const CANDIDATES: i64 = 8;
 
 /// Hands out the next job for the runner, if there is one: by priority, then for the project with the fewest jobs
-/// running, then the oldest.
+/// running, then the oldest. In maintenance there is none.
 ///
 /// # Errors
 /// The database does not answer.
 pub async fn claim(app: &App, runner: &Runner, system_id: &str) -> Answer<Option<Claimed>> {
-    if runner.paused == 1 {
+    if runner.paused == 1 || app.maintenance.load(Ordering::Relaxed) {
         return Ok(None);
     }
     loop {

@@ -19,7 +19,7 @@ pub struct Engine {
     /// When this process began to look after jobs: leases that ran out while there was none are not held against runners.
     pub(super) since: i64,
     /// Jobs that nobody looks after, as the last check of the invariants has counted them.
-    pub(super) stuck: std::sync::atomic::AtomicI64,
+    pub(in crate::server) stuck: std::sync::atomic::AtomicI64,
 }
 
 type Slot = Arc<tokio::sync::Mutex<Option<Live>>>;

@@ -27,13 +27,14 @@ async fn pass<F: Future<Output = Answer<()>>>(
     app: &App,
     every: Duration,
     wake: &Notify,
-    what: &str,
+    what: &'static str,
     work: impl Fn() -> F,
 ) {
     loop {
         if let Err(problem) = work().await {
             tracing::error!("{what}: {problem}");
         }
+        app.beats.ran(what, every.as_secs());
         tokio::select! {
             () = app.ending.cancelled() => return,
             () = wake.notified() => {}

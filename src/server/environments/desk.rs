@@ -32,7 +32,13 @@ impl Desk {
             mirror::fetch(app, project).await?;
         }
         let branch = project.default_branch.clone();
+        let path = project.path.clone();
         let work = move || -> Result<Desk, Problem> {
+            if !mirror.exists() {
+                let told =
+                    format!("the repository of `{path}` was not fetched yet: push to it, or run a pipeline");
+                return Err(Problem::conflict(told));
+            }
             let told = |e: git2::Error| {
                 Problem::conflict(format!("bringing the work tree to branch `{branch}`: {}", e.message()))
             };

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::Read;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub async fn passes(app: App) {
         if let Err(problem) = pass(&app, &watched).await {
             tracing::error!("moving deployments on: {problem}");
         }
+        app.beats.ran("deployments", LOOK.as_secs());
         tokio::select! {
             () = app.wake.deployments.notified() => {}
             () = tokio::time::sleep(LOOK) => {}
@@ -52,7 +54,12 @@ async fn pass(app: &App, watched: &Watched) -> Answer<()> {
     for deployment in Deployment::in_state(app, "running").await? {
         watch(app, watched, deployment, "run");
     }
-    for deployment in Deployment::in_state(app, "queued").await? {
+    // in maintenance nothing begins
+    let queued = match app.maintenance.load(Ordering::Relaxed) {
+        true => Vec::new(),
+        false => Deployment::in_state(app, "queued").await?,
+    };
+    for deployment in queued {
         if let Err(problem) = begin(app, &deployment).await {
             deployment.advance(app, "queued", "failed", &problem.message).await?;
         }

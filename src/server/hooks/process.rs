@@ -17,6 +17,8 @@ use tokio::task::JoinSet;
 
 /// Projects that are dealt with at once.
 const AT_ONCE: usize = 8;
+/// Seconds between looks, when nothing wakes us.
+const EVERY: u64 = 1;
 /// After so many tries a person has to look at it.
 const TRIES: i64 = 20;
 
@@ -61,13 +63,14 @@ pub(super) async fn pass(app: App) {
             }
             Err(error) => tracing::error!("reading the inbox: {error}"),
         }
+        app.beats.ran("deliveries", EVERY);
         tokio::select! {
             Some(done) = tasks.join_next() => match done {
                 Ok(project) => { busy.remove(&project); }
                 Err(error) => tracing::error!("dealing with a project's deliveries: {error}"),
             },
             () = app.wake.inbox.notified() => {}
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = tokio::time::sleep(Duration::from_secs(EVERY)) => {}
             () = app.ending.cancelled() => break,
         }
     }

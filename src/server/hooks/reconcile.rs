@@ -57,6 +57,7 @@ pub(super) async fn pass(app: App) {
             }
             Err(problem) => tracing::error!("reading the projects: {problem}"),
         }
+        app.beats.ran("reconcile", every.as_secs());
         tokio::select! {
             () = tokio::time::sleep(every) => {}
             () = app.ending.cancelled() => return,

@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 
 /// Projects that are told at once.
 const AT_ONCE: usize = 8;
+/// Seconds between looks, when nothing wakes us.
+const EVERY: u64 = 1;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// After so many tries of one word it is given up.
 const TRIES: i64 = 15;
@@ -46,13 +48,14 @@ pub(super) async fn pass(app: App) {
             }
             Err(problem) => tracing::error!("reading the statuses to be sent: {problem}"),
         }
+        app.beats.ran("statuses", EVERY);
         tokio::select! {
             Some(done) = tasks.join_next() => match done {
                 Ok(project) => { busy.remove(&project); }
                 Err(error) => tracing::error!("sending commit statuses: {error}"),
             },
             () = app.wake.statuses.notified() => {}
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = tokio::time::sleep(Duration::from_secs(EVERY)) => {}
             () = app.ending.cancelled() => return,
         }
     }

@@ -21,6 +21,7 @@ pub async fn pass(app: App) {
                 tracing::warn!("closing the log of job {job}: {problem}");
             }
         }
+        app.beats.ran("logs", EVERY.as_secs());
     }
 }
 

@@ -263,12 +263,8 @@ async fn fill(db: &Db, archive: &Path) -> io::Result<()> {
             continue;
         }
         let mut tx = db.write().await.map_err(|e| failed("filling the database", e))?;
+        make_room(&mut tx).await?;
         let known = tables();
-        // a new database has a few rows of its own
-        for table in known.iter().rev() {
-            let text = AssertSqlSafe(format!("DELETE FROM {table}"));
-            sqlx::query(text).execute(&mut *tx).await.map_err(|e| failed("emptying the database", e))?;
-        }
         for line in BufReader::new(entry).lines() {
             let Line { table, row } = serde_json::from_str(&line?)?;
             let sound = |name: &String| {
@@ -288,6 +284,23 @@ async fn fill(db: &Db, archive: &Path) -> io::Result<()> {
         return tx.commit().await.map_err(|e| failed("filling the database", e));
     }
     Err(io::Error::other(format!("`{}` has no database in it", archive.display())))
+}
+
+/// A new database has rows of `meta` and no others; any other one is somebody's.
+async fn make_room(tx: &mut crate::server::db::Tx) -> io::Result<()> {
+    let doing = |e| failed("looking at the database", e);
+    for table in tables().into_iter().filter(|table| *table != "meta") {
+        let count = AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
+        let count: i64 = sqlx::query_scalar(count).fetch_one(&mut **tx).await.map_err(doing)?;
+        if count > 0 {
+            let text = format!(
+                "the database is not empty: table `{table}` has {count} rows; restore into a new one"
+            );
+            return Err(io::Error::other(text));
+        }
+    }
+    sqlx::query("DELETE FROM meta").execute(&mut **tx).await.map_err(doing)?;
+    Ok(())
 }
 
 async fn insert(tx: &mut crate::server::db::Tx, table: &str, row: &Map<String, Json>) -> io::Result<()> {

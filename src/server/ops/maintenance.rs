@@ -1,4 +1,4 @@
-//! Maintenance: no job is handed out, everything else goes on; so a moment comes when nothing runs.
+//! Maintenance: no job is handed out, no deployment begins, everything else goes on; so a moment comes when nothing runs.
 
 use crate::server::access::Actor;
 use crate::server::rows::{Audit, audit};
@@ -8,6 +8,9 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::atomic::Ordering;
+
+/// Stands before the reason in the database.
+const ON: &str = "on ";
 
 /// Whether jobs are handed out.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -36,13 +39,15 @@ pub(super) async fn set(
 ) -> Answer<Json<Standing>> {
     let mut tx = app.db.write().await?;
     let text = "INSERT INTO meta (key, value) VALUES ('maintenance', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-    sqlx::query(text).bind(if wish.on { wish.reason.as_str() } else { "off" }).execute(&mut *tx).await?;
+    let value = if wish.on { format!("{ON}{}", wish.reason) } else { String::new() };
+    sqlx::query(text).bind(value).execute(&mut *tx).await?;
     let action = if wish.on { "server.maintenance" } else { "server.work" };
     let detail = json!({ "reason": wish.reason });
     audit(&mut tx, Audit { actor: &actor, action, project: None, subject: "server", detail }).await?;
     tx.commit().await?;
     app.maintenance.store(wish.on, Ordering::Relaxed);
     app.wake.queue.notify_waiters();
+    app.wake.deployments.notify_one();
     Ok(Json(Standing { on: wish.on, running: running(&app).await? }))
 }
 
@@ -51,15 +56,27 @@ pub(super) async fn set(
 /// # Errors
 /// The database does not answer.
 pub async fn load(app: &App) -> Answer<()> {
-    let value: Option<(String,)> = sqlx::query_as("SELECT value FROM meta WHERE key = 'maintenance'")
-        .fetch_optional(&app.db.pool)
-        .await?;
-    app.maintenance.store(value.is_some_and(|(value,)| value != "off"), Ordering::Relaxed);
+    app.maintenance.store(reason(app).await?.is_some(), Ordering::Relaxed);
     Ok(())
 }
 
-async fn running(app: &App) -> Answer<i64> {
-    let text = "SELECT (SELECT COUNT(*) FROM jobs WHERE status = 'running') + \
+/// Why there is maintenance; none: there is none.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn reason(app: &App) -> Answer<Option<String>> {
+    let value: Option<(String,)> = sqlx::query_as("SELECT value FROM meta WHERE key = 'maintenance'")
+        .fetch_optional(&app.db.pool)
+        .await?;
+    Ok(value.and_then(|(value,)| value.strip_prefix(ON).map(str::to_owned)))
+}
+
+/// Jobs and deployments under way.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn running(app: &App) -> Answer<i64> {
+    let text = "SELECT (SELECT COUNT(*) FROM jobs WHERE status IN ('running', 'canceling') AND bridge = 0) + \
                 (SELECT COUNT(*) FROM deployments WHERE status = 'running')";
     Ok(sqlx::query_scalar(text).fetch_one(&app.db.pool).await?)
 }

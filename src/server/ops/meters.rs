@@ -1,6 +1,7 @@
 //! `/metrics`, as Prometheus reads it. What is stored is counted when it is asked for; durations are collected while
 //! the server runs.
 
+use crate::server::access::Actor;
 use crate::server::db::now;
 use crate::server::{Answer, App, Problem};
 use axum::extract::State;
@@ -31,11 +32,17 @@ pub struct Meters {
 impl Default for Meters {
     fn default() -> Meters {
         let seconds = || Histogram::new(exponential_buckets(0.1, 2.0, 16));
-        Meters {
+        let meters = Meters {
             wait: Family::new_with_constructor(seconds),
             run: Family::new_with_constructor(seconds),
             until: AtomicI64::new(now()),
+        };
+        // there from the beginning: a rate from nothing to something is seen as well
+        drop(meters.wait.get_or_create(&Vec::new()));
+        for status in ["success", "failed", "canceled"] {
+            drop(meters.run.get_or_create(&vec![("status".to_owned(), status.to_owned())]));
         }
+        meters
     }
 }
 
@@ -147,14 +154,14 @@ const SINGLE: &[(&str, &str, &str)] = &[
 ];
 
 /// `GET /metrics`, for administrators and for whoever knows `metrics_token`.
-pub(super) async fn show(State(app): State<App>, headers: HeaderMap) -> Answer<Response> {
+pub(super) async fn show(State(app): State<App>, actor: Actor, headers: HeaderMap) -> Answer<Response> {
     let given = headers
         .get(header::AUTHORIZATION)
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.strip_prefix("Bearer "));
     let known = app.config.metrics_token.as_deref();
     let scraper = given.zip(known).is_some_and(|(a, b)| a.as_bytes().ct_eq(b.as_bytes()).into());
-    if !scraper {
+    if !(scraper || actor.admin && actor.has_scope("admin")) {
         return Err(Problem::unauthorized());
     }
     let began = Instant::now();
@@ -174,6 +181,9 @@ pub(super) async fn show(State(app): State<App>, headers: HeaderMap) -> Answer<R
         gauge.set(sqlx::query_scalar(*text).fetch_one(&app.db.pool).await?);
         registry.register(*name, *help, gauge);
     }
+    let stuck: Gauge = Gauge::default();
+    stuck.set(app.engine.stuck.load(Ordering::Relaxed));
+    registry.register("slipway_stuck", "Jobs that nobody looks after; never above 0", stuck);
     let free: Gauge = Gauge::default();
     free.set(i64::try_from(super::retention::free_bytes(&app)).unwrap_or(i64::MAX));
     registry.register("slipway_disk_free_bytes", "Free where the data is", free);

@@ -44,19 +44,28 @@ async fn clean(app: &App) -> Answer<()> {
     let projects: Vec<Project> = sqlx::query_as("SELECT * FROM projects").fetch_all(&app.db.pool).await?;
     for project in &projects {
         let before = now().saturating_sub(days(keep.pipeline_days));
-        for pipeline in removable(app, project, before, i64::MAX).await? {
-            remove(app, pipeline).await?;
-        }
+        clean_project(app, project, before, i64::MAX).await;
     }
     for project in &projects {
         if free_bytes(app) >= keep.free_bytes {
             break;
         }
-        for pipeline in removable(app, project, now(), AT_ONCE).await? {
-            remove(app, pipeline).await?;
-        }
+        clean_project(app, project, now(), AT_ONCE).await;
     }
     Ok(())
+}
+
+/// A project that can't be looked at keeps everything, and keeps nobody else from it.
+async fn clean_project(app: &App, project: &Project, before: i64, limit: i64) {
+    let clean = async {
+        for pipeline in removable(app, project, before, limit).await? {
+            remove(app, pipeline).await?;
+        }
+        Answer::Ok(())
+    };
+    if let Err(problem) = clean.await {
+        tracing::warn!(project = project.id, "removing what is old: {problem}");
+    }
 }
 
 /// Pipelines that ended before `before` and that nothing needs, oldest first.
@@ -72,20 +81,23 @@ async fn removable(app: &App, project: &Project, before: i64, limit: i64) -> Ans
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let deployed = deployed(app, project).await;
+    let deployed = deployed(app, project).await?;
     Ok(found.into_iter().filter(|(_, sha)| !deployed.contains(sha)).map(|(id, _)| id).collect())
 }
 
 /// Commits of versions that run somewhere.
-async fn deployed(app: &App, project: &Project) -> HashSet<String> {
-    let Ok(desk) = Desk::of(app, project).await else { return HashSet::new() };
-    let (Ok(entries), Ok(Some(file))) = (desk.entries(), desk.file()) else { return HashSet::new() };
+async fn deployed(app: &App, project: &Project) -> Answer<HashSet<String>> {
+    if !app.dir("mirrors").join(format!("{}.git", project.id)).exists() {
+        return Ok(HashSet::new());
+    }
+    let desk = Desk::of(app, project).await?;
+    let entries = desk.entries()?;
+    let Some(file) = desk.file()? else { return Ok(HashSet::new()) };
     let versions = file.environments.keys().flat_map(|name| standing::running(&entries, name));
-    versions
-        .flat_map(|version| {
-            standing::releases(&entries, &version).map(|r| r.commit.clone()).collect::<Vec<_>>()
-        })
-        .collect()
+    let commits = versions.flat_map(|version| {
+        standing::releases(&entries, &version).map(|r| r.commit.clone()).collect::<Vec<_>>()
+    });
+    Ok(commits.collect())
 }
 
 /// Removes a pipeline; files go after the rows that name them.
@@ -107,4 +119,113 @@ async fn remove(app: &App, pipeline: i64) -> Answer<()> {
         artifacts::sweep::unnamed(app, &sha256).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Arrival, Ended, Fact, Ledger, Released};
+    use crate::server::config::{Config, Keep};
+    use sqlx::AssertSqlSafe;
+
+    async fn run(app: &App, text: String) {
+        sqlx::query(AssertSqlSafe(text)).execute(&app.db.pool).await.unwrap();
+    }
+
+    /// A pipeline with a job, its log and an artifact.
+    async fn pipeline(app: &App, id: i64, reference: &str, status: &str, finished: Option<i64>) {
+        let finished = finished.map_or("NULL".to_owned(), |at| at.to_string());
+        run(app, format!(
+            "INSERT INTO pipelines (id, project_id, iid, ref, tag, sha, before_sha, source, status, name, message, author, \
+             actor, merge_request, trusted, protected, plan, plan_digest, merged, errors, why, priority, created_at, \
+             finished_at) VALUES ({id}, 1, {id}, '{reference}', 0, 'sha{id}', '', 'push', '{status}', '', '', '', '', '', 1, 1, \
+             '', '', '', '', '', 0, 1, {finished})"
+        ))
+        .await;
+        run(app, format!(
+            "INSERT INTO jobs (id, pipeline_id, project_id, position, attempt, newest, name, stage, status, allowed_to_fail, \
+             tags, resource_group, environment, interruptible, timeout_s, waits_for, system_id, cancel, acknowledged, \
+             log_size, created_at) VALUES ({id}, {id}, 1, 0, 1, 1, 'build', 'test', '{status}', 0, '[]', '', '', 0, 60, '', \
+             '', 0, 1, 5, 1)"
+        ))
+        .await;
+        std::fs::write(app.dir("logs").join(format!("{id}.log")), "line\n").unwrap();
+    }
+
+    async fn left(app: &App) -> Vec<i64> {
+        sqlx::query_scalar("SELECT id FROM pipelines ORDER BY id").fetch_all(&app.db.pool).await.unwrap()
+    }
+
+    async fn app(data: &std::path::Path) -> App {
+        let keep = Keep { pipeline_days: 10, pipelines: 1, delivery_days: 10, free_bytes: 0 };
+        let app = App::open(Config { data: data.to_owned(), keep, ..Config::default() }).await.unwrap();
+        std::fs::create_dir_all(app.dir("logs")).unwrap();
+        let text = "INSERT INTO projects (id, path, git_url, forge, forge_url, default_branch, hook, protected_refs, settings, \
+                    paused, created_at) VALUES (1, 'g/app', 'file:///nowhere', 'generic', '', 'main', 'h', '[]', '{}', 0, 1)";
+        run(&app, text.to_owned()).await;
+        app
+    }
+
+    #[tokio::test]
+    async fn what_is_old_goes_and_what_is_needed_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = app(dir.path()).await;
+        let old = Some(now() - 11 * DAY_MS);
+        pipeline(&app, 1, "main", "success", old).await;
+        pipeline(&app, 2, "main", "success", old).await; // the last success of its branch
+        pipeline(&app, 3, "main", "failed", old).await;
+        pipeline(&app, 4, "dev", "running", None).await; // has not ended
+        pipeline(&app, 5, "dev", "failed", Some(now())).await; // is young
+        pipeline(&app, 6, "dev", "failed", old).await; // the newest
+        clean(&app).await.unwrap();
+        assert_eq!(left(&app).await, [2, 4, 5, 6]);
+        let logs = |id: i64| app.dir("logs").join(format!("{id}.log")).exists();
+        assert_eq!([1, 2, 3, 4].map(logs), [false, true, false, true]);
+        clean(&app).await.unwrap();
+        assert_eq!(left(&app).await, [2, 4, 5, 6]);
+    }
+
+    /// The default branch of the project as its mirror has it.
+    fn mirror(app: &App, deploy: &str) {
+        let repository = git2::Repository::init_bare(app.dir("mirrors").join("1.git")).unwrap();
+        let blob = repository.blob(deploy.as_bytes()).unwrap();
+        let mut below = repository.treebuilder(None).unwrap();
+        below.insert("deploy.yml", blob, 0o100_644).unwrap();
+        let mut tree = repository.treebuilder(None).unwrap();
+        tree.insert(".ci", below.write().unwrap(), 0o040_000).unwrap();
+        let tree = repository.find_tree(tree.write().unwrap()).unwrap();
+        let ann = git2::Signature::now("Ann", "ann@localhost").unwrap();
+        repository.commit(Some("refs/heads/main"), &ann, &ann, "first", &tree, &[]).unwrap();
+    }
+
+    fn deployed_to(ledger: &Ledger, environment: &str, version: &str, commit: &str) {
+        let (version, environment) = (version.to_owned(), environment.to_owned());
+        let released =
+            Released { version: version.clone(), commit: commit.to_owned(), ..Released::default() };
+        ledger.append(Fact::Release(released)).unwrap();
+        let (targets, outcome) = (vec!["app@prod".to_owned()], Ended::Done);
+        let arrival = Arrival { environment, version, targets, outcome, ..Arrival::default() };
+        ledger.append(Fact::Deployment(arrival)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_commit_that_runs_somewhere_keeps_its_pipeline() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = app(dir.path()).await;
+        mirror(&app, "environments: {prod: {targets: [app@prod]}}\n");
+        let project = app.project("1").await.unwrap();
+        let desk = Desk::of(&app, &project).await.unwrap();
+        deployed_to(&desk.ledger, "prod", "1.0", "sha1");
+        let old = Some(now() - 11 * DAY_MS);
+        for id in 1..=3 {
+            pipeline(&app, id, "main", "failed", old).await;
+        }
+        clean(&app).await.unwrap();
+        assert_eq!(left(&app).await, [1, 3]);
+        // what can't be told is no leave to remove anything
+        std::fs::remove_dir_all(app.dir("mirrors").join("1.git/refs")).unwrap();
+        pipeline(&app, 4, "main", "failed", old).await;
+        clean(&app).await.unwrap();
+        assert_eq!(left(&app).await, [1, 3, 4]);
+    }
 }

@@ -3,6 +3,7 @@
 use super::page;
 use crate::server::access::Actor;
 use crate::server::db::now;
+use crate::server::ops::maintenance;
 use crate::server::{Answer, App};
 use axum::extract::State;
 use axum::response::Response;
@@ -27,7 +28,11 @@ pub(super) async fn show(State(app): State<App>, actor: Actor) -> Answer<Respons
     let oldest = one(&app, "SELECT MIN(queued_at) FROM pending").await?;
     let inbox = one(&app, "SELECT MIN(received_at) FROM deliveries WHERE state = 'waiting'").await?;
     let config = &app.config;
+    let reason = maintenance::reason(&app).await?;
     let data = json!({
+        "maintenance": reason.is_some(),
+        "maintenance_reason": reason,
+        "under_way": maintenance::running(&app).await?,
         "version": env!("CARGO_PKG_VERSION"),
         "up_ms": i64::try_from(STARTED.elapsed().as_millis()).unwrap_or(i64::MAX),
         "url": config.public_url(),

@@ -29,7 +29,7 @@ impl Place {
         let place = Place { server, project };
         let known: Vec<Json> = place.server.get("/api/v1/projects")?;
         let paths: Vec<&str> = known.iter().filter_map(|project| project["path"].as_str()).collect();
-        let is_number = |project: &&Json| project["id"].to_string() == place.project;
+        let is_number = |project: &&Json| project["id"].as_i64() == place.project.parse().ok();
         if paths.contains(&place.project.as_str()) || known.iter().any(|project| is_number(&project)) {
             return Ok(place);
         }
@@ -116,7 +116,7 @@ impl Place {
         let all: Vec<Json> = self.server.get(&self.path("deployments"))?;
         let there = |deployment: &&Json| environment.is_none_or(|name| deployment["environment"] == name);
         let waits = |deployment: &&Json| deployment["version"] == what && deployment["status"] == "waiting";
-        let by_number = all.iter().find(|deployment| deployment["id"].to_string() == what);
+        let by_number = all.iter().find(|deployment| deployment["id"].as_i64() == what.parse().ok());
         let found: Vec<&Json> = match by_number {
             Some(deployment) => vec![deployment],
             None => all.iter().filter(waits).collect(),

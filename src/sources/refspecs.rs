@@ -101,7 +101,8 @@ mod tests {
             [("refs/heads/main", '1'), ("refs/heads/a/b", '2'), ("refs/tags/v1", '3')]
                 .map(|(name, digit)| (name.to_owned(), id(digit)))
                 .into();
-        let table: [(&[&str], &[(&str, char)]); 5] = [
+        type Case<'a> = (&'a [&'a str], &'a [(&'a str, char)]);
+        let table: [Case; 5] = [
             (&["+refs/heads/main:refs/remotes/origin/main"], &[("refs/remotes/origin/main", '1')]),
             (
                 &["+refs/heads/*:refs/remotes/origin/*", "refs/tags/*:refs/tags/*"],

@@ -9,6 +9,7 @@
 //! | `support` | starts, kills, asks a server; a git repository to push to |
 //! | `hooks` | deliveries, what no hook told of, commit statuses |
 //! | `projects` | projects over the API |
+//! | `kill` | random kills of the server and of jobs' processes |
 //! | `browser` | cookies and forms |
 //! | `people`, `oidc` | accounts, sessions, tokens, roles, variables, the audit record |
 //! | `runner` | the server's pool, `ci runner`, a job's process and a server that behaves badly |
@@ -20,6 +21,7 @@
 mod browser;
 mod demo;
 mod hooks;
+mod kill;
 mod oidc;
 mod pages;
 mod people;

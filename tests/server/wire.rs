@@ -279,8 +279,8 @@ fn a_job_is_handed_out_runs_and_hands_over() {
     let log = b"one\nCovered 81%\nthe password is hunter2hunter2\n";
     let taken = wire.patch(&job, 0, &log[..20]).is(202);
     assert_eq!(
-        (taken.headers["Range"].to_str().unwrap(), &taken.headers["Job-Status"]),
-        ("0-20", &"running")
+        (taken.headers["Range"].to_str().unwrap(), taken.headers["Job-Status"].to_str().unwrap()),
+        ("0-20", "running")
     );
     assert_eq!(wire.patch(&job, 5, b"again").is(416).headers["Range"], "0-20");
     wire.patch(&job, 20, &log[20..]).is(202);

@@ -155,10 +155,10 @@ pub(super) struct Filter {
     #[serde(rename = "ref")]
     pub(super) reference: Option<String>,
     pub(super) status: Option<String>,
-    source: Option<String>,
-    sha: Option<String>,
-    before: Option<i64>,
-    limit: Option<i64>,
+    pub(super) source: Option<String>,
+    pub(super) sha: Option<String>,
+    pub(super) before: Option<i64>,
+    pub(super) limit: Option<i64>,
 }
 
 /// Pipelines of a project, the newest first

@@ -77,7 +77,8 @@ struct Hook {
 impl Hook {
     /// Sends until it is taken.
     fn deliver(&self, id: &str, branch: &str, sha: &str) -> i64 {
-        let body = json!({ "type": "push", "ref": format!("refs/heads/{branch}"), "before": NOTHING, "after": sha });
+        let body =
+            json!({ "type": "push", "ref": format!("refs/heads/{branch}"), "before": NOTHING, "after": sha });
         let body = body.to_string().into_bytes();
         eventually("the delivery is taken", || {
             let mut request = client(None).post(&self.url).body(body.clone());
@@ -313,8 +314,7 @@ fn kills_of_server_and_jobs_lose_nothing_and_repeat_nothing() {
     let mut server = Server::with(json!({ "local_jobs": 4, "reconcile_seconds": 1, "lease_seconds": 20 }));
     std::fs::create_dir_all(server.home().join("config/slipway")).unwrap();
     std::fs::write(server.home().join("config/slipway/settings.yml"), "executor: shell\n").unwrap();
-    let text =
-        CI.replace("RECORD", record.path().to_str().unwrap()).replace("LINES", &LINES.to_string());
+    let text = CI.replace("RECORD", record.path().to_str().unwrap()).replace("LINES", &LINES.to_string());
     let repository = Repository::with(&[(".gitlab-ci.yml", &text)]);
     let body = json!({ "path": "group/app", "git_url": repository.url(), "forge": "generic" });
     let made = server.post("/api/v1/projects", &body).is(201).json();
@@ -322,9 +322,7 @@ fn kills_of_server_and_jobs_lose_nothing_and_repeat_nothing() {
     let of = |pointer: &str| made.pointer(pointer).unwrap().as_str().unwrap().to_owned();
     let hook = Hook { url: of("/hook/url"), secret: of("/hook/secret") };
     // what is there at the first look runs nothing
-    eventually("the repository is known", || {
-        (server.number("SELECT COUNT(*) FROM refs") > 0).then_some(())
-    });
+    eventually("the repository is known", || (server.number("SELECT COUNT(*) FROM refs") > 0).then_some(()));
 
     let (stop, open, mut said) = (AtomicBool::new(false), AtomicI64::new(0), String::new());
     let (pushed, done) = std::thread::scope(|scope| {

@@ -54,6 +54,7 @@ if [ "$purpose" = test ]; then
     want mmdebstrap "makes the images of the tests"
     want slirp4netns "the other way out of networks of jobs"
     want zstd "compresses one of them"
+    want chromium "looks at the pages of the server"
 fi
 
 if [ -n "$missing" ]; then

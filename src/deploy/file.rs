@@ -20,7 +20,8 @@ pub struct DeployFile {
     pub release: ReleaseSettings,
     /// By name, in the order of promotion.
     pub environments: IndexMap<String, Environment>,
-    /// Who may approve: name and ssh public keys, as lines of an `allowed_signers` file or paths of `.pub` files.
+    /// Who may approve: name and ssh public keys, as lines of an `allowed_signers` file or paths of `.pub` files. On a
+    /// server the names are those of accounts, and need no keys.
     pub people: BTreeMap<String, Vec<String>>,
     /// Where deployments are told of.
     pub notify: Vec<Notifier>,

@@ -22,7 +22,7 @@ impl Verdict {
             Outcome::Failed { reason, exit_code, .. } => (words(*reason), *exit_code),
             Outcome::Lost { .. } => (&[failure::RUNNER_SYSTEM], None),
             Outcome::Canceled => (&[failure::CANCELED], None),
-            // only of trigger jobs, which no runner gets
+            // of trigger jobs, which no runner gets; and what only a server says
             Outcome::Blocked { .. } | Outcome::Skipped => (&[], None),
         };
         Verdict {

@@ -155,7 +155,7 @@ fn append<R: Read>(
         header.set_entry_type(tar::EntryType::Symlink);
         header
             .set_link_name_literal(&target)
-            .or_else(|_| Err(broken("a link leads to a path that is too long")))?;
+            .map_err(|_| broken("a link leads to a path that is too long"))?;
         return put(builder, header, path, &[][..]).map(|()| 0);
     }
     let size = entry.size();

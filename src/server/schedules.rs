@@ -121,8 +121,10 @@ fn variables(text: &str) -> Vec<(String, String)> {
     match serde_json::from_str(text) {
         Ok(Json::Object(map)) => map.iter().map(|(key, value)| (key.clone(), text_of(value))).collect(),
         Ok(Json::Array(list)) => {
-            let pair =
-                |entry: &Json| Some((entry.get("key")?.as_str()?.to_owned(), text_of(entry.get("value")?)));
+            let pair = |entry: &Json| match entry.as_array().map(Vec::as_slice) {
+                Some([key, value]) => Some((key.as_str()?.to_owned(), text_of(value))),
+                _ => None,
+            };
             list.iter().filter_map(pair).collect()
         }
         _ => Vec::new(),

@@ -96,8 +96,8 @@ impl Seed<'_> {
     }
 
     fn pipeline(&self, row: &Row<'_>) -> i64 {
-        let sha =
-            format!("{:040x}", (row.created as u128).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C834));
+        let mixed = (row.created as u128).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C834);
+        let sha = format!("{mixed:032x}cafe1234");
         let plan = row.plan.map(|plan| serde_json::to_string(plan).unwrap()).unwrap_or_default();
         let merged = row.plan.map_or(String::new(), |_| MERGED.to_owned());
         self.number(format!(
@@ -348,8 +348,9 @@ impl Seed<'_> {
         for (nth, (event, state, reason, pipeline, minutes)) in rows.into_iter().enumerate() {
             let at = self.now - minutes * MINUTE;
             let insert = sqlx::query(
-                "INSERT INTO deliveries (project_id, key, forge, event, headers, body, received_at, state, reason, \
-                 pipeline_id, processed_at, tries) VALUES ($1, $2, 'github', $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                "INSERT INTO deliveries (project_id, key, forge, event, headers, body, body_digest, received_at, state, \
+                 reason, pipeline_id, processed_at, tries) VALUES ($1, $2, 'github', $3, $4, $5, '', $6, $7, $8, $9, $10, \
+                 $11)",
             );
             let insert = insert
                 .bind(project)
@@ -395,6 +396,7 @@ impl Seed<'_> {
             ("deploy", "NULL".into())
         };
         let done = if status == "waiting" { "NULL".to_owned() } else { (at + 95_000).to_string() };
+        let begun = if status == "waiting" { "NULL".to_owned() } else { at.to_string() };
         let reason = match status {
             "waiting" => "`prod` wants 2 approvals of people who did not ask for it",
             "failed" => "the health check did not answer within 60 s; went back to 2.9.19",
@@ -402,9 +404,9 @@ impl Seed<'_> {
         };
         self.run(&format!(
             "INSERT INTO deployments (project_id, kind, environment, version, content, sha, status, plan, plan_digest, \
-             reason, requested_by, expires_at, created_at, started_at, finished_at) VALUES ({project}, '{kind}', \
-             '{environment}', '{version}', '', '9e3779b97f4a7c15f39c', '{status}', '{{}}', 'c0ffee00aa', {}, 'maya', \
-             {expires}, {at}, {at}, {done})",
+             reason, set_aside, requested_by, expires_at, created_at, started_at, finished_at) VALUES ({project}, '{kind}', \
+             '{environment}', '{version}', '', '9e3779b97f4a7c15f39c', '{status}', '{{}}', 'c0ffee00aa', {}, '', 'maya', \
+             {expires}, {at}, {begun}, {done})",
             quoted(reason)
         ));
     }

@@ -88,12 +88,12 @@ fn a_real_push_runs_a_pipeline_through_the_script_that_the_project_was_given() {
 
     let sha = repository.push(&[("a", "1")], "more");
     eventually("a pipeline", || (pipelines(&server, &sha) == 1).then_some(()));
-    repository.git(&["checkout", "-q", "-b", "ünï/'$(touch;x)'"]);
+    repository.git(&["checkout", "-q", "-b", "ünï/'$(touch${IFS}x)'"]);
     let odd = repository.push(&[("b", "1")], "odd");
     eventually("a pipeline of the odd branch", || (pipelines(&server, &odd) == 1).then_some(()));
     let refs = server.texts(&format!("SELECT ref FROM pipelines WHERE sha = '{odd}'"));
-    assert_eq!(refs, ["ünï/'$(touch;x)'"]);
-    repository.git(&["push", "-q", "origin", ":ünï/'$(touch;x)'"]);
+    assert_eq!(refs, ["ünï/'$(touch${IFS}x)'"]);
+    repository.git(&["push", "-q", "origin", ":ünï/'$(touch${IFS}x)'"]);
     let gone = eventually("the deletion", || {
         let all = project.deliveries(&server);
         let gone = all["deliveries"][0].clone();

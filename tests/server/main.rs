@@ -7,10 +7,12 @@
 //! |---|---|
 //! | `pages`, `demo` | pages over a database that looks lived in |
 //! | `support` | starts, kills, asks a server; a git repository to push to |
+//! | `environments` | promotion with real targets |
 //! | `hooks` | deliveries, what no hook told of, commit statuses |
 //! | `projects` | projects over the API |
 //! | `kill` | random kills of the server and of jobs' processes |
 //! | `browser` | cookies and forms |
+//! | `chromium` | pages in a real browser |
 //! | `people`, `oidc` | accounts, sessions, tokens, roles, variables, the audit record |
 //! | `runner` | the server's pool, `ci runner`, a job's process and a server that behaves badly |
 //! | `start` | where it listens, what it says first |
@@ -19,7 +21,9 @@
 #![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
 
 mod browser;
+mod chromium;
 mod demo;
+mod environments;
 mod hooks;
 mod kill;
 mod oidc;
@@ -29,4 +33,6 @@ mod projects;
 mod runner;
 mod start;
 mod support;
+#[path = "../support/mod.rs"]
+mod targets;
 mod wire;

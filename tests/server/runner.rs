@@ -4,9 +4,8 @@
 use super::support::{Repository, Server, eventually};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 /// A server that looks for pushes all the time.
 fn server(local_jobs: usize) -> Server {
@@ -34,7 +33,7 @@ fn job(server: &Server, name: &str) -> Option<(i64, String)> {
 /// Waits for a job's end; its number and its status.
 #[track_caller]
 fn ended(server: &Server, name: &str) -> (i64, String) {
-    eventually(&format!("`{name}` ends: {}", server.said()), || {
+    eventually(&format!("`{name}` ends"), || {
         job(server, name)
             .filter(|(_, status)| matches!(status.as_str(), "success" | "failed" | "canceled" | "skipped"))
     })
@@ -177,9 +176,12 @@ fn a_killed_server_finds_its_jobs_again_and_the_log_goes_on() {
     let (id, _) = eventually("the job runs", || job(&server, "count"));
     let size = format!("SELECT COUNT(*) FROM jobs WHERE id = {id} AND acknowledged = 1");
     eventually("the log begins", || (server.number(&size) == 1).then_some(()));
+    let written = server.data().join(format!("jobs/{id}/run/jobs/count/1/job.log"));
+    let length = || std::fs::metadata(&written).map_or(0, |found| found.len());
     for _ in 0..2 {
         server.kill9();
-        std::thread::sleep(Duration::from_millis(300));
+        let before = length();
+        eventually("the job goes on without a server", || (length() > before).then_some(()));
         server.restart();
     }
     let (same, status) = ended(&server, "count");
@@ -327,11 +329,21 @@ use coordinator::{Behaviour, Coordinator, Heard};
 
 /// Runs a job's process with these commands, without sources, as processes of ours.
 fn process(behaviour: Behaviour, script: &[&str], after: &[&str]) -> (Coordinator, std::process::Output) {
+    process_with(behaviour, script, after, |_, _| {})
+}
+
+/// The same, with an order that was changed; given the home of the process.
+fn process_with(
+    behaviour: Behaviour,
+    script: &[&str],
+    after: &[&str],
+    change: impl FnOnce(&Path, &mut Value),
+) -> (Coordinator, std::process::Output) {
     let coordinator = Coordinator::start(behaviour);
     let home = tempfile::tempdir().unwrap();
     let dir: PathBuf = home.path().join("job");
     std::fs::create_dir(&dir).unwrap();
-    let order = json!({
+    let mut order = json!({
         "job": {
             "id": 7, "token": "glcbt-test",
             "job_info": {"name": "j", "stage": "test", "project_id": 1, "project_full_path": "g/p"},
@@ -343,6 +355,7 @@ fn process(behaviour: Behaviour, script: &[&str], after: &[&str]) -> (Coordinato
         "address": {"url": coordinator.address}, "origin": "test", "runner": "test", "dir": dir,
         "executor": "shell", "mirror": null, "hidden": [], "local": false,
     });
+    change(home.path(), &mut order);
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ci"));
     command.arg("__job").env("SLIPWAY_HOME", home.path()).env("XDG_CONFIG_HOME", home.path());
     command.env("SLIPWAY_LOG", "warn").current_dir(&dir);
@@ -426,4 +439,58 @@ fn a_cancelled_job_runs_its_after_script() {
     let log = whole(&heard, "failed");
     assert!(log.contains("status is canceled"), "{log}");
     assert_eq!(heard.updates.last().unwrap()["failure_reason"], Value::from("job_canceled"));
+}
+
+#[test]
+fn sources_come_with_their_submodules_and_no_more_history_than_asked_for() {
+    let lib = Repository::with(&[("inside", "of the library\n")]);
+    let app = Repository::with(&[("a", "1")]);
+    app.push(&[("a", "2")], "second");
+    let lib_path = lib.bare();
+    app.git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "add",
+        "-q",
+        lib_path.to_str().unwrap(),
+        "lib",
+    ]);
+    app.git(&["config", "-f", ".gitmodules", "submodule.lib.url", "https://git.invalid/lib.git"]);
+    let sha = app.push(&[], "with the library");
+    let script = ["cat lib/inside", "git rev-list --count HEAD", "git branch -r", "test ! -e lib/nothing"];
+    let (coordinator, output) = process_with(Behaviour::default(), &script, &[], |home, order| {
+        order["job"]["variables"] = json!([{"key": "GIT_SUBMODULE_STRATEGY", "value": "normal"}]);
+        order["job"]["git_info"] = json!({
+            "repo_url": "https://git.invalid/app.git", "ref": "main", "sha": sha, "ref_type": "branch", "depth": 2
+        });
+        order["mirror"] = json!(app.bare());
+        // it was fetched before: nothing of this test goes to a network
+        let name = format!("p-{}", &slipway::digest::sha256_hex(b"test 1 g/p")[..16]);
+        let module = home.join("projects").join(name).join("mirror.git/modules/lib");
+        std::fs::create_dir_all(module.parent().unwrap().parent().unwrap().parent().unwrap()).unwrap();
+        git2::Repository::init_bare(module.parent().unwrap().parent().unwrap()).unwrap();
+        git2::build::RepoBuilder::new().bare(true).clone(lib.url().as_str(), &module).unwrap();
+    });
+    let heard = coordinator.shared.0.lock().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let log = whole(&heard, "success");
+    assert!(log.contains("of the library\n"), "{log}");
+    assert!(log.contains("\n2\n") && log.contains("origin/main"), "{log}");
+}
+
+#[test]
+fn a_commit_that_is_gone_is_said() {
+    let app = Repository::with(&[("a", "1")]);
+    let (coordinator, output) = process_with(Behaviour::default(), &["true"], &[], |_, order| {
+        order["job"]["variables"] = json!([]);
+        let sha = "1".repeat(40);
+        order["job"]["git_info"] =
+            json!({"repo_url": app.url(), "ref": "main", "sha": sha, "ref_type": "branch"});
+    });
+    let heard = coordinator.shared.0.lock().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let log = whole(&heard, "failed");
+    assert!(log.contains("Fetching file://") && log.contains("has no commit 1111"), "{log}");
+    assert_eq!(heard.updates.last().unwrap()["failure_reason"], Value::from("runner_system_failure"));
 }

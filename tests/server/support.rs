@@ -25,6 +25,7 @@ pub(crate) const PASSWORD: &str = "correct horse battery staple";
 pub(crate) struct Server {
     home: TempDir,
     settings: Value,
+    environment: Vec<(String, String)>,
     database: Database,
     address: String,
     token: String,
@@ -47,12 +48,19 @@ impl Server {
 
     /// A server with these settings of `server.yml`; where it listens, its data and its database are seen to here.
     pub(crate) fn with(settings: Value) -> Server {
+        Server::in_environment(settings, &[])
+    }
+
+    /// With variables of its process.
+    pub(crate) fn in_environment(settings: Value, environment: &[(&str, &str)]) -> Server {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let home = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let database = Database::make(&home.path().join("data"), &runtime);
         let mut server = Server {
             home,
             settings,
+            environment: environment.collect(),
             database,
             address: "http://127.0.0.1:0".to_owned(),
             token: new_token("slp_"),
@@ -106,6 +114,7 @@ impl Server {
         command.args(arguments).current_dir(self.home.path());
         command.env("SLIPWAY_HOME", self.home.path()).env("SLIPWAY_ADMIN_PASSWORD", PASSWORD);
         command.env("XDG_CONFIG_HOME", self.home.path().join("config"));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -321,13 +330,13 @@ pub(crate) fn client(token: Option<&str>) -> Client {
 }
 
 /// SQLite in the data directory, or a database of our own in the PostgreSQL of `SLIPWAY_TEST_DATABASE`.
-struct Database {
+pub(crate) struct Database {
     url: String,
-    postgres: Option<String>,
+    pub(crate) postgres: Option<String>,
 }
 
 impl Database {
-    fn make(data: &Path, runtime: &Runtime) -> Database {
+    pub(crate) fn make(data: &Path, runtime: &Runtime) -> Database {
         let Ok(server) = std::env::var("SLIPWAY_TEST_DATABASE") else {
             let url = format!("sqlite:{}", data.join("slipway.db").display());
             return Database { url, postgres: None };
@@ -339,7 +348,7 @@ impl Database {
         Database { url: url.to_string(), postgres: Some(url.to_string()) }
     }
 
-    fn remove(&self, runtime: &Runtime) {
+    pub(crate) fn remove(&self, runtime: &Runtime) {
         if let (Some(url), Ok(server)) = (&self.postgres, std::env::var("SLIPWAY_TEST_DATABASE")) {
             let name = url::Url::parse(url).unwrap().path().trim_start_matches('/').to_owned();
             ask_postgres(&server, &format!("DROP DATABASE {name} WITH (FORCE)"), runtime);

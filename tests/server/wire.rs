@@ -1,6 +1,6 @@
 //! The Runner API, as runners of several versions speak it: literal requests, in the order in which they come.
 
-use super::support::{Reply, Repository, client, eventually};
+use super::support::{Database, Reply, Repository, client, eventually};
 use reqwest::blocking::{Client, multipart};
 use serde_json::{Value, json};
 use slipway::server::access::Actor;
@@ -23,6 +23,7 @@ struct Wire {
     project: i64,
     repository: Repository,
     runtime: Runtime,
+    database: Database,
     _data: tempfile::TempDir,
 }
 
@@ -37,11 +38,13 @@ impl Wire {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let data = tempfile::tempdir().unwrap();
+        let database = Database::make(data.path(), &runtime);
         let repository = Repository::with(&[(".gitlab-ci.yml", yaml), ("README", "hello\n")]);
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let config = Config {
             listen: listener.local_addr().unwrap(),
             data: data.path().to_owned(),
+            database: database.postgres.clone(),
             local_jobs: Some(0),
             long_poll_seconds,
             ..Config::default()
@@ -51,7 +54,7 @@ impl Wire {
         let admin = new_token("slp_");
         let project = runtime.block_on(rows(&app, &admin, &repository.url()));
         runtime.spawn(serve::serve(app.clone(), listener));
-        Wire { app, url, admin, project, repository, runtime, _data: data }
+        Wire { app, url, admin, project, repository, runtime, database, _data: data }
     }
 
     fn url(&self, path: &str) -> String {
@@ -146,6 +149,8 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         self.app.ending.cancel();
+        self.runtime.block_on(self.app.db.pool.close());
+        self.database.remove(&self.runtime);
     }
 }
 
@@ -278,10 +283,8 @@ fn a_job_is_handed_out_runs_and_hands_over() {
 
     let log = b"one\nCovered 81%\nthe password is hunter2hunter2\n";
     let taken = wire.patch(&job, 0, &log[..20]).is(202);
-    assert_eq!(
-        (taken.headers["Range"].to_str().unwrap(), taken.headers["Job-Status"].to_str().unwrap()),
-        ("0-20", "running")
-    );
+    assert_eq!(taken.headers["Range"], "0-20");
+    assert_eq!(taken.headers["Job-Status"], "running");
     assert_eq!(wire.patch(&job, 5, b"again").is(416).headers["Range"], "0-20");
     wire.patch(&job, 20, &log[20..]).is(202);
     wire.put(&job, json!({ "state": "running" })).is(200);

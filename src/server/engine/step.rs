@@ -391,28 +391,6 @@ impl<'a> Step<'a> {
         told::status(app, self.tx(), &row, status, &before, now).await
     }
 
-    /// The mean of what its jobs have measured.
-    async fn coverage(&mut self) -> Answer<()> {
-        let id = self.pipeline;
-        let measured: Vec<String> = sqlx::query_scalar(
-            "SELECT coverage FROM jobs WHERE pipeline_id = $1 AND newest = 1 AND coverage IS NOT NULL",
-        )
-        .bind(id)
-        .fetch_all(&mut **self.tx())
-        .await?;
-        let numbers: Vec<f64> = measured.iter().filter_map(|text| text.parse().ok()).collect();
-        if numbers.is_empty() {
-            return Ok(());
-        }
-        let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
-        sqlx::query("UPDATE pipelines SET coverage = $1 WHERE id = $2")
-            .bind(format!("{mean:.2}"))
-            .bind(id)
-            .execute(&mut **self.tx())
-            .await?;
-        Ok(())
-    }
-
     async fn pipeline_finished(&mut self, status: Status) -> Answer<()> {
         if !status.is_complete() {
             return Ok(());
@@ -423,7 +401,6 @@ impl<'a> Step<'a> {
             .bind(id)
             .execute(&mut **self.tx())
             .await?;
-        self.coverage().await?;
         let row = self.live().row.clone();
         self.wakes.engine = true;
         let app = self.app;

@@ -3,7 +3,7 @@
 use super::claim::job_row;
 use super::live::pipeline_row;
 use super::step::Step;
-use crate::server::access::Actor;
+use crate::server::access::{Access, Actor, allows};
 use crate::server::rows::{Audit, Job, audit};
 use crate::server::{Answer, App, Problem};
 use pipelines::schedule::{Input, JobId};
@@ -56,6 +56,9 @@ struct Wish<'a> {
 impl Wish<'_> {
     async fn on_job(&self, app: &App, job: i64, actor: &Actor) -> Answer<()> {
         let row = job_row(app, job).await?;
+        if self.action != "job.cancel" {
+            may_deploy(app, row.project_id, &row.environment, actor).await?;
+        }
         let mut step = Step::begin(app, row.pipeline_id).await?;
         let Some(position) = step.position(job) else {
             let newest = step.live().attempts.get(usize::try_from(row.position).unwrap_or(usize::MAX));
@@ -79,6 +82,15 @@ impl Wish<'_> {
         audit(step.tx(), entry).await?;
         step.commit().await
     }
+}
+
+/// Whoever starts a job with an environment deploys there.
+async fn may_deploy(app: &App, project: i64, environment: &str, actor: &Actor) -> Answer<()> {
+    if environment.is_empty() || allows(app, actor, project, Access::Deployer, Some(environment)).await? {
+        return Ok(());
+    }
+    let told = format!("this job deploys to `{environment}`: it needs the role deployer there");
+    Err(Problem::forbidden(told))
 }
 
 fn detail(row: &Job) -> serde_json::Value {
@@ -120,6 +132,12 @@ pub(super) async fn cancel_pipeline_for(
 /// # Errors
 /// The database does not answer.
 pub async fn retry_pipeline(app: &App, pipeline: i64, actor: &Actor) -> Answer<()> {
+    let text = "SELECT DISTINCT project_id, environment FROM jobs WHERE pipeline_id = $1 AND newest = 1 \
+                AND status IN ('failed', 'canceled')";
+    let again: Vec<(i64, String)> = sqlx::query_as(text).bind(pipeline).fetch_all(&app.db.pool).await?;
+    for (project, environment) in again {
+        may_deploy(app, project, &environment, actor).await?;
+    }
     let wish = OnPipeline { action: "pipeline.retry", input: Input::RetryAll, why: None };
     match wish.tell(app, pipeline, actor).await? {
         true => Ok(()),

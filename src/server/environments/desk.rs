@@ -4,7 +4,7 @@ use crate::deploy::DeployFile;
 use crate::ledger::{Entry, Ledger};
 use crate::project::state_name;
 use crate::server::rows::Project;
-use crate::server::{Answer, App, Problem};
+use crate::server::{Answer, App, Problem, mirror};
 use git2::build::CheckoutBuilder;
 use git2::{Repository, ResetType};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,10 @@ impl Desk {
     /// There is no such branch yet, or no room.
     pub async fn of(app: &App, project: &Project) -> Answer<Desk> {
         let (home, root) = (app.dir("home"), app.dir("desks").join(project.id.to_string()));
-        let mirror = app.dir("mirrors").join(format!("{}.git", project.id));
+        let mirror = mirror::path(app, project.id);
+        if !mirror.exists() {
+            mirror::fetch(app, project).await?;
+        }
         let branch = project.default_branch.clone();
         let work = move || -> Result<Desk, Problem> {
             let told = |e: git2::Error| {

@@ -64,8 +64,7 @@ pub(super) async fn pass(app: App) {
         tokio::select! {
             Some(done) = tasks.join_next() => match done {
                 Ok(project) => { busy.remove(&project); }
-                // which one it was is not known
-                Err(_) => busy.clear(),
+                Err(error) => tracing::error!("dealing with a project's deliveries: {error}"),
             },
             () = app.wake.inbox.notified() => {}
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
@@ -93,11 +92,27 @@ async fn all_of(app: App, project: i64, deliveries: Vec<i64>) -> i64 {
         if app.ending.is_cancelled() {
             break;
         }
-        if let Err(problem) = one(&app, id).await {
-            tracing::error!(delivery = id, "dealing with a delivery: {problem}");
+        let of_its_own = app.clone();
+        match tokio::spawn(async move { one(&of_its_own, id).await }).await {
+            Ok(Ok(())) => {}
+            Ok(Err(problem)) => tracing::error!(delivery = id, "dealing with a delivery: {problem}"),
+            Err(panic) => {
+                tracing::error!(delivery = id, "dealing with a delivery: {panic}");
+                give_up(&app, id).await;
+            }
         }
     }
     project
+}
+
+/// A delivery that makes us fail must not come again and again.
+async fn give_up(app: &App, id: i64) {
+    let text = "UPDATE deliveries SET state = 'failed', reason = $1, processed_at = $2 WHERE id = $3 AND state = 'waiting'";
+    let why = "a defect of the server: its log says more; replay it with a newer version";
+    let done = sqlx::query(text).bind(why).bind(now()).bind(id).execute(&app.db.pool).await;
+    if let Err(error) = done {
+        tracing::error!(delivery = id, "giving a delivery up: {error}");
+    }
 }
 
 /// Deals with one delivery, or leaves it for another try.

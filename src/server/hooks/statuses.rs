@@ -49,7 +49,7 @@ pub(super) async fn pass(app: App) {
         tokio::select! {
             Some(done) = tasks.join_next() => match done {
                 Ok(project) => { busy.remove(&project); }
-                Err(_) => busy.clear(),
+                Err(error) => tracing::error!("sending commit statuses: {error}"),
             },
             () = app.wake.statuses.notified() => {}
             () = tokio::time::sleep(Duration::from_secs(1)) => {}

@@ -264,6 +264,11 @@ async fn fill(db: &Db, archive: &Path) -> io::Result<()> {
         }
         let mut tx = db.write().await.map_err(|e| failed("filling the database", e))?;
         let known = tables();
+        // a new database has a few rows of its own
+        for table in known.iter().rev() {
+            let text = AssertSqlSafe(format!("DELETE FROM {table}"));
+            sqlx::query(text).execute(&mut *tx).await.map_err(|e| failed("emptying the database", e))?;
+        }
         for line in BufReader::new(entry).lines() {
             let Line { table, row } = serde_json::from_str(&line?)?;
             let sound = |name: &String| {

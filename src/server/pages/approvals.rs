@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 #[derive(FromRow, Serialize)]
 struct Gate {
     id: i64,
+    project_id: i64,
     path: String,
     kind: String,
     environment: String,
@@ -55,7 +56,7 @@ struct Manual {
 pub(super) async fn waiting(app: &App, actor: &Actor, limit: i64) -> Answer<Json> {
     let (admin, user, only) = place::seen_by(actor);
     let text = format!(
-        "SELECT d.id, p.path, d.kind, d.environment, d.version, d.sha, d.reason, d.requested_by, d.plan_digest, \
+        "SELECT d.id, d.project_id, p.path, d.kind, d.environment, d.version, d.sha, d.reason, d.requested_by, d.plan_digest, \
          d.expires_at, d.created_at, \
          (SELECT COUNT(*) FROM approvals a WHERE a.deployment_id = d.id AND a.approved = 1) AS approved, \
          (SELECT COUNT(*) FROM approvals a WHERE a.deployment_id = d.id AND a.approved = 0) AS rejected, \

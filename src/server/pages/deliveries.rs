@@ -63,7 +63,7 @@ pub(super) async fn list(
     rows.truncate(MANY as usize);
     let state = super::place::encode(&filter.state);
     let next = rows.last().filter(|_| more).map(|last| format!("?state={state}&before={}", last.id));
-    let states = ["waiting", "pipeline", "skipped", "ignored", "failed"];
+    let states = ["waiting", "held", "pipeline", "skipped", "ignored", "failed"];
     let states = states.map(|one| json!({ "value": one, "chosen": one == filter.state }));
     let data = json!({
         "place": place, "deliveries": rows, "states": states, "next": next, "first": filter.before.is_none(),

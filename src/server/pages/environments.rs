@@ -2,8 +2,10 @@
 
 use super::page;
 use super::place::{self, Place, SEEN};
+use super::words::span;
 use crate::server::access::Actor;
-use crate::server::{Answer, App, Problem};
+use crate::server::rows::Project;
+use crate::server::{Answer, App, Problem, environments, people};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::Serialize;
@@ -12,23 +14,17 @@ use sqlx::{AssertSqlSafe, FromRow};
 use std::collections::BTreeMap;
 
 /// What was last put into an environment.
-#[derive(Clone, FromRow, Serialize)]
+#[derive(FromRow)]
 struct Standing {
-    id: i64,
-    project_id: i64,
-    path: String,
     environment: String,
     version: String,
-    sha: String,
     requested_by: String,
     finished_at: Option<i64>,
-    created_at: i64,
 }
 
 /// Something that is under way, or was tried after what stands.
 #[derive(FromRow)]
 struct Under {
-    project_id: i64,
     environment: String,
     version: String,
     status: String,
@@ -36,7 +32,6 @@ struct Under {
 
 #[derive(FromRow)]
 struct Lock {
-    project_id: i64,
     environment: String,
     by_whom: String,
     reason: String,
@@ -44,21 +39,37 @@ struct Lock {
 }
 
 /// One field of the grid.
-#[derive(Clone, Serialize)]
+#[derive(Clone, Default, Serialize)]
 struct Cell {
     url: String,
     environment: String,
-    standing: Option<Standing>,
+    version: String,
+    /// When it came, and who brought it.
+    since: Option<i64>,
+    by: String,
     /// Same version as the environment before.
     level: bool,
+    /// What waits, runs, or went wrong after what stands: version and status.
     under: Option<Json>,
     lock: Option<Json>,
+    /// The version that could come next.
+    next: Option<String>,
+    /// How far it is behind the environment before, in words; and is that too far?
+    behind: String,
+    stale: bool,
+    frozen: Option<String>,
+    health: String,
+    drift: u32,
+    /// `ssh` or `bundle`.
+    delivery: String,
 }
 
 #[derive(Serialize)]
 struct Row {
     path: String,
     url: String,
+    /// What is wrong with the project's `.ci/deploy.yml`.
+    problem: String,
     cells: Vec<Option<Cell>>,
 }
 
@@ -80,82 +91,112 @@ struct Grid {
     rows: Vec<Row>,
 }
 
-async fn grid(app: &App, actor: &Actor, project: i64) -> Answer<Grid> {
-    let (admin, user, only) = place::seen_by(actor);
-    let text = format!(
-        "SELECT d.id, d.project_id, p.path, d.environment, d.version, d.sha, d.requested_by, d.finished_at, \
-         d.created_at FROM deployments d JOIN projects p ON p.id = d.project_id WHERE {SEEN} \
-         AND ($4 = 0 OR d.project_id = $4) AND d.id IN (SELECT MAX(x.id) FROM deployments x \
-         WHERE x.status = 'done' AND x.kind <> 'bundle' GROUP BY x.project_id, x.environment)"
-    );
-    let query = sqlx::query_as::<_, Standing>(AssertSqlSafe(text));
-    let standing = query.bind(admin).bind(user).bind(only).bind(project).fetch_all(&app.db.pool).await?;
-    let text = format!(
-        "SELECT d.project_id, d.environment, d.version, d.status FROM deployments d JOIN projects p \
-         ON p.id = d.project_id WHERE {SEEN} AND ($4 = 0 OR d.project_id = $4) AND d.status <> 'done' \
-         AND d.id IN (SELECT MAX(x.id) FROM deployments x GROUP BY x.project_id, x.environment)"
-    );
-    let query = sqlx::query_as::<_, Under>(AssertSqlSafe(text));
-    let under = query.bind(admin).bind(user).bind(only).bind(project).fetch_all(&app.db.pool).await?;
-    let locks: Vec<Lock> =
-        sqlx::query_as("SELECT project_id, environment, by_whom, reason, at FROM environment_locks")
-            .fetch_all(&app.db.pool)
-            .await?;
-    let paths: Vec<(i64, String)> = {
-        let text = format!("SELECT p.id, p.path FROM projects p WHERE {SEEN} AND ($4 = 0 OR p.id = $4)");
-        let query = sqlx::query_as(AssertSqlSafe(text));
-        query.bind(admin).bind(user).bind(only).bind(project).fetch_all(&app.db.pool).await?
-    };
-    Ok(arrange(&paths.into_iter().collect(), standing, &under, &locks))
+async fn grid(app: &App, actor: &Actor, only: i64) -> Answer<Grid> {
+    let (admin, user, token) = place::seen_by(actor);
+    let text = format!("SELECT p.* FROM projects p WHERE {SEEN} AND ($4 = 0 OR p.id = $4) ORDER BY p.path");
+    let query = sqlx::query_as::<_, Project>(AssertSqlSafe(text));
+    let projects = query.bind(admin).bind(user).bind(token).bind(only).fetch_all(&app.db.pool).await?;
+    let mut all = Vec::new();
+    for project in projects {
+        let (cells, problem) = match environments::grid(app, &project).await? {
+            Some(row) => (row.cells.into_iter().map(told).collect(), row.problem),
+            // without `.ci/deploy.yml`: what was recorded of it
+            None => (recorded(app, &project).await?, String::new()),
+        };
+        if !cells.is_empty() || !problem.is_empty() {
+            all.push((project.path, cells, problem));
+        }
+    }
+    Ok(arrange(all))
 }
 
-fn arrange(paths: &BTreeMap<i64, String>, standing: Vec<Standing>, under: &[Under], locks: &[Lock]) -> Grid {
-    let mut columns: Vec<String> = standing.iter().map(|one| one.environment.clone()).collect();
-    columns.extend(under.iter().map(|one| one.environment.clone()));
-    columns.sort_by_key(|name| tier(name));
-    columns.dedup();
-    let mut cells: BTreeMap<(i64, String), Cell> = BTreeMap::new();
-    let empty = |project: i64, environment: &str| Cell {
-        url: format!("{}/environments/{}", place::url(&paths[&project]), place::encode(environment)),
-        environment: environment.to_owned(),
-        standing: None,
-        level: false,
-        under: None,
-        lock: None,
-    };
-    for one in standing.into_iter().filter(|one| paths.contains_key(&one.project_id)) {
-        let key = (one.project_id, one.environment.clone());
-        cells.entry(key).or_insert_with(|| empty(one.project_id, &one.environment)).standing =
-            Some(one.clone());
+/// As the ledger tells it.
+fn told(cell: environments::Cell) -> Cell {
+    let commits = cell.commits_behind.filter(|count| *count > 0).map(|count| format!("{count} commits"));
+    let time = cell.behind_ms.map(span);
+    let behind: Vec<String> = commits.into_iter().chain(time).collect();
+    Cell {
+        version: cell.versions.join(", "),
+        since: cell.since,
+        by: cell.by,
+        under: cell.deployment.map(|one| json!({ "version": one.version, "status": one.status })),
+        lock: cell.lock.map(|lock| json!({ "by": lock.by_whom, "reason": lock.reason, "at": lock.at })),
+        next: cell.next,
+        behind: behind.join(", "),
+        stale: cell.stale,
+        frozen: cell.frozen,
+        health: cell.health,
+        drift: cell.drift,
+        delivery: cell.delivery,
+        environment: cell.environment,
+        ..Cell::default()
     }
-    for one in under.iter().filter(|one| paths.contains_key(&one.project_id)) {
-        let key = (one.project_id, one.environment.clone());
-        let cell = cells.entry(key).or_insert_with(|| empty(one.project_id, &one.environment));
-        cell.under = Some(json!({ "version": one.version, "status": one.status }));
+}
+
+/// As the deployments tell it.
+async fn recorded(app: &App, project: &Project) -> Answer<Vec<Cell>> {
+    let standing: Vec<Standing> = sqlx::query_as(
+        "SELECT environment, version, requested_by, finished_at FROM deployments WHERE id IN (SELECT MAX(x.id) \
+         FROM deployments x WHERE x.project_id = $1 AND x.status = 'done' AND x.kind <> 'bundle' \
+         GROUP BY x.environment)",
+    )
+    .bind(project.id)
+    .fetch_all(&app.db.pool)
+    .await?;
+    let under: Vec<Under> = sqlx::query_as(
+        "SELECT environment, version, status FROM deployments WHERE status <> 'done' AND id IN (SELECT MAX(x.id) \
+         FROM deployments x WHERE x.project_id = $1 GROUP BY x.environment)",
+    )
+    .bind(project.id)
+    .fetch_all(&app.db.pool)
+    .await?;
+    let text = "SELECT environment, by_whom, reason, at FROM environment_locks WHERE project_id = $1";
+    let locks: Vec<Lock> = sqlx::query_as(text).bind(project.id).fetch_all(&app.db.pool).await?;
+    let mut cells: BTreeMap<String, Cell> = BTreeMap::new();
+    for one in standing {
+        let cell = cells.entry(one.environment).or_default();
+        (cell.version, cell.since, cell.by) = (one.version, one.finished_at, one.requested_by);
+    }
+    for one in under {
+        let said = json!({ "version": one.version, "status": one.status });
+        cells.entry(one.environment).or_default().under = Some(said);
     }
     for lock in locks {
-        if let Some(cell) = cells.get_mut(&(lock.project_id, lock.environment.clone())) {
-            cell.lock = Some(json!({ "by": lock.by_whom, "reason": lock.reason, "at": lock.at }));
+        if let Some(cell) = cells.get_mut(&lock.environment) {
+            cell.lock = Some(lock.said());
         }
     }
-    let mut rows = Vec::new();
-    for (project, path) in paths {
-        let mut before: Option<String> = None;
-        let mut row = Vec::new();
-        for column in &columns {
-            let mut cell = cells.remove(&(*project, column.clone()));
-            if let Some(cell) = &mut cell {
-                let version = cell.standing.as_ref().map(|one| one.version.clone());
-                cell.level = version.is_some() && version == before;
-                before = version.or(before);
-            }
-            row.push(cell);
-        }
-        if row.iter().any(Option::is_some) {
-            rows.push(Row { path: path.clone(), url: place::url(path), cells: row });
-        }
+    Ok(cells.into_iter().map(|(environment, cell)| Cell { environment, ..cell }).collect())
+}
+
+impl Lock {
+    fn said(&self) -> Json {
+        json!({ "by": self.by_whom, "reason": self.reason, "at": self.at })
     }
-    rows.sort_by(|a, b| a.path.cmp(&b.path));
+}
+
+/// Projects in rows, environments in columns in the order of promotion.
+fn arrange(projects: Vec<(String, Vec<Cell>, String)>) -> Grid {
+    let environments = projects.iter().flat_map(|(_, cells, _)| cells);
+    let mut columns: Vec<String> = environments.map(|cell| cell.environment.clone()).collect();
+    columns.sort_by_key(|name| tier(name));
+    columns.dedup();
+    let rows = projects.into_iter().map(|(path, cells, problem)| {
+        let url = place::url(&path);
+        let mut cells: BTreeMap<String, Cell> =
+            cells.into_iter().map(|cell| (cell.environment.clone(), cell)).collect();
+        let mut before = String::new();
+        let mut fill = |column: &String| {
+            let mut cell = cells.remove(column)?;
+            cell.url = format!("{url}/environments/{}", place::encode(column));
+            cell.level = !cell.version.is_empty() && cell.version == before;
+            before.clone_from(&cell.version);
+            Some(cell)
+        };
+        let cells = columns.iter().map(&mut fill).collect();
+        Row { path, url, problem, cells }
+    });
+    let rows = rows.collect();
     Grid { columns, rows }
 }
 
@@ -218,6 +259,7 @@ struct Past {
     sha: String,
     status: String,
     reason: String,
+    plan_digest: String,
     requested_by: String,
     created_at: i64,
     started_at: Option<i64>,
@@ -244,8 +286,8 @@ pub(super) async fn one(
 ) -> Answer<Response> {
     let (project, place) = Place::of(&app, &actor, &name, "environments").await?;
     let mut past: Vec<Past> = sqlx::query_as(
-        "SELECT id, kind, version, sha, status, reason, requested_by, created_at, started_at, finished_at \
-         FROM deployments WHERE project_id = $1 AND environment = $2 ORDER BY id DESC LIMIT 50",
+        "SELECT id, kind, version, sha, status, reason, plan_digest, requested_by, created_at, started_at, \
+         finished_at FROM deployments WHERE project_id = $1 AND environment = $2 ORDER BY id DESC LIMIT 50",
     )
     .bind(project.id)
     .bind(&environment)
@@ -253,7 +295,10 @@ pub(super) async fn one(
     .await?;
     let jobs = by_jobs(&app, project.id, &place.url).await?;
     let job = jobs.into_iter().find(|job| job.environment == environment);
-    if past.is_empty() && job.is_none() {
+    let grid = grid(&app, &actor, project.id).await?;
+    let cell = grid.rows.into_iter().flat_map(|row| row.cells).flatten();
+    let cell = cell.into_iter().find(|cell| cell.environment == environment);
+    if past.is_empty() && job.is_none() && cell.is_none() {
         return Err(Problem::not_found("environment"));
     }
     for one in &mut past {
@@ -263,18 +308,11 @@ pub(super) async fn one(
     if let Some(current) = past.iter_mut().find(|one| one.status == "done" && one.kind != "bundle") {
         current.current = true;
     }
-    let lock: Option<Lock> = sqlx::query_as(
-        "SELECT project_id, environment, by_whom, reason, at FROM environment_locks \
-         WHERE project_id = $1 AND environment = $2",
-    )
-    .bind(project.id)
-    .bind(&environment)
-    .fetch_optional(&app.db.pool)
-    .await?;
-    let lock = lock.map(|lock| json!({ "by": lock.by_whom, "reason": lock.reason, "at": lock.at }));
     let current = past.iter().find(|one| one.current);
+    let rights = people::rights(&app, &actor, project.id).await?;
     let data = json!({
-        "place": place, "environment": environment, "current": current, "past": past, "lock": lock, "job": job,
+        "place": place, "environment": environment, "current": current, "past": past, "cell": cell, "job": job,
+        "deploys": rights.deploys(&environment),
     });
     Ok(page(&app, &actor, "environment", &format!("{environment} · {}", project.path), &data))
 }
@@ -283,31 +321,21 @@ pub(super) async fn one(
 mod tests {
     use super::*;
 
-    fn standing(environment: &str, version: &str) -> Standing {
-        Standing {
-            id: 1,
-            project_id: 1,
-            path: "a/b".into(),
-            environment: environment.into(),
-            version: version.into(),
-            sha: String::new(),
-            requested_by: String::new(),
-            finished_at: None,
-            created_at: 0,
-        }
+    fn cell(environment: &str, version: &str) -> Cell {
+        Cell { environment: environment.into(), version: version.into(), ..Cell::default() }
     }
 
     #[test]
     fn environments_stand_in_the_order_of_promotion() {
-        let all = ["prod", "Eu-West", "dev", "uat", "sit"].map(|name| standing(name, "1"));
-        let grid = arrange(&[(1, "a/b".to_owned())].into(), all.to_vec(), &[], &[]);
+        let all = ["prod", "Eu-West", "dev", "uat", "sit"].map(|name| cell(name, "1"));
+        let grid = arrange(vec![("a/b".to_owned(), all.to_vec(), String::new())]);
         assert_eq!(grid.columns, ["dev", "sit", "uat", "prod", "Eu-West"]);
     }
 
     #[test]
     fn an_environment_is_level_with_the_one_before_it() {
-        let all = [("dev", "2"), ("sit", "2"), ("prod", "1")].map(|(name, version)| standing(name, version));
-        let grid = arrange(&[(1, "a/b".to_owned())].into(), all.to_vec(), &[], &[]);
+        let all = [("dev", "2"), ("sit", "2"), ("prod", "1")].map(|(name, version)| cell(name, version));
+        let grid = arrange(vec![("a/b".to_owned(), all.to_vec(), String::new())]);
         let level: Vec<bool> = grid.rows[0].cells.iter().flatten().map(|cell| cell.level).collect();
         assert_eq!(level, [false, true, false]);
     }

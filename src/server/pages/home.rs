@@ -102,6 +102,11 @@ pub(super) async fn list(
     Ok(page(&app, &actor, "projects", "Projects", &data))
 }
 
+/// `GET /projects/new`
+pub(super) async fn new_project(State(app): State<App>, actor: Actor) -> Response {
+    page(&app, &actor, "new_project", "New project", &json!({}))
+}
+
 /// Projects that the actor may see, those with the newest pipeline first.
 async fn projects(app: &App, actor: &Actor, text: &str, skip: i64, limit: i64) -> Answer<Vec<Listed>> {
     let sql = format!(

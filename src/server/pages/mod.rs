@@ -40,7 +40,7 @@ use super::access::Access;
 use super::routes::Routes;
 use axum::http::{Method, header};
 use axum::response::IntoResponse;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{get, post};
 
 /// Style, scripts, pictures.
 const ASSETS: &[(&str, &str, &str)] = &[
@@ -65,6 +65,7 @@ pub fn routes(mut routes: Routes) -> Routes {
         ("/environments", Access::SignedIn, get(environments::all)),
         ("/approvals", Access::SignedIn, get(approvals::show)),
         ("/queue", Access::SignedIn, get(queue::show)),
+        ("/projects/new", Access::Admin, get(home::new_project)),
         ("/runners", Access::Admin, get(queue::runners)),
         ("/admin", Access::Admin, get(health::show)),
     ];
@@ -96,7 +97,7 @@ pub fn routes(mut routes: Routes) -> Routes {
         routes = routes.page(Method::GET, &in_project(path), access, handler);
     }
     for (path, handler) in done {
-        routes = routes.page(Method::POST, &in_project(path), Access::Developer, MethodRouter::from(handler));
+        routes = routes.page(Method::POST, &in_project(path), Access::Developer, handler);
     }
     routes
 }

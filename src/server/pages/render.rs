@@ -49,6 +49,7 @@ templates![
     "settings",
     "health",
     "run",
+    "new_project",
     "account",
     "audit",
     "device",

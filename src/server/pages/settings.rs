@@ -124,7 +124,7 @@ pub(super) async fn schedules(
     .bind(project.id)
     .fetch_all(&app.db.pool)
     .await?;
-    let data = json!({ "place": place, "schedules": rows });
+    let data = json!({ "place": place, "schedules": rows, "branch": project.default_branch });
     Ok(page(&app, &actor, "schedules", &format!("Schedules · {}", project.path), &data))
 }
 

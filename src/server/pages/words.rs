@@ -112,11 +112,11 @@ const DRAWN: &[&str] = &[
 pub(super) fn look(status: &str) -> &str {
     match status {
         "done" | "pipeline" | "online" | "approved" => "success",
-        "waiting" => "manual",
-        "queued" => "pending",
+        "waiting" | "held" => "manual",
+        "queued" | "planning" => "pending",
         "refused" | "rejected" | "unknown" | "expired" => "warning",
         "rolled_back" => "canceled",
-        "ignored" | "offline" | "paused" => "skipped",
+        "ignored" | "offline" | "paused" | "superseded" => "skipped",
         status => DRAWN.iter().find(|drawn| **drawn == status).unwrap_or(&"created"),
     }
 }

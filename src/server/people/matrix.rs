@@ -349,3 +349,47 @@ async fn what_a_handler_asks_for_is_what_the_guard_would_say() {
     assert!(!allows(&Actor::anonymous(), Access::Viewer, None).await);
     assert_eq!(super::rights(&app, &session, THEIRS).await.unwrap(), Rights::default());
 }
+
+#[test]
+fn every_form_that_changes_something_holds_the_token_or_is_public() {
+    let templates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/pages/templates");
+    let mut forms = 0;
+    for file in std::fs::read_dir(templates).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for form in text.split("<form").skip(1).map(|rest| rest.split("</form>").next().unwrap()) {
+            let public = form.contains("action=\"/login\"") || form.contains("action=\"/welcome/");
+            if form.contains("method=\"post\"") && !public {
+                forms += 1;
+                assert!(form.contains("{{> _csrf}}") || form.contains("name=\"csrf\""), "{form}");
+            }
+        }
+    }
+    assert!(forms > 10, "{forms}");
+}
+
+#[tokio::test]
+async fn the_first_administrator_is_let_in_once_and_only_as_long_as_nobody_can_sign_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(dir.path()).await;
+    let first = super::first_account(&app, None).await.unwrap().unwrap();
+    let second = super::first_account(&app, None).await.unwrap().unwrap();
+    assert_ne!(first, second, "a restart prints another address");
+    let address = |link: &str| link[link.find("/welcome/").unwrap()..].to_owned();
+    let (router, _) = serve::router(&app);
+    let ask = async |path: String, form: Option<&'static str>| {
+        let method = if form.is_some() { Method::POST } else { Method::GET };
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let request = request.body(Body::from(form.unwrap_or_default())).unwrap();
+        router.clone().oneshot(request).await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask(address(&first), None).await, 404);
+    assert_eq!(ask(address(&second), None).await, 200);
+    assert_eq!(ask(address(&second), Some("password=a+long+password")).await, 303);
+    assert_eq!(ask(address(&second), Some("password=a+long+password")).await, 404);
+    assert_eq!(super::first_account(&app, None).await.unwrap(), None);
+    assert_eq!(super::first_account(&app, Some("another password")).await.unwrap(), None);
+    let whole = super::verify(&app, None).await.unwrap();
+    assert_eq!(whole.wrong, None);
+    assert!(whole.entries > 3, "{whole:?}");
+}

@@ -6,10 +6,8 @@ use crate::server::routes::Routes;
 use crate::server::rows::{Audit, audit};
 use crate::server::{Answer, App, Problem};
 use axum::Json;
-use axum::extract::{Form, Path, State};
-use axum::http::{Method, StatusCode};
-use axum::response::Redirect;
-use axum::routing::post;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::FromRow;
@@ -22,7 +20,6 @@ const LONGEST: usize = 1 << 20;
 
 /// Adds this module's routes.
 pub(super) fn routes(routes: Routes) -> Routes {
-    let (here, one) = ("/projects/{project}/variables", "/projects/{project}/variables/{variable}/remove");
     routes
         .api(Access::Maintainer, routes!(list_variables))
         .api(Access::Maintainer, routes!(set_variable))
@@ -30,8 +27,6 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .api(Access::Admin, routes!(list_variables_of_all))
         .api(Access::Admin, routes!(set_variable_of_all))
         .api(Access::Admin, routes!(remove_variable_of_all))
-        .page(Method::POST, here, Access::Maintainer, post(submit))
-        .page(Method::POST, one, Access::Maintainer, post(remove_here))
 }
 
 /// A variable, without its value.
@@ -294,52 +289,4 @@ async fn remove_variable_of_all(
 ) -> Answer<StatusCode> {
     remove(&app, &actor, None, variable).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// The form of a project's settings: `key`, `value`, `environment_scope`, and `1` in `protected`, `masked`, `file`, `raw`.
-#[derive(Deserialize)]
-struct Sent {
-    key: String,
-    value: String,
-    #[serde(default = "NewVariable::everywhere")]
-    environment_scope: String,
-    #[serde(default)]
-    protected: String,
-    #[serde(default)]
-    masked: String,
-    #[serde(default)]
-    file: String,
-    #[serde(default)]
-    raw: String,
-}
-
-async fn submit(
-    State(app): State<App>,
-    actor: Actor,
-    Path(project): Path<String>,
-    Form(form): Form<Sent>,
-) -> Answer<Redirect> {
-    let project = app.project(&project).await?;
-    let new = NewVariable {
-        key: form.key,
-        // browsers send line ends as CR LF
-        value: form.value.replace("\r\n", "\n"),
-        environment_scope: form.environment_scope,
-        protected: form.protected == "1",
-        masked: form.masked == "1",
-        file: form.file == "1",
-        raw: form.raw == "1",
-    };
-    set(&app, &actor, Some(project.id), &new).await?;
-    Ok(Redirect::to(&format!("/projects/{}/settings", project.id)))
-}
-
-async fn remove_here(
-    State(app): State<App>,
-    actor: Actor,
-    Path((project, variable)): Path<(String, i64)>,
-) -> Answer<Redirect> {
-    let project = app.project(&project).await?;
-    remove(&app, &actor, Some(project.id), variable).await?;
-    Ok(Redirect::to(&format!("/projects/{}/settings", project.id)))
 }

@@ -110,6 +110,52 @@
     if (text && !confirm(text)) event.preventDefault();
   });
 
+  // forms that speak to the API: data-api="METHOD /path"; names with a dot are parts of an object, data-as says what
+  // a value is besides a text, data-then where to go ({id} of the answer), data-show shows the answer, which is told once
+  const send = async (form, button) => {
+    const [method, path] = (button?.dataset.api || form.dataset.api).split(" "), body = {};
+    for (const el of form.elements) {
+      if (!el.name || (el.type !== "checkbox" && el.value === "")) continue;
+      const as = el.dataset.as, [first, second] = el.name.split(".");
+      const value = el.type === "checkbox" ? el.checked : as === "bool" ? el.value === "true" : as === "list" ? el.value.split(",").map((t) => t.trim()).filter(Boolean) : el.value;
+      if (second) (body[first] ||= {})[second] = value; else body[first] = value;
+    }
+    form.querySelector(".alert")?.remove();
+    const tell = (text) => form.append(Object.assign(document.createElement("p"), { className: "alert", role: "alert", textContent: text }));
+    const buttons = form.querySelectorAll("button");
+    buttons.forEach((b) => { b.disabled = true; });
+    try {
+      const csrf = document.querySelector("meta[name=csrf]").content;
+      const answer = await fetch(path, { method, credentials: "same-origin", headers: { "content-type": "application/json", "x-csrf-token": csrf }, body: method === "DELETE" ? undefined : JSON.stringify(body) });
+      const text = await answer.text(), told = text.startsWith("{") ? JSON.parse(text) : {};
+      if (!answer.ok) tell(told.message || `the server answered ${answer.status}`);
+      else if ("show" in form.dataset) present(form, told);
+      else location.assign(form.dataset.then ? form.dataset.then.replace("{id}", told.id) : location.href);
+    } catch (error) {
+      tell(`The server can't be reached: ${error.message}`);
+    }
+    buttons.forEach((b) => { b.disabled = false; });
+  };
+  const present = (form, told) => {
+    const list = document.createElement("dl");
+    list.className = "facts-list wide told";
+    const add = (key, value) => {
+      if (value === null || typeof value === "object") { Object.entries(value || {}).forEach(([k, v]) => add(k, v)); return; }
+      list.append(Object.assign(document.createElement("dt"), { textContent: key.replaceAll("_", " ") }), Object.assign(document.createElement("dd"), { textContent: value }));
+    };
+    add("", told);
+    const note = Object.assign(document.createElement("p"), { className: "why waits", role: "status", textContent: "Keep what is secret here: it is not shown again." });
+    form.replaceWith(note, list);
+  };
+  document.addEventListener("submit", (event) => {
+    if (event.defaultPrevented || !event.target.dataset.api) return;
+    event.preventDefault();
+    send(event.target, event.submitter);
+  });
+
+  // the place where one is, in navigations that don't fit
+  document.querySelectorAll("nav [aria-current]").forEach((el) => { el.parentElement.scrollLeft = el.offsetLeft - el.parentElement.offsetLeft - 40; });
+
   // keys
   let at = -1, leader = 0;
   const rows = () => [...document.querySelectorAll("main [data-row]")];

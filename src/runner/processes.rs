@@ -93,7 +93,7 @@ impl Processes {
     }
 
     /// Names of all that live and are not our children, and of those that have died without removing their directory;
-    /// what is left of these is removed.
+    /// what is left of these is removed. Those that were never begun are in neither list, and never will be begun.
     ///
     /// # Errors
     /// The directory can't be read.
@@ -105,10 +105,14 @@ impl Processes {
                 continue;
             }
             let path = self.place(&name);
-            if is_locked(&path) {
+            // with the lock in our hands a process that is late can't begin any more
+            let unbegun = File::create_new(path.join("lock")).ok().filter(|lock| lock.try_lock().is_ok());
+            if unbegun.is_none() && is_locked(&path) {
                 alive.push(name);
-            } else {
-                std::fs::remove_dir_all(&path)?;
+                continue;
+            }
+            std::fs::remove_dir_all(&path)?;
+            if unbegun.is_none() {
                 dead.push(name);
             }
         }
@@ -211,14 +215,16 @@ mod tests {
     async fn the_living_are_counted_and_the_dead_are_swept() {
         let dir = tempfile::tempdir().expect("a directory");
         let processes = Processes::new(dir.path().join("jobs"), None).expect("a place");
-        for name in ["1", "2"] {
+        for name in ["1", "2", "3"] {
             std::fs::create_dir(processes.place(name)).expect("a directory");
         }
         let held = hold(&processes.place("1")).expect("a lock");
+        drop(hold(&processes.place("2")).expect("a lock"));
         assert!(hold(&processes.place("1")).is_err(), "one process for one job");
         let (alive, dead) = processes.sweep().expect("swept");
         assert_eq!((alive, dead), (vec!["1".to_owned()], vec!["2".to_owned()]));
-        assert!(!processes.place("2").exists());
+        assert!(!processes.place("2").exists() && !processes.place("3").exists());
+        assert!(hold(&processes.place("3")).is_err(), "who is late does not begin");
         drop(held);
         assert_eq!(processes.outlived("1").await, Ended::Silent);
         assert_eq!(processes.outlived("1").await, Ended::Told, "it has cleared up itself");

@@ -94,6 +94,10 @@ impl Pool {
         for name in dead {
             self.lost(&name, "its process was killed").await;
         }
+        if let Err(problem) = engine::never_started(&self.app, &alive).await {
+            // their leases end them
+            tracing::error!("giving back jobs that were not started: {problem}");
+        }
         for name in alive {
             let permit = self.slots.clone().try_acquire_owned().ok();
             let pool = self.clone();

@@ -12,6 +12,7 @@
 //! | `hooks` | deliveries, what no hook told of, commit statuses |
 //! | `ops` | health, metrics, hand-over, backup, maintenance |
 //! | `projects` | projects over the API |
+//! | `kill` | random kills of the server and of jobs' processes |
 //! | `browser` | cookies and forms |
 //! | `chromium` | pages in a real browser |
 //! | `people`, `oidc` | accounts, sessions, tokens, roles, variables, the audit record |
@@ -27,6 +28,7 @@ mod client;
 mod demo;
 mod environments;
 mod hooks;
+mod kill;
 mod oidc;
 mod ops;
 mod pages;

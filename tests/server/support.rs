@@ -115,6 +115,7 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ci"));
         command.args(arguments).current_dir(self.home.path());
         command.env("SLIPWAY_HOME", self.home.path()).env("SLIPWAY_ADMIN_PASSWORD", PASSWORD);
+        command.env("XDG_CONFIG_HOME", self.home.path().join("config"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -64,8 +64,28 @@ async fn end_cancelled(app: &App, now: i64) -> Answer<()> {
     Ok(())
 }
 
-/// Back into the queue. Whoever has the old token is refused from now on.
-async fn requeue(app: &App, job: i64, pipeline: i64, now: i64) -> Answer<()> {
+/// Gives back what the server's own pool took without starting a process for it, because it was killed in between:
+/// nobody will ever be heard of. `alive`: jobs that have a process.
+///
+/// # Errors
+/// The database does not answer.
+pub(in crate::server) async fn never_started(app: &App, alive: &[String]) -> Answer<()> {
+    let taken: Vec<(i64, i64)> = sqlx::query_as(
+        "SELECT j.id, j.pipeline_id FROM jobs j JOIN runners r ON r.id = j.runner_id WHERE r.local = 1 \
+         AND j.lease_until IS NOT NULL AND j.acknowledged = 0 ORDER BY j.id",
+    )
+    .fetch_all(&app.db.pool)
+    .await?;
+    for (job, pipeline) in taken {
+        if !alive.contains(&job.to_string()) {
+            requeue(app, job, pipeline, i64::MAX).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Back into the queue, if its lease ends before `end`. Whoever has the old token is refused from now on.
+async fn requeue(app: &App, job: i64, pipeline: i64, end: i64) -> Answer<()> {
     let mut step = Step::begin(app, pipeline).await?;
     let back = sqlx::query(
         "UPDATE jobs SET status = 'pending', waits_for = 'waits for a runner', token = NULL, sealed_token = NULL, \
@@ -73,10 +93,11 @@ async fn requeue(app: &App, job: i64, pipeline: i64, now: i64) -> Answer<()> {
          AND cancel = 0 AND newest = 1 AND lease_until < $2",
     )
     .bind(job)
-    .bind(now)
+    .bind(end)
     .execute(&mut **step.tx())
     .await?;
     if back.rows_affected() == 1 {
+        let now = step.now;
         groups::ready(step.tx(), job, now).await?;
         step.wake_queue();
         step.changed(job);

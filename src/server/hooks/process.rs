@@ -323,10 +323,10 @@ async fn found_by_looking(app: &App, stored: &Stored, push: &Push) -> Answer<Opt
     if ["reconcile:", "replay:", "approved:"].iter().any(|own| stored.key.starts_with(own)) {
         return Ok(None);
     }
-    let found = "SELECT pipeline_id FROM deliveries WHERE project_id = $1 AND key = $2 AND pipeline_id IS NOT NULL \
-                 AND id < $3";
+    // also after the hook came, if the hook's own delivery has to be tried again
     let found =
-        sqlx::query_scalar(found).bind(stored.project_id).bind(super::reconcile::key(push)).bind(stored.id);
+        "SELECT pipeline_id FROM deliveries WHERE project_id = $1 AND key = $2 AND pipeline_id IS NOT NULL";
+    let found = sqlx::query_scalar(found).bind(stored.project_id).bind(super::reconcile::key(push));
     Ok(found.fetch_optional(&app.db.pool).await?)
 }
 

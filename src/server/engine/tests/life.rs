@@ -114,6 +114,23 @@ async fn a_job_that_ran_is_lost_and_what_deploys_is_never_repeated() {
 }
 
 #[tokio::test]
+async fn what_the_servers_own_pool_took_without_starting_a_process_goes_back_at_once() {
+    let bench = Bench::new("a: { script: [a] }\nb: { script: [b] }\nc: { script: [c] }\n").await;
+    let pipeline = bench.create().await;
+    let elsewhere = bench.runner("[]").await;
+    let own = bench.runner("[]").await;
+    bench.run(&format!("UPDATE runners SET local = 1 WHERE id = {}", own.id)).await;
+    let (_, b) = (bench.claims(&own, "a").await, bench.claims(&own, "b").await);
+    bench.claims(&elsewhere, "c").await;
+    engine::never_started(&bench.app, &[b.job.to_string()]).await.unwrap();
+    let waiting = "SELECT name FROM jobs WHERE status = 'pending'";
+    let waiting: Vec<String> = sqlx::query_scalar(waiting).fetch_all(&bench.app.db.pool).await.unwrap();
+    assert_eq!(waiting, ["a"]);
+    bench.claims(&own, "a").await;
+    assert_eq!(bench.jobs(pipeline).await, "a=running b=running c=running");
+}
+
+#[tokio::test]
 async fn cancelling_ends_even_if_the_runner_never_says_so() {
     let bench = Bench::new("a: { script: [a] }\nb: { script: [b] }\n").await;
     let pipeline = bench.create().await;

@@ -454,8 +454,8 @@ const MERGED: &str =
 
 /// Nine jobs in four stages; some by needs.
 fn plan() -> Plan {
-    let mut plan = Plan::default();
-    plan.stages = ["build", "test", "release", "deploy"].map(str::to_owned).to_vec();
+    let stages = ["build", "test", "release", "deploy"].map(str::to_owned).to_vec();
+    let mut plan = Plan { stages, ..Plan::default() };
     let mut add = |name: &str, stage: &str, needs: Option<&[&str]>| {
         let mut job = Job::new(name, stage);
         job.work.script = vec![format!("rebar3 {name}")];

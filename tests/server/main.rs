@@ -20,7 +20,7 @@
 //! | `start` | where it listens, what it says first |
 //! | `wire` | the Runner API, as runners of several versions speak it |
 
-#![allow(clippy::unwrap_used, reason = "the whole crate is tests")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "the whole crate is tests")]
 
 mod browser;
 mod chromium;

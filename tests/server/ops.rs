@@ -35,10 +35,10 @@ fn health_is_for_everybody_and_details_are_for_administrators() {
     ];
     eventually("every pass has run", || {
         let parts = server.get("/api/v1/health").json();
-        let well = |name: &&str| {
-            parts.as_array().unwrap().iter().any(|part| part["name"] == **name && part["state"] == "ok")
+        let well = |name: &str| {
+            parts.as_array().unwrap().iter().any(|part| part["name"] == name && part["state"] == "ok")
         };
-        wanted.iter().all(|name| well(&name)).then_some(())
+        wanted.iter().all(|name| well(name)).then_some(())
     });
     server.get("/api/v1/health").is(200);
 }

@@ -383,7 +383,8 @@ const LINES: [&str; 2] =
 
 #[test]
 fn a_log_arrives_whole_whatever_the_server_does() {
-    let table: [(&str, Behaviour, fn(&Heard)); 5] = [
+    type Case = (&'static str, Behaviour, fn(&Heard));
+    let table: [Case; 5] = [
         ("as usual", Behaviour::default(), |heard| {
             assert_eq!(heard.rejections, 0);
             assert!(heard.pieces.len() > 2, "the log comes while the job runs: {:?}", heard.pieces);

@@ -55,12 +55,22 @@ if [ "$purpose" = test ]; then
     want slirp4netns "the other way out of networks of jobs"
     want zstd "compresses one of them"
     want chromium "looks at the pages of the server"
+    want postgresql "the server's tests, against its other database"
 fi
 
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi
     # shellcheck disable=SC2086  # words on purpose
     (
+        conf=/etc/postgresql-common/createcluster.conf
+        case "$missing" in *postgresql*)
+            # the tests make a cluster of their own: none that runs on this machine is wanted
+            if [ ! -e "$conf" ]; then
+                $sudo mkdir -p "${conf%/*}"
+                echo "create_main_cluster = false" | $sudo tee "$conf" >/dev/null
+            fi
+            ;;
+        esac
         $sudo apt-get update -qq
         $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
     ) </dev/null

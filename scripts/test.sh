@@ -19,5 +19,7 @@ if [ -f "$cases" ]; then
     target=${CARGO_TARGET_DIR:-target}
     python3 "$cases" --ci "$target/debug/ci"
 fi
+step "tests of the server against PostgreSQL"
+scripts/with-postgres.sh cargo test --locked --test server
 step "tests"
 cargo test --locked --workspace --no-fail-fast

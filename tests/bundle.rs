@@ -1,7 +1,6 @@
 //! Bundles and promotions with real Erlang/OTP: what operations do with dash and busybox, and what comes back.
 
-// a test's panic is its report
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! Downstream pipelines, of this project and of others, through the binary on the shell executor.
 
-#![allow(clippy::unwrap_used)] // a failed step of a test is a failed test
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use serde_json::Value as Json;
 use std::io::{BufRead, BufReader};

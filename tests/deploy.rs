@@ -1,7 +1,6 @@
 //! Deployments against a real sshd and real Erlang/OTP, through the binary.
 
-// a test's panic is its report
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 mod support;
 

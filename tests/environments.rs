@@ -1,7 +1,6 @@
 //! `.ci/deploy.yml`: environments of several targets, each planned by itself and all carried out as one.
 
-// a test's panic is its report
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 mod support;
 

@@ -1,8 +1,7 @@
 //! How upgrades fail, produced for real: each is refused before anything is sent, or ends with the old version
 //! serving; and the next deployment of what was mended works.
 
-// a test's panic is its report
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 mod support;
 

@@ -1,7 +1,6 @@
 //! Hot upgrades by way of other versions, and rehearsals before them, against a real sshd and real Erlang/OTP.
 
-// a test's panic is its report
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 mod support;
 

@@ -1,7 +1,6 @@
 //! `ci deploy`, its connection or the target's sshd end at every step in turn: the next `ci deploy` ends right.
 
-// a test's panic is its report
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 mod support;
 

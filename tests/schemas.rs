@@ -1,6 +1,6 @@
 //! The JSON schemas of our settings files describe what the files may say: documented examples pass, mistakes don't.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 use serde_json::Value as Json;
 use std::path::Path;

@@ -1,7 +1,6 @@
 //! Deployments of programs that are no Erlang nodes of rebar3's, against a real sshd, supervisord, nginx and Elixir.
 
-// a test's panic is its report
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 mod support;
 

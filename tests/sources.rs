@@ -1,8 +1,7 @@
 //! Includes from elsewhere: real git repositories over paths, `file://`, ssh, http and https,
 //! and a real http server.
 
-// a test's panic is its report
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 mod support;
 

@@ -1,7 +1,6 @@
 //! The steps on one target, against a real sshd and real Erlang/OTP: two phases, restart, going back, interruptions.
 
-// a test's panic is its report
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 mod support;
 

@@ -1,7 +1,6 @@
 //! Deployments are told of: a real target, real Erlang/OTP, a webhook on loopback.
 
-// a test's panic is its report
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! A configuration with several mistakes shows them all, in whatever part of the work GitLab would have stopped;
 //! what GitLab says stays what it says.
 
-#![allow(clippy::unwrap_used)] // a failed step of a test is a failed test
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 use pipelines::config;
 use pipelines::diagnostic::Diagnostic;

@@ -2,7 +2,7 @@
 //! planning. Nothing may panic, and what is said must make sense. A few cases by default; for a long run
 //! see `benchmarks/README.md`.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test's panic is its report")]
 
 use pipelines::config;
 use pipelines::diagnostic::Diagnostic;

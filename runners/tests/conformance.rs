@@ -1,6 +1,6 @@
 //! The behavioural suite against the executors that need nothing.
 // clippy takes the functions that the tests share for production code
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 use runners::conformance::{Bench, suite};
 use runners::executor::Executor;

@@ -2,7 +2,7 @@
 //! own, and images from `scripts/test-images.sh`. Needs root; says so and passes for others.
 #![cfg(target_os = "linux")]
 // clippy takes the functions that the tests share for production code
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test's panic is its report")]
 
 #[path = "docker/engines.rs"]
 mod engines;

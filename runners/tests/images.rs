@@ -2,7 +2,7 @@
 //! lies, and hostile archives. When run by root, `an_ordinary_user_gets_the_same` runs all of them again as one.
 #![cfg(target_os = "linux")]
 // clippy takes the functions that the tests share for production code
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 #[path = "support/ordinary_user.rs"]
 mod ordinary_user;

@@ -1,6 +1,6 @@
 //! System calls that no safe wrapper offers. All but [`expect_much_memory`] runs in the single-threaded `__init`, never
 //! in `ci`.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "the one module that must: see above")]
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};

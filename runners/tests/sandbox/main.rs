@@ -2,7 +2,7 @@
 //! ordinary users alike; when run by root, `an_ordinary_user_gets_the_same` runs them again as one.
 #![cfg(target_os = "linux")]
 // clippy takes the functions that the tests share for production code
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test's panic is its report")]
 
 mod confinement;
 mod health;

@@ -185,13 +185,11 @@ async fn ask(
     responses((status = 200, body = Deployment), (status = 403), (status = 409)))]
 async fn approve(
     State(app): State<App>,
-    Path((name, id)): Path<(String, i64)>,
+    Path(which): Path<(String, i64)>,
     actor: Actor,
     Json(said): Json<Said>,
 ) -> Answer<Json<Deployment>> {
-    let project = app.project(&name).await?;
-    let deployment = Deployment::find(&app, project.id, id).await?;
-    vote(&app, &project, &deployment, &actor, true, &said).await.map(Json)
+    voted(&app, which, &actor, true, &said).await
 }
 
 /// Says no to a deployment
@@ -200,13 +198,23 @@ async fn approve(
     responses((status = 200, body = Deployment), (status = 403), (status = 409)))]
 async fn reject(
     State(app): State<App>,
-    Path((name, id)): Path<(String, i64)>,
+    Path(which): Path<(String, i64)>,
     actor: Actor,
     Json(said): Json<Said>,
 ) -> Answer<Json<Deployment>> {
+    voted(&app, which, &actor, false, &said).await
+}
+
+async fn voted(
+    app: &App,
+    (name, id): (String, i64),
+    actor: &Actor,
+    yes: bool,
+    said: &Said,
+) -> Answer<Json<Deployment>> {
     let project = app.project(&name).await?;
-    let deployment = Deployment::find(&app, project.id, id).await?;
-    vote(&app, &project, &deployment, &actor, false, &said).await.map(Json)
+    let deployment = Deployment::find(app, project.id, id).await?;
+    vote(app, &project, &deployment, actor, yes, said).await.map(Json)
 }
 
 /// Withdraws a deployment that has not begun

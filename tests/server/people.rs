@@ -352,7 +352,7 @@ fn a_command_line_is_signed_in_by_a_person_on_the_page() {
     let server = Server::start();
     let mut browser = Browser::of_admin(&server);
     let (code, said) = login(&server, &mut browser, "no");
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("refused"), "{said}");
     let (code, said) = login(&server, &mut browser, "yes");
     assert_eq!(code, Some(0), "{said}");
@@ -381,7 +381,7 @@ fn a_command_line_is_signed_in_with_a_token_from_standard_input() {
         command.stdin(std::fs::File::open(file).unwrap()).output().unwrap()
     };
     let wrong = login("slp_rubbish");
-    assert_eq!(wrong.status.code(), Some(1));
+    assert_eq!(wrong.status.code(), Some(2));
     assert!(said(&wrong).contains("unknown, expired or revoked"), "{}", said(&wrong));
     assert_eq!(login("").status.code(), Some(2));
     let right = login(server.token());

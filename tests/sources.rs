@@ -109,9 +109,9 @@ fn files_of_other_projects_come_from_a_directory_at_their_ref() {
     assert_eq!(planned(place.ci(&PLAN)), ["old"], "nested includes look at the same commit");
     place.configuration("include: {project: group/library, file: ci/a.yml}\n");
     assert_eq!(planned(place.ci(&PLAN)), ["new"]);
-    place.configuration("include: {project: group/library, file: ci/aa.yml}\n");
+    place.configuration("include: {project: group/library, file: a.yml}\n");
     let said = place.ci(&["lint"]).ended(1);
-    said.says(&["Project `group/library` file `ci/aa.yml` does not exist!", "did you mean `ci/a.yml`?"]);
+    said.says(&["Project `group/library` file `a.yml` does not exist!", "did you mean `ci/a.yml`?"]);
     place.configuration("include: {project: group/library, file: ci/a.yml, ref: v1.1}\n");
     let said = place.ci(&["lint"]).ended(1);
     said.says(&["Project `group/library` reference `v1.1` does not exist!", "did you mean `v1.0`?"]);

@@ -35,6 +35,10 @@ const PASTA: Program = Program {
         "--config-net",
         "--ipv4-only",
         "--no-map-gw",
+        // slirp4netns' numbers: with the machine's own address, as is pasta's way, the machine could not be reached
+        "--address=10.0.2.100",
+        "--netmask=24",
+        "--gateway=10.0.2.2",
         "--tcp-ports=none",
         "--udp-ports=none",
         "--tcp-ns=none",

@@ -5,6 +5,7 @@
 //! | [`backup`] | a copy of everything, proved; and back |
 //! | `handover` | another binary takes over the listening socket |
 //! | `health` | is it alive, can it take work, when did each pass run last |
+//! | `leftovers` | files of what is gone from the database |
 //! | `maintenance` | no job is handed out |
 //! | `meters` | `/metrics` |
 //! | `notices` | the outbox of messages to people |
@@ -14,6 +15,7 @@
 pub mod backup;
 pub mod handover;
 mod health;
+mod leftovers;
 pub mod maintenance;
 mod meters;
 mod notices;
@@ -21,7 +23,7 @@ mod requests;
 mod retention;
 
 pub use health::Beats;
-pub use meters::Meters;
+pub use meters::{Meters, Stream, latency};
 pub use requests::{begin_log, numbered};
 
 use super::access::Access;

@@ -37,8 +37,7 @@ pub struct Packed {
 /// A selected file can't be read, or `out` can't be written.
 pub fn pack(root: &Path, selection: &Selection, out: impl Write) -> Result<Packed, ArchiveError> {
     let selected = select::select(root, selection);
-    let mut packed =
-        Packed { matches: selected.matches, warnings: selected.warnings, ..Packed::default() };
+    let mut packed = Packed { matches: selected.matches, warnings: selected.warnings, ..Packed::default() };
     if selection.unless.is_some() && state::of(root, &selected.paths) == selection.unless {
         packed.unchanged = true;
         return Ok(packed);

@@ -170,8 +170,12 @@ mod tests {
 
     fn chosen(root: &Path, paths: &[&str], exclude: &[&str], tracked: Option<&[&str]>) -> Vec<String> {
         let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let selection =
-            Selection { paths: texts(paths), exclude: texts(exclude), tracked: tracked.map(texts), unless: None };
+        let selection = Selection {
+            paths: texts(paths),
+            exclude: texts(exclude),
+            tracked: tracked.map(texts),
+            unless: None,
+        };
         select(root, &selection).paths.iter().map(|path| path.display().to_string()).collect()
     }
 

@@ -107,7 +107,7 @@ impl Processes {
             let path = self.place(&name);
             // with the lock in our hands a process that is late can't begin any more
             let unbegun = File::create_new(path.join("lock")).ok().filter(|lock| lock.try_lock().is_ok());
-            if unbegun.is_none() && is_locked(&path) {
+            if unbegun.is_none() && is_locked(&path.join("lock")) {
                 alive.push(name);
                 continue;
             }
@@ -122,7 +122,7 @@ impl Processes {
     /// Waits for the end of a process that is not our child. It removes its directory when it has told the server.
     pub async fn outlived(&self, name: &str) -> Ended {
         let path = self.place(name);
-        while is_locked(&path) {
+        while is_locked(&path.join("lock")) {
             tokio::time::sleep(LOOK).await;
         }
         match std::fs::remove_dir_all(&path) {
@@ -183,13 +183,13 @@ impl Processes {
     }
 }
 
-/// Does a living process hold the lock of this directory?
-fn is_locked(path: &Path) -> bool {
-    match File::open(path.join("lock")).map(|lock| lock.try_lock()) {
+/// Does a living process hold the lock of this file?
+pub(crate) fn is_locked(file: &Path) -> bool {
+    match File::open(file).map(|file| file.try_lock()) {
         Ok(Ok(())) | Err(_) => false,
         Ok(Err(TryLockError::WouldBlock)) => true,
         Ok(Err(TryLockError::Error(error))) => {
-            tracing::warn!("looking at the lock in `{}`: {error}", path.display());
+            tracing::warn!("looking at the lock of `{}`: {error}", file.display());
             true
         }
     }

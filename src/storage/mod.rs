@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `artifacts` | the artifacts of a run's jobs |
+//! | `disk` | how full the disk is |
 //! | `record` | `kept.json` of a run: its size, when its artifacts expire |
 //! | `inventory` | what there is of a project: runs, caches, snapshots |
 //! | `limits` | which of it has to go (pure) |
@@ -11,6 +12,7 @@
 //! | `tidy` | the end of a run: expired artifacts, then the limits |
 
 mod artifacts;
+mod disk;
 mod inventory;
 mod limits;
 mod record;
@@ -19,6 +21,7 @@ mod share;
 mod tidy;
 
 pub use artifacts::{Kept, of_run, runs};
+pub use disk::Disk;
 pub use inventory::{Item, Kind, inventory};
 pub use limits::{Limits, victims};
 pub use record::Record;

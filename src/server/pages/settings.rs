@@ -3,27 +3,12 @@
 use super::page;
 use super::place::Place;
 use crate::server::access::Actor;
-use crate::server::{Answer, App};
+use crate::server::{Answer, App, people};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use sqlx::FromRow;
-
-#[derive(FromRow, Serialize)]
-struct Variable {
-    id: i64,
-    key: String,
-    project_id: Option<i64>,
-    environment_scope: String,
-    protected: i64,
-    masked: i64,
-    file: i64,
-    raw: i64,
-    updated_at: i64,
-    updated_by: String,
-    used_at: Option<i64>,
-}
 
 #[derive(FromRow, Serialize)]
 struct Secret {
@@ -37,13 +22,7 @@ struct Secret {
 /// `GET /projects/{project}/settings`
 pub(super) async fn show(State(app): State<App>, actor: Actor, Path(name): Path<String>) -> Answer<Response> {
     let (project, place) = Place::of(&app, &actor, &name, "settings").await?;
-    let variables: Vec<Variable> = sqlx::query_as(
-        "SELECT id, key, project_id, environment_scope, protected, masked, file, raw, updated_at, updated_by, used_at \
-         FROM variables WHERE project_id = $1 OR project_id IS NULL ORDER BY key, environment_scope",
-    )
-    .bind(project.id)
-    .fetch_all(&app.db.pool)
-    .await?;
+    let variables = people::variables(&app, Some(project.id)).await?;
     let secrets: Vec<Secret> = sqlx::query_as(
         "SELECT id, kind, name, created_at, used_at FROM secrets WHERE project_id = $1 ORDER BY id",
     )

@@ -51,7 +51,9 @@ impl Attempt<'_> {
         let directory = &self.spec.run.cache;
         let file = cache::create(directory).map_err(|error| error.to_string())?;
         let archive = file.as_file().try_clone().map_err(|error| error.to_string())?;
-        let selection = self.selection(&cache.paths, &[], cache.untracked == Some(true));
+        let mut selection = self.selection(&cache.paths, &[], cache.untracked == Some(true));
+        // caches are known by their keys
+        selection.digest = false;
         let packed = execution.pack(selection, archive).await.map_err(|error| error.message)?;
         self.tell(&packed);
         if packed.files.is_empty() {
@@ -171,7 +173,7 @@ impl Attempt<'_> {
         let size = file.as_file().metadata().map_err(failed)?.len();
         file.persist(directory.join(name)).map_err(|error| failed(error.error))?;
         self.say(&format!("Kept {} files and directories, {size} bytes packed", packed.files.len()));
-        Ok(Some(Stored { file: name.to_owned(), size, files: packed.files }))
+        Ok(Some(Stored { file: name.to_owned(), size, files: packed.files, digest: packed.digest }))
     }
 
     fn tell(&mut self, packed: &Packed) {
@@ -190,7 +192,7 @@ impl Attempt<'_> {
     fn selection(&mut self, paths: &[String], exclude: &[String], untracked: bool) -> Selection {
         let paths = paths.iter().map(|path| self.expand(path)).filter(|path| !path.is_empty()).collect();
         let exclude = exclude.iter().map(|path| self.expand(path)).collect();
-        Selection { paths, exclude, tracked: untracked.then(|| self.brought.tracked.to_vec()) }
+        Selection { paths, exclude, tracked: untracked.then(|| self.brought.tracked.to_vec()), digest: true }
     }
 
     /// POSIX expansion; a text that can't be expanded stays, with a warning.

@@ -32,12 +32,12 @@ impl Place {
         format!("default: {{image: \"{}\"}}\n{yaml}", self.registry.image("tiny"))
     }
 
-    fn start(&self, name: &str, yaml: &str) -> Waiting {
-        Waiting::start_with(name, self.executor, &self.yaml(yaml), &self.environment())
+    fn start(&self, yaml: &str) -> Waiting {
+        Waiting::start_with(self.executor, &self.yaml(yaml), &self.environment())
     }
 
     fn one_interrupt_lets_after_script_run(&self) {
-        let mut run = self.start("interrupt", POLITE);
+        let mut run = self.start(POLITE);
         run.signal(Signal::INT);
         assert_eq!(run.ended(), Some(130));
         let log = run.tree.log("job");
@@ -47,7 +47,7 @@ impl Place {
     }
 
     fn a_second_interrupt_kills(&self) {
-        let mut run = self.start("second", STUBBORN);
+        let mut run = self.start(STUBBORN);
         run.interrupt_twice();
         assert_eq!(run.ended(), Some(130));
         assert!(!run.log_has("after"), "{}", run.tree.log("job"));
@@ -56,7 +56,7 @@ impl Place {
 
     /// Nobody is there any more to end what a killed `ci` had: the engine goes on, until the next run looks.
     fn the_next_run_sweeps_what_a_killed_one_left(&self) {
-        let mut run = self.start("killed", STUBBORN);
+        let mut run = self.start(STUBBORN);
         run.signal(Signal::KILL);
         assert_eq!(run.ended(), None);
         run.tree.write(".gitlab-ci.yml", &self.yaml("job: {script: [echo again]}\n"));

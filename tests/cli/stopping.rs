@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const EXECUTORS: [&str; 2] = ["sandbox", "shell"];
 
@@ -18,12 +19,13 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    fn start(name: &str, executor: &str, yaml: &str) -> Self {
-        Self::start_with(name, executor, yaml, &[])
+    fn start(executor: &str, yaml: &str) -> Self {
+        Self::start_with(executor, yaml, &[])
     }
 
-    pub(crate) fn start_with(name: &str, executor: &str, yaml: &str, environment: &[(&str, &str)]) -> Self {
-        let mark = format!("6{:07}{}{}", std::process::id(), name.len(), executor.len());
+    pub(crate) fn start_with(executor: &str, yaml: &str, environment: &[(&str, &str)]) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("6{:06}{:02}", std::process::id() % 1_000_000, NEXT.fetch_add(1, Ordering::Relaxed));
         let tree = Tree::pipeline(&yaml.replace("{mark}", &mark));
         let mut ci = tree.ci(&["run", "--executor", executor]);
         ci.envs(environment.iter().copied());
@@ -95,9 +97,9 @@ next:
 
 #[test]
 fn one_interrupt_cancels_and_lets_after_script_run() {
-    for (signal, name) in [(Signal::INT, "interrupt"), (Signal::TERM, "terminate")] {
+    for signal in [Signal::INT, Signal::TERM] {
         for executor in EXECUTORS {
-            let mut run = Waiting::start(name, executor, POLITE);
+            let mut run = Waiting::start(executor, POLITE);
             run.signal(signal);
             assert_eq!(run.ended(), Some(130), "{executor}");
             assert!(run.log_has("cleaned up"), "{executor}: {}", run.tree.log("job"));
@@ -122,7 +124,7 @@ job:
 #[test]
 fn a_second_interrupt_kills_what_does_not_listen() {
     for executor in EXECUTORS {
-        let mut run = Waiting::start("second", executor, STUBBORN);
+        let mut run = Waiting::start(executor, STUBBORN);
         run.interrupt_twice();
         assert_eq!(run.ended(), Some(130), "{executor}");
         assert_eq!(run.status(), Some(Status::Canceled));
@@ -133,7 +135,7 @@ fn a_second_interrupt_kills_what_does_not_listen() {
 
 #[test]
 fn a_killed_ci_leaves_no_process_and_the_next_run_sweeps() {
-    let mut run = Waiting::start("killed", "sandbox", POLITE);
+    let mut run = Waiting::start("sandbox", POLITE);
     run.signal(Signal::KILL);
     assert_eq!(run.ended(), None);
     until("the job's processes are gone", || !run.left());
@@ -159,7 +161,7 @@ job:
     - echo ready
     - sleep 1000
 ";
-    let mut run = Waiting::start("killed-shell", "shell", yaml);
+    let mut run = Waiting::start("shell", yaml);
     run.signal(Signal::KILL);
     assert_eq!(run.ended(), None);
     until("the job's processes are gone", || !run.left());

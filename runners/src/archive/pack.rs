@@ -1,6 +1,6 @@
 //! From a selection of files to a compressed tar stream.
 
-use super::{ArchiveError, Selection, select};
+use super::{ArchiveError, Selection, select, state};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -31,6 +31,8 @@ pub struct Packed {
     /// which differ from run to run.
     #[serde(default)]
     pub digest: String,
+    /// Nothing was packed, see [`Selection::unless`].
+    pub unchanged: bool,
 }
 
 /// Writes the files of `selection` below `root` to `out`. Modes and modification times are kept, owners are
@@ -41,6 +43,10 @@ pub struct Packed {
 pub fn pack(root: &Path, selection: &Selection, out: impl Write) -> Result<Packed, ArchiveError> {
     let selected = select::select(root, selection);
     let mut packed = Packed { matches: selected.matches, warnings: selected.warnings, ..Packed::default() };
+    if selection.unless.is_some() && state::of(root, &selected.paths) == selection.unless {
+        packed.unchanged = true;
+        return Ok(packed);
+    }
     let writing = ArchiveError::archive("writing");
     let mut encoder = zstd::Encoder::new(out, 0).map_err(&writing)?;
     encoder.include_checksum(true).map_err(&writing)?;

@@ -49,7 +49,9 @@ impl Site {
         let work = Project::at("0.1.0");
         write(&work, ".ci/deploy.yml", &settings);
         let path = format!("{}:{}", dev.path("bin").display(), std::env::var("PATH").unwrap());
-        let server = Server::in_environment(json!({ "local_jobs": 0 }), &[("PATH", &path)]);
+        // what stands for a runner gives no sign of life while it deploys
+        let settings = json!({ "local_jobs": 0, "lease_seconds": 900 });
+        let server = Server::in_environment(settings, &[("PATH", &path)]);
         let url = format!("file://{}", origin.path().display());
         let project =
             json!({ "path": "team/urf", "git_url": url, "forge": "generic", "default_branch": "main" });

@@ -22,8 +22,8 @@ mod pass;
 mod request;
 mod rows;
 
-pub use api::routes;
+pub use api::{One, about, routes};
 pub use desk::Desk;
 pub use grid::{Cell, Row, grid};
 pub use pass::passes;
-pub use rows::Deployment;
+pub use rows::{Bundle, Deployment};

@@ -36,7 +36,6 @@ mod pages;
 mod people;
 mod projects;
 mod runner;
-mod shots;
 mod start;
 mod support;
 #[path = "../support/mod.rs"]

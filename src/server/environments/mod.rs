@@ -23,7 +23,9 @@ mod request;
 mod rows;
 
 pub use api::{One, about, routes};
-pub use desk::Desk;
+#[cfg(test)]
+pub(super) use desk::tests::commit;
+pub use desk::{Desk, Desks};
 pub use grid::{Cell, Row, grid};
 pub use pass::passes;
 pub use rows::{Bundle, Deployment};

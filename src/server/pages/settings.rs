@@ -5,28 +5,13 @@ use super::place::Place;
 use crate::server::access::Actor;
 use crate::server::hooks::forge::Forge;
 use crate::server::projects::{Settings, hook_url, setup};
-use crate::server::{Answer, App};
+use crate::server::{Answer, App, people};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use sqlx::FromRow;
 use std::collections::BTreeMap;
-
-#[derive(FromRow, Serialize)]
-pub(super) struct Variable {
-    id: i64,
-    key: String,
-    project_id: Option<i64>,
-    environment_scope: String,
-    protected: i64,
-    masked: i64,
-    file: i64,
-    raw: i64,
-    updated_at: i64,
-    updated_by: String,
-    used_at: Option<i64>,
-}
 
 #[derive(FromRow, Serialize)]
 struct Secret {
@@ -74,7 +59,7 @@ pub(super) async fn show(State(app): State<App>, actor: Actor, Path(name): Path<
         "forks": FORKS.map(|(value, said)| json!({
             "value": value, "said": said, "chosen": json!(Settings::of(&project).forks) == value,
         })),
-        "variables": variables(&app, Some(project.id)).await?,
+        "variables": people::variables(&app, Some(project.id)).await?,
         "secrets": secrets,
         "groups": groups.into_iter().map(group).collect::<Vec<_>>(),
     });
@@ -92,13 +77,6 @@ const FORKS: [(&str, &str); 3] = [
     ("ignore", "run nothing"),
     ("run", "run, without secrets"),
 ];
-
-/// Variables of a project and those of all projects, or those alone; without values.
-pub(super) async fn variables(app: &App, project: Option<i64>) -> Answer<Vec<Variable>> {
-    let text = "SELECT id, key, project_id, environment_scope, protected, masked, file, raw, updated_at, updated_by, used_at \
-         FROM variables WHERE project_id = $1 OR project_id IS NULL ORDER BY key, environment_scope";
-    Ok(sqlx::query_as(text).bind(project.unwrap_or(0)).fetch_all(&app.db.pool).await?)
-}
 
 /// A password in an address is nobody's business.
 fn without_password(address: &str) -> String {

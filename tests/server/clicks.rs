@@ -58,9 +58,8 @@ impl<'a> Person<'a> {
         assert_eq!(clicked, "clicked", "{form}");
         let came = "window.before ? document.querySelector('.alert[role=alert], .told') !== null : document.readyState === 'complete'";
         self.browser.until(&self.tab, came);
-        let said = self.eval(
-            "window.before ? document.querySelector('.alert[role=alert], .told').textContent : 'page'",
-        );
+        let said = self
+            .eval("window.before ? document.querySelector('.alert[role=alert], .told').textContent : 'page'");
         said.as_str().unwrap().to_owned()
     }
 
@@ -152,7 +151,10 @@ fn variables(person: &mut Person<'_>, page: &str, api: &str) {
     let change = format!("li form[data-api='POST {api}']");
     person.does(&change, &[("value", "canary-4712"), ("raw", "yes"), ("protected", "no")], "Change it");
     assert_eq!(person.eval("document.documentElement.innerHTML.includes('canary')"), false);
-    person.counts(1, "SELECT COUNT(*) FROM variables WHERE key = 'TOKEN' AND raw = 1 AND protected = 0 AND masked = 1");
+    person.counts(
+        1,
+        "SELECT COUNT(*) FROM variables WHERE key = 'TOKEN' AND raw = 1 AND protected = 0 AND masked = 1",
+    );
     let short = person.click(&add, &[("key", "A"), ("value", "short")], "Add it");
     assert!(short.contains("can't be masked"), "{short}");
     person.does(&format!("form[data-api^='DELETE {api}/']"), &[], "Remove");
@@ -238,7 +240,8 @@ fn pipelines(person: &mut Person<'_>) {
     person.does("main form", &[("ref", "main"), ("variables", "A=1")], "Run");
     let at = person.eval("location.pathname");
     let pipeline = at.as_str().unwrap().to_owned();
-    let status = |job: &str| format!("SELECT COUNT(*) FROM jobs WHERE newest = 1 AND name = '{job}' AND status = ");
+    let status =
+        |job: &str| format!("SELECT COUNT(*) FROM jobs WHERE newest = 1 AND name = '{job}' AND status = ");
     person.does("form[action$='/play']", &[], "");
     person.counts(1, &format!("{} 'pending'", status("ship")));
     person.go(&pipeline);
@@ -247,7 +250,9 @@ fn pipelines(person: &mut Person<'_>) {
     person.does(&format!("form[action='{pipeline}/retry']"), &[], "Retry");
     person.counts(1, &format!("{} 'pending'", status("build")));
     person.eval("location.assign(document.querySelector('.job a').href)");
-    person.browser.until(&person.tab, "document.querySelector('.job-page') && document.readyState === 'complete'");
+    person
+        .browser
+        .until(&person.tab, "document.querySelector('.job-page') && document.readyState === 'complete'");
     person.does("form[action$='/cancel']", &[], "Cancel");
     person.counts(1, &format!("{} 'canceled'", status("build")));
     person.does("form[action$='/retry']", &[], "Run again");
@@ -278,7 +283,8 @@ fn runners(person: &mut Person<'_>) {
     let told = person.click("form[data-api='POST /api/v1/runners']", &new, "Make it");
     assert!(told.contains("glrt-") && told.contains("ci runner register"), "{told}");
     person.go("/runners");
-    let id = person.server.number("SELECT id FROM runners WHERE description = 'build-07' AND run_untagged = 0");
+    let id =
+        person.server.number("SELECT id FROM runners WHERE description = 'build-07' AND run_untagged = 0");
     let form = format!("form[data-api='PATCH /api/v1/runners/{id}']");
     let change = [("description", "build-08"), ("maximum_timeout", "600"), ("protected", "yes")];
     person.does(&format!("{form}.form"), &change, "Change it");
@@ -349,7 +355,9 @@ fn deployments_are_asked_for_agreed_to_and_stopped_by_clicks() {
     server.post(&format!("{api}/look"), &json!({})).is(200);
     // what is asked for stays where it is
     server.post("/api/v1/admin/maintenance", &json!({ "on": true })).is(200);
-    eventually("the branch is there", || (server.get(&format!("{api}/environments")).status == 200).then_some(()));
+    eventually("the branch is there", || {
+        (server.get(&format!("{api}/environments")).status == 200).then_some(())
+    });
     history(&server, project);
     let mut person = Person::signed_in(&server);
     let count = |status: &str, kind: &str| {

@@ -217,10 +217,26 @@ fn projects_are_added_changed_and_removed() {
     assert!(list.contains("group/app") && list.contains("github"), "{list}");
     let project = ["--project", "group/more"];
     let with = |first: &[&'static str]| first.iter().copied().chain(project).collect::<Vec<_>>();
-    let set = ["project", "set", "--protect", "main,v*", "--forks", "ignore", "--keep-days", "9", "--paused", "true"];
+    let set = [
+        "project",
+        "set",
+        "--protect",
+        "main,v*",
+        "--forks",
+        "ignore",
+        "--keep-days",
+        "9",
+        "--paused",
+        "true",
+    ];
     person.told(&with(&set));
     let shown = person.told(&with(&["project", "set", "--keep-days", "default", "--public-badge", "true"]));
-    for line in ["protected-refs   main, v*", "forks            ignore", "keep-days        -", "public-badge     true"] {
+    for line in [
+        "protected-refs   main, v*",
+        "forks            ignore",
+        "keep-days        -",
+        "public-badge     true",
+    ] {
         assert!(shown.contains(line), "{line}: {shown}");
     }
     person.refused(&with(&["project", "set"]), 2, &["say what to change"]);
@@ -232,7 +248,10 @@ fn projects_are_added_changed_and_removed() {
     assert!(made.starts_with("hook secret 3, shown this once: "), "{made}");
     person.told(&with(&["project", "hook", "--remove-secret", "3"]));
     let hook = person.told(&with(&["project", "hook"]));
-    assert!(hook.contains("/hooks/") && hook.contains("secret 2: first") && !hook.contains("secret 3"), "{hook}");
+    assert!(
+        hook.contains("/hooks/") && hook.contains("secret 2: first") && !hook.contains("secret 3"),
+        "{hook}"
+    );
     person.refused(&["project", "remove", "group/more"], 2, &["`--yes` does it"]);
     person.told(&["project", "remove", "group/more", "--yes"]);
     person.refused(&with(&["project", "show"]), 2, &["has no project `group/more`"]);
@@ -254,7 +273,10 @@ fn variables_are_set_from_a_file_and_never_shown() {
         assert!(set.status.success() && !said(&set).contains("canary"), "{}", said(&set));
     }
     let listed = said(&variables(&["list"]));
-    assert!(listed.contains("protected, masked") && listed.contains("prod") && !listed.contains("canary"), "{listed}");
+    assert!(
+        listed.contains("protected, masked") && listed.contains("prod") && !listed.contains("canary"),
+        "{listed}"
+    );
     let id = person.server.number("SELECT id FROM variables WHERE environment_scope = 'prod'");
     let sealed = sqlx::query_scalar("SELECT sealed FROM variables WHERE id = $1").bind(id);
     let sealed: Vec<u8> = person.server.block_on(sealed.fetch_one(&person.server.db().pool)).unwrap();

@@ -12,10 +12,19 @@ fn shown(server: &Server, path: &str) -> String {
 pub(crate) fn addresses(demo: &Demo) -> Vec<String> {
     let base = "/projects/shop%2Fcheckout";
     let (running, failed, job, broken) = (demo.running, demo.failed, demo.job, demo.broken);
-    let mut all: Vec<String> =
-        ["/", "/projects", "/projects/new", "/wallboard", "/calendar", "/environments", "/approvals", "/queue", "/runners"]
-            .map(str::to_owned)
-            .to_vec();
+    let mut all: Vec<String> = [
+        "/",
+        "/projects",
+        "/projects/new",
+        "/wallboard",
+        "/calendar",
+        "/environments",
+        "/approvals",
+        "/queue",
+        "/runners",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     all.extend(["/admin", "/admin/users", "/admin/audit", "/account", "/device"].map(str::to_owned));
     for below in [
         String::new(),

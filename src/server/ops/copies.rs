@@ -114,7 +114,8 @@ mod tests {
     #[test]
     fn only_backups_are_named() {
         assert!(is_name("slipway-20261122T082345Z.tar.zst"));
-        for other in ["", "slipway-.tar.zst", "slipway-../x.tar.zst", "slipway.db", "slipway-1.tar.zst.part"] {
+        for other in ["", "slipway-.tar.zst", "slipway-../x.tar.zst", "slipway.db", "slipway-1.tar.zst.part"]
+        {
             assert!(!is_name(other), "{other}");
         }
     }

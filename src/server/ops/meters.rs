@@ -184,7 +184,11 @@ pub(super) async fn show(State(app): State<App>, actor: Actor, headers: HeaderMa
     }
     let refused: Counter = Counter::default();
     refused.inc_by(app.hooks.refused_total());
-    registry.register("slipway_deliveries_refused", "Deliveries turned away since the server started", refused);
+    registry.register(
+        "slipway_deliveries_refused",
+        "Deliveries turned away since the server started",
+        refused,
+    );
     let stuck: Gauge = Gauge::default();
     stuck.set(app.engine.stuck.load(Ordering::Relaxed));
     registry.register("slipway_stuck", "Jobs that nobody looks after; never above 0", stuck);

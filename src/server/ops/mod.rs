@@ -26,9 +26,9 @@ pub use health::Beats;
 pub use meters::Meters;
 pub use requests::{begin_log, numbered};
 
+use super::App;
 use super::access::Access;
 use super::routes::Routes;
-use super::App;
 use axum::http::Method;
 use axum::routing::{delete, get, post};
 

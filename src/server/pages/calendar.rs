@@ -115,7 +115,8 @@ fn days(now: i64) -> Vec<Day> {
     let first = today - (i64::from(zoned(today).weekday().to_monday_zero_offset()) + BACK) * DAY;
     let day = |nth: i64| {
         let at = first + nth * DAY;
-        let (date, weekday) = (zoned(at).strftime("%-d %b").to_string(), zoned(at).strftime("%a").to_string());
+        let (date, weekday) =
+            (zoned(at).strftime("%-d %b").to_string(), zoned(at).strftime("%a").to_string());
         Day { at, date, weekday, today: at == today, ..Day::default() }
     };
     (0..DAYS).map(day).collect()
@@ -228,6 +229,9 @@ mod tests {
         days.iter_mut().for_each(|day| day.freeze("a/b", &file));
         let said: Vec<Vec<(i64, i64)>> =
             days[..7].iter().map(|d| d.frozen.iter().map(|f| (f.from, f.until)).collect()).collect();
-        assert_eq!(said, [vec![(0, 8)], vec![], vec![], vec![], vec![(16, 24)], vec![(0, 24)], vec![(0, 24)]]);
+        assert_eq!(
+            said,
+            [vec![(0, 8)], vec![], vec![], vec![], vec![(16, 24)], vec![(0, 24)], vec![(0, 24)]]
+        );
     }
 }

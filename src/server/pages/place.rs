@@ -39,12 +39,7 @@ impl Place {
     ///
     /// # Errors
     /// There is no such project; or the database does not answer.
-    pub async fn of(
-        app: &App,
-        actor: &Actor,
-        name: &str,
-        tab: &'static str,
-    ) -> Answer<(Project, Place)> {
+    pub async fn of(app: &App, actor: &Actor, name: &str, tab: &'static str) -> Answer<(Project, Place)> {
         let project = app.project(name).await?;
         // what is shown, not what is allowed: that the guard decides
         let rights = people::rights(app, actor, project.id).await?;

@@ -20,8 +20,10 @@ struct Person {
 
 impl Person {
     fn sits_before(mut ci: Command) -> Person {
-        let words: Vec<&str> =
-            std::iter::once(ci.get_program()).chain(ci.get_args()).map(|word| word.to_str().unwrap()).collect();
+        let words: Vec<&str> = std::iter::once(ci.get_program())
+            .chain(ci.get_args())
+            .map(|word| word.to_str().unwrap())
+            .collect();
         let line = words.join(" ");
         let mut script = Command::new("script");
         script.args(["-qefc", &line, "/dev/null"]).current_dir(ci.get_current_dir().unwrap());

@@ -123,9 +123,17 @@ fn openssl(dir: &Path, arguments: &[&str]) {
 fn certificates(dir: &Path) {
     let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
     let valid = ["-days", "2"];
-    let ca = [&["req", "-x509"], &ec[..], &valid, &["-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem"]];
+    let ca = [
+        &["req", "-x509"],
+        &ec[..],
+        &valid,
+        &["-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem"],
+    ];
     openssl(dir, &ca.concat());
-    openssl(dir, &[&["req"], &ec[..], &["-subj", "/CN=own", "-keyout", "own.key", "-out", "own.csr"]].concat());
+    openssl(
+        dir,
+        &[&["req"], &ec[..], &["-subj", "/CN=own", "-keyout", "own.key", "-out", "own.csr"]].concat(),
+    );
     fs::write(dir.join("own.cnf"), "subjectAltName = IP:127.0.0.1\n").unwrap();
     let sign = ["x509", "-req", "-in", "own.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
     openssl(dir, &[&sign[..], &valid, &["-extfile", "own.cnf", "-out", "own.pem"]].concat());
@@ -160,9 +168,11 @@ fn token_server(token: String) -> String {
             let head: Vec<String> =
                 reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
             let asked = head.first().is_some_and(|line| {
-                line.contains("service=test") && line.replace("%3A", ":").contains("scope=repository:tiny:pull")
+                line.contains("service=test")
+                    && line.replace("%3A", ":").contains("scope=repository:tiny:pull")
             });
-            let known = head.iter().any(|line| line.eq_ignore_ascii_case(&format!("authorization: basic {AUTHS}")));
+            let known =
+                head.iter().any(|line| line.eq_ignore_ascii_case(&format!("authorization: basic {AUTHS}")));
             let (status, body) = match asked && known {
                 true => ("200 OK", serde_json::json!({"token": token}).to_string()),
                 false => ("401 Unauthorized", "{}".to_owned()),
@@ -180,7 +190,10 @@ fn token_server(token: String) -> String {
 fn a_registry_with_tls_and_passwords_gives_to_those_who_log_in() {
     let registry = Guarded::start(|_| Asks::Basic);
     let (ca, login) = (registry.ca(), registry.login(AUTHS));
-    registry.pull(&ca, &login, &[]).ended(0).says(&["Authenticating with credentials from docker's configuration"]);
+    registry
+        .pull(&ca, &login, &[])
+        .ended(0)
+        .says(&["Authenticating with credentials from docker's configuration"]);
     let anonymous = registry.pull(&ca, "{}", &[]).ended(1);
     anonymous.says(&["refuses access", "log in with `docker login`"]);
     let wrong = registry.pull(&ca, &registry.login(WRONG), &[]).ended(1);

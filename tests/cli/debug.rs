@@ -19,7 +19,7 @@ struct Person {
 }
 
 impl Person {
-    fn sits_before(mut ci: Command) -> Person {
+    fn sits_before(ci: &Command) -> Person {
         let words: Vec<&str> = std::iter::once(ci.get_program())
             .chain(ci.get_args())
             .map(|word| word.to_str().unwrap())
@@ -29,7 +29,6 @@ impl Person {
         script.args(["-qefc", &line, "/dev/null"]).current_dir(ci.get_current_dir().unwrap());
         script.envs(ci.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("TERM", "xterm");
         let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        ci.stdin(Stdio::null());
         let screen = Arc::<Mutex<Vec<u8>>>::default();
         let (mut shown, seen) = (script.stdout.take().unwrap(), screen.clone());
         std::thread::spawn(move || {
@@ -74,7 +73,7 @@ pub(crate) fn looks_around(yaml: &str, executor: &str, environment: &[(&str, &st
     let tree = Tree::pipeline(yaml);
     let mut ci = tree.ci(&["run", "--debug", "job", "--executor", executor]);
     ci.envs(environment.iter().copied());
-    let mut person = Person::sits_before(ci);
+    let mut person = Person::sits_before(&ci);
     person.sees("lets the job end");
     // what the job has written, its variables, a terminal; the words are not those that are typed
     person.types("tty; echo \"$GREETING, $CI_JOB_STATUS: $(cat left)\"\r");

@@ -5,7 +5,7 @@
 //! | `tree` | a git work tree, a home for state, `ci` in it |
 //! | `cases` | runs of the pipelines below `tests/cases/`, with what is expected as data |
 //! | `debug` | `ci run --debug` on a terminal |
-//! | `engines` | Docker and Podman: runs that are ended from outside, `--debug` |
+//! | `engines` | Docker: runs that are ended from outside, `--debug` |
 //! | `registries` | registries with TLS and logins |
 //! | `stopping` | Ctrl-C once and twice, SIGTERM, a `ci` that is killed |
 //! | `secrets` | what must not be found anywhere |

@@ -24,6 +24,7 @@ impl Daemon {
         Daemon::start(command, dir)
     }
 
+    #[allow(dead_code, reason = "not every test crate asks for it")]
     pub(crate) fn podman() -> Daemon {
         let dir = tempfile::Builder::new().prefix("podman-").tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();

@@ -86,7 +86,8 @@ mod tests {
         symlink("deep", from.path().join("c/link")).unwrap();
         let (first, archive) = packed(from.path(), None);
         assert!(!first.unchanged);
-        let changes: &[(&str, fn(&Path))] = &[
+        type Change = (&'static str, fn(&Path));
+        let changes: &[Change] = &[
             ("nothing", |_| {}),
             ("same length", |c| fs::write(c.join("deep/file"), "xyz").unwrap()),
             ("removed", |c| fs::remove_file(c.join("other")).unwrap()),

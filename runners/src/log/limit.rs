@@ -101,7 +101,8 @@ mod tests {
             limit
         };
         assert_eq!(filled().tail(), None);
-        let pieces: [(&[&[u8]], u64, &[u8]); 5] = [
+        type Row<'a> = (&'a [&'a [u8]], u64, &'a [u8]);
+        let pieces: [Row<'_>; 5] = [
             (&[b"all of it"], 0, b"all of it"),
             (&[b"one\n", b"two\n", b"three\n"], 8, b"three\n"),
             (&[b"one\ntwo\nthree\nfour\n"], 14, b"four\n"),

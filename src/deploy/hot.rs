@@ -115,6 +115,7 @@ impl Apply<'_> {
         if unpacked.code == Some(0) {
             let script =
                 self.target.script(KEEP).using(restart::KEEP).set("FROM", upgrade.from).set("V", &version);
+            let script = script.set("PASSING", if upgrade.care.passing { "yes" } else { "" });
             let output = self.target.demand(&script, "keeping the target's own configuration", LIMIT).await;
             match output {
                 Ok(output) => {

@@ -214,7 +214,7 @@ pub async fn unlock(target: &Target, force: bool) -> Result<Option<String>, Erro
     let script = target.script(FREE).using(FUNCTIONS).set("FORCE", if force { "yes" } else { "" });
     let output = target.session().run(&script, LIMIT).await?;
     let owner = output.stdout.trim().to_owned();
-    let help = "wait until it ends; `--force` removes the lock all the same, and then two deployments may disturb each other";
+    let help = "wait until it ends; `--force` removes the lock all the same, and that deployment stops before its next change";
     match output.code {
         Some(0) => Ok(Some(owner)),
         Some(5) => Ok(None),

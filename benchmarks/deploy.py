@@ -74,7 +74,7 @@ done
 def run(command, **more):
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, **more)
     if done.returncode:
-        sys.exit(f"{command}: {done.returncode}\n{done.stdout}{done.stderr}")
+        sys.exit(f"{command}: {done.returncode}\n{(done.stdout + done.stderr)[-2000:]}")
     return done.stdout
 
 
@@ -159,7 +159,7 @@ class Place:
         epmd = free_port()
         (self.home / f"{name}.conf").write_text(
             f"Port {port}\nListenAddress {address}\nHostKey {self.home}/host\nAuthorizedKeysFile {self.home}/user.pub\n"
-            "PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\n"
+            "PidFile none\nSubsystem sftp internal-sftp\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\n"
             f"SetEnv ERL_EPMD_PORT={epmd} PIPE_DIR={self.home}/{name}-pipes/\n"
         )
         daemon = [*inside, SSHD, "-D", "-e", "-f", str(self.home / f"{name}.conf")]

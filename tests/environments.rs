@@ -221,7 +221,8 @@ fn the_projects_own_commands_build_the_package() {
 #[test]
 fn targets_that_run_different_versions_get_one_package_with_an_upgrade_for_each() {
     let fleet = Fleet::of(2, "");
-    let settings = |targets: &str| fleet.settings(&format!("environments:\n  sit: {{targets: [{targets}]}}\n"));
+    let settings =
+        |targets: &str| fleet.settings(&format!("environments:\n  sit: {{targets: [{targets}]}}\n"));
     let place = |index: usize| format!("'sit{index}:{}'", fleet.targets[index].release().display());
     fleet.ci(&["deploy", "sit"]).ended(0);
     fleet.project.checkout("0.2.0");

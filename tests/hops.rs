@@ -142,15 +142,18 @@ fn an_upgrade_is_rehearsed_before_it_is_made_where_that_is_demanded() {
         with(&project, &settings, ", prod: {delivery: bundle}");
     };
     rehearse("urf_store:get() =:= 2.");
-    target.ci(project.path(), &["deploy", "dev"], &[]).ended(3).says(&[
-        "FAIL",
-        "rehearsed from `0.1.0` on a copy: check of 0.2.0: it is not `true`, but false",
-    ]);
+    target
+        .ci(project.path(), &["deploy", "dev"], &[])
+        .ended(3)
+        .says(&["FAIL", "rehearsed from `0.1.0` on a copy: check of 0.2.0: it is not `true`, but false"]);
     rehearse("urf_store:no().");
     target.ci(project.path(), &["deploy", "dev", "--plan"], &[]).ended(3).says(&["`urf_store:no().` fails"]);
     // and on the way back
     rehearse("element(1, urf_store:info()) =:= v2.");
-    target.ci(project.path(), &["deploy", "dev", "--plan"], &[]).ended(3).says(&["check of 0.1.0: it is not `true`"]);
+    target
+        .ci(project.path(), &["deploy", "dev", "--plan"], &[])
+        .ended(3)
+        .says(&["check of 0.1.0: it is not `true`"]);
     assert!(!target.path("urf/releases/0.2.0").exists(), "something was sent");
     rehearse("urf_store:get() =:= 1.");
     target.ci(project.path(), &["deploy", "dev", "--plan"], &[]).ended(0).says(&["rehearsed on a copy"]);

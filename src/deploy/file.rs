@@ -422,9 +422,9 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
 fn rehearsed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Rehearse>, D::Error> {
     match serde_yaml::Value::deserialize(deserializer)? {
         serde_yaml::Value::Bool(demanded) => Ok(demanded.then(Rehearse::default)),
-        written @ serde_yaml::Value::Mapping(_) => {
-            serde_yaml::from_value(written).map(Some).map_err(|error| de::Error::custom(format!("rehearse: {error}")))
-        }
+        written @ serde_yaml::Value::Mapping(_) => serde_yaml::from_value(written)
+            .map(Some)
+            .map_err(|error| de::Error::custom(format!("rehearse: {error}"))),
         _ => Err(de::Error::custom("`rehearse` is `true`, `false`, or has `setup` and `check`")),
     }
 }

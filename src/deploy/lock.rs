@@ -286,7 +286,9 @@ mod tests {
         let now: i64 = uptime.split('.').next().unwrap().parse().unwrap();
         assert!(owned(), "one that says nothing, as older versions");
         // a disk that is full leaves an empty file
-        for (beat, expected) in [(now.to_string(), true), ((now - 100).to_string(), false), (String::new(), true)] {
+        for (beat, expected) in
+            [(now.to_string(), true), ((now - 100).to_string(), false), (String::new(), true)]
+        {
             write("beat", &beat);
             assert_eq!(owned(), expected, "{beat} at {now}");
         }

@@ -173,8 +173,14 @@ mod tests {
             ("environments:\n  dev:\n    directory: urf\n", &[":3:16: "]),
             ("environments:\n  dev:\n    strategy: {prefer: fresh}\n", &[":3:24: `prefer`"]),
             ("environments:\n  dev:\n    strategy: {rehearse: often}\n", &[":3:", "`rehearse` is `true`"]),
-            ("environments:\n  dev:\n    strategy: {rehearse: {checks: 'true'}}\n", &["unknown field `checks`"]),
-            ("environments:\n  dev:\n    strategy: {rehearse: {check: ' '}}\n", &[":3:34: an Erlang expression"]),
+            (
+                "environments:\n  dev:\n    strategy: {rehearse: {checks: 'true'}}\n",
+                &["unknown field `checks`"],
+            ),
+            (
+                "environments:\n  dev:\n    strategy: {rehearse: {check: ' '}}\n",
+                &[":3:34: an Erlang expression"],
+            ),
             ("environments:\n  dev:\n    approvals: {count: 1, from: [ann]}\n", &[":3:34: `ann`"]),
             ("environments:\n  dev:\n    approvals: {count: 1}\n", &["1 must approve, but only 0 can"]),
             ("environments:\n  dev:\n    health: [{http: 'h'}, {tcp: '80'}]\n", &[":3:14: ", ":3:27: `80`"]),

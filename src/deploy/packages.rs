@@ -133,7 +133,14 @@ pub fn identity(directory: &Path, profile: &str) -> Result<(String, String), Err
 impl Source {
     fn new(name: &str, version: &str, by: By, project: &Path) -> Source {
         let (name, version) = (name.to_owned(), version.to_owned());
-        Source { name, version, by, store: Store::of_project(project), taken: Mutex::default(), common: OnceLock::new() }
+        Source {
+            name,
+            version,
+            by,
+            store: Store::of_project(project),
+            taken: Mutex::default(),
+            common: OnceLock::new(),
+        }
     }
 
     /// The whole packages that were built or taken so far.

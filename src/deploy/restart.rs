@@ -507,7 +507,11 @@ mod tests {
         };
         assert_eq!(keep("0", "1"), "");
         assert_eq!(
-            shell(dir.path(), "1", &format!("{KEEP}\nFROM=0 V=1 PASSING=yes OLD=$T/0 NEW=$T/1; keep; cat $T/1/.replaced")),
+            shell(
+                dir.path(),
+                "1",
+                &format!("{KEEP}\nFROM=0 V=1 PASSING=yes OLD=$T/0 NEW=$T/1; keep; cat $T/1/.replaced")
+            ),
             "0 passing\n"
         );
         write("1/vm.args", "edited");

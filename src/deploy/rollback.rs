@@ -153,10 +153,12 @@ fn choose(node: &Snapshot, survey: &Survey, to: Option<&str>) -> Result<String, 
         }
         (Some(to), _) => Err(Error::refused(format!("`{to}` is not installed there")).help(known())),
         (None, Installed::Current { permanent, .. }) => Ok(permanent.clone()),
-        (None, installed) => match lineage::before(&survey.evidence, node, installed.running().unwrap_or_default()) {
-            Some(version) => Ok(version.to_owned()),
-            None => Err(Error::refused("there is no version before the one that runs").help(known())),
-        },
+        (None, installed) => {
+            match lineage::before(&survey.evidence, node, installed.running().unwrap_or_default()) {
+                Some(version) => Ok(version.to_owned()),
+                None => Err(Error::refused("there is no version before the one that runs").help(known())),
+            }
+        }
     }
 }
 

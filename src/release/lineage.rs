@@ -36,9 +36,9 @@ fn passed(evidence: &Evidence, version: &str) -> bool {
 pub fn before<'a>(evidence: &'a Evidence, node: &'a Snapshot, version: &'a str) -> Option<&'a str> {
     let old = || node.releases.iter().filter(|release| release.status == "old").map(|r| r.version.as_str());
     let known = ancestors(evidence, version).into_iter().find(|version| !passed(evidence, version));
-    known.filter(|known| old().any(|old| old == *known)).or_else(|| {
-        old().find(|version| !evidence.bad.contains_key(*version) && !passed(evidence, version))
-    })
+    known
+        .filter(|known| old().any(|old| old == *known))
+        .or_else(|| old().find(|version| !evidence.bad.contains_key(*version) && !passed(evidence, version)))
 }
 
 /// Old versions beyond those that stay: the `keep` that served last, and what the way back to them goes over.
@@ -72,10 +72,8 @@ mod tests {
             status: if place == 0 { "permanent" } else { "old" }.to_owned(),
             ..InstalledRelease::default()
         };
-        let node = Snapshot {
-            releases: releases.iter().enumerate().map(release).collect(),
-            ..Snapshot::default()
-        };
+        let node =
+            Snapshot { releases: releases.iter().enumerate().map(release).collect(), ..Snapshot::default() };
         let was = |(version, was, passing): &(&str, &str, bool)| {
             ((*version).to_owned(), Replaced { version: (*was).to_owned(), passing: *passing })
         };

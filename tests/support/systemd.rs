@@ -44,7 +44,10 @@ pub(crate) struct Systemd {
 impl Systemd {
     /// Needs root, as the tests of containers do.
     pub(crate) fn start(home: &Path, unit: &str, text: &str) -> Self {
-        assert!(rustix::process::getuid().is_root(), "a systemd of our own needs root: run the tests as root");
+        assert!(
+            rustix::process::getuid().is_root(),
+            "a systemd of our own needs root: run the tests as root"
+        );
         let units = home.join("units");
         fs::create_dir_all(&units).unwrap();
         fs::write(units.join(unit), format!("[Unit]\nDefaultDependencies=no\n{text}")).unwrap();
@@ -99,7 +102,9 @@ impl Drop for Systemd {
         for hierarchy in CGROUPS.iter().chain(&["/sys/fs/cgroup"]) {
             let own = Path::new(hierarchy).join(&self.name);
             if own.is_dir() {
-                run(Command::new("find").arg(&own).args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]));
+                run(Command::new("find")
+                    .arg(&own)
+                    .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]));
             }
         }
     }

@@ -107,6 +107,17 @@ pub(crate) fn open(directory: &Path, profile: &str, release: &ReleaseSettings) -
     Ok(Source::new(name, version, by, directory))
 }
 
+/// Moves a package out of the way of the next build, which removes or replaces it.
+fn aside(package: &Path) -> Result<PathBuf, Error> {
+    let (Some(directory), Some(name)) = (package.parent(), package.file_name()) else {
+        return Err(Error::failed(format!("`{}` is no package", package.display())));
+    };
+    let to = directory.join("each");
+    let moved = std::fs::create_dir_all(&to).and_then(|()| std::fs::rename(package, to.join(name)));
+    moved.map_err(|error| Error::failed(format!("moving `{}` aside: {error}", package.display())))?;
+    Ok(to.join(name))
+}
+
 fn commands(directory: &Path, release: &ReleaseSettings, package: &str, (name, version): (&str, &str)) -> By {
     let package = directory.join(package.replace("{name}", name).replace("{version}", version));
     By::Commands { directory: directory.to_owned(), commands: release.build.clone(), package }
@@ -194,7 +205,8 @@ impl Source {
         let By::Rebar(project) = &self.by else { return Ok(()) };
         while from.len() > 1 {
             match build::upgrade_from_each(project, &from, &log).await {
-                Ok(built) => {
+                Ok(mut built) => {
+                    built.release.path = aside(&built.release.path)?;
                     let _first_and_only = self.common.set(built);
                     return Ok(());
                 }

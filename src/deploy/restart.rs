@@ -506,14 +506,9 @@ mod tests {
             shell(dir.path(), "1", &format!("{KEEP}\nOLD=$T/{old} NEW=$T/{new}; keep"))
         };
         assert_eq!(keep("0", "1"), "");
-        assert_eq!(
-            shell(
-                dir.path(),
-                "1",
-                &format!("{KEEP}\nFROM=0 V=1 PASSING=yes OLD=$T/0 NEW=$T/1; keep; cat $T/1/.replaced")
-            ),
-            "0 passing\n"
-        );
+        write("3/none", "");
+        let passing = format!("{KEEP}\nFROM=0 V=3 PASSING=yes OLD=$T/0 NEW=$T/3; keep; cat $NEW/.replaced");
+        assert_eq!(shell(dir.path(), "1", &passing), "0 passing\n");
         write("1/vm.args", "edited");
         write("2/sys.config", "newer");
         write("2/vm.args", "newer");

@@ -92,6 +92,7 @@ impl Systemd {
 }
 
 impl Drop for Systemd {
+    #[allow(clippy::print_stderr, reason = "a test that failed shows why")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", fs::read_to_string(&self.log).unwrap_or_default());

@@ -65,8 +65,11 @@ mod tests {
     use super::*;
     use crate::release::installed::InstalledRelease;
 
+    /// A version, what it replaced, and whether it was only passed.
+    type Was = (&'static str, &'static str, bool);
+
     /// What is there, as the node tells it, the first one running; and what replaced what.
-    fn target(releases: &[&str], replaced: &[(&str, &str, bool)]) -> (Evidence, Snapshot) {
+    fn target(releases: &[&str], replaced: &[Was]) -> (Evidence, Snapshot) {
         let release = |(place, version): (usize, &&str)| InstalledRelease {
             version: (*version).to_owned(),
             status: if place == 0 { "permanent" } else { "old" }.to_owned(),
@@ -74,7 +77,7 @@ mod tests {
         };
         let node =
             Snapshot { releases: releases.iter().enumerate().map(release).collect(), ..Snapshot::default() };
-        let was = |(version, was, passing): &(&str, &str, bool)| {
+        let was = |(version, was, passing): &Was| {
             ((*version).to_owned(), Replaced { version: (*was).to_owned(), passing: *passing })
         };
         let replaced = replaced.iter().map(was).collect();
@@ -84,7 +87,7 @@ mod tests {
     #[test]
     fn the_version_before_is_what_served_before_the_deployment() {
         let hops: &[_] = &[("2", "1", true), ("3", "2", false)];
-        let cases: &[(&[&str], &[(&str, &str, bool)], Option<&str>)] = &[
+        let cases: &[(&[&str], &[Was], Option<&str>)] = &[
             (&["3", "2", "1"], hops, Some("1")),
             (&["3", "2", "1"], &[("2", "1", false), ("3", "2", false)], Some("2")),
             // came back from 3: what was before 2 counts, not what the node lists first
@@ -108,7 +111,7 @@ mod tests {
     #[test]
     fn what_served_before_stays_and_so_does_what_the_way_back_goes_over() {
         let hops: &[_] = &[("2", "1", true), ("3", "2", false), ("4", "3", false)];
-        let cases: &[(&[&str], &[(&str, &str, bool)], u32, &[&str])] = &[
+        let cases: &[(&[&str], &[Was], u32, &[&str])] = &[
             (&["3", "2", "1"], &hops[..2], 1, &[]),
             (&["4", "3", "2", "1"], hops, 1, &["2", "1"]),
             (&["4", "3", "2", "1"], hops, 2, &[]),

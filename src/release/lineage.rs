@@ -68,6 +68,9 @@ mod tests {
     /// A version, what it replaced, and whether it was only passed.
     type Was = (&'static str, &'static str, bool);
 
+    /// Releases, what replaced what, how many are kept, and which go.
+    type Kept<'a> = (&'a [&'a str], &'a [Was], u32, &'a [&'a str]);
+
     /// What is there, as the node tells it, the first one running; and what replaced what.
     fn target(releases: &[&str], replaced: &[Was]) -> (Evidence, Snapshot) {
         let release = |(place, version): (usize, &&str)| InstalledRelease {
@@ -111,7 +114,7 @@ mod tests {
     #[test]
     fn what_served_before_stays_and_so_does_what_the_way_back_goes_over() {
         let hops: &[_] = &[("2", "1", true), ("3", "2", false), ("4", "3", false)];
-        let cases: &[(&[&str], &[Was], u32, &[&str])] = &[
+        let cases: &[Kept<'_>] = &[
             (&["3", "2", "1"], &hops[..2], 1, &[]),
             (&["4", "3", "2", "1"], hops, 1, &["2", "1"]),
             (&["4", "3", "2", "1"], hops, 2, &[]),

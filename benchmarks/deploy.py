@@ -335,6 +335,8 @@ def main():
     if not options.ci.exists():
         sys.exit(f"{options.ci} is not there: cargo build --release --bin ci")
     print(f"load {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} processors\n")
+    # what was made is removed also when somebody ends us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     for name in options.only or SCENARIOS:
         place = Place(options.ci.resolve())
         try:

@@ -44,6 +44,7 @@ if [ "$purpose" = test ]; then
     want sudo "runs tests as an ordinary user"
     want nginx-light "binaries exchanged by signals, and weights of an upstream, in tests"
     want supervisor "programs under supervisord in tests"
+    want systemd "a unit of a systemd of its own in tests"
     want elixir "releases made by mix in tests"
     want curl "health checks of targets in tests"
     want docker.io "an engine that runs jobs"

@@ -217,3 +217,26 @@ fn the_projects_own_commands_build_the_package() {
     fleet.project.checkout("0.2.0");
     fleet.ci(&["deploy", "sit"]).ended(1).says(&["`echo broken; exit 2` failed", "broken"]);
 }
+
+#[test]
+fn targets_that_run_different_versions_get_one_package_with_an_upgrade_for_each() {
+    let fleet = Fleet::of(2, "");
+    let settings =
+        |targets: &str| fleet.settings(&format!("environments:\n  sit: {{targets: [{targets}]}}\n"));
+    let place = |index: usize| format!("'sit{index}:{}'", fleet.targets[index].release().display());
+    fleet.ci(&["deploy", "sit"]).ended(0);
+    fleet.project.checkout("0.2.0");
+    settings(&place(0));
+    fleet.ci(&["deploy", "sit"]).ended(0);
+    settings(&format!("{}, {}", place(0), place(1)));
+    let boots: Vec<String> = fleet.targets.iter().map(Target::boot).collect();
+    fleet.project.checkout("0.3.0");
+    let done = fleet.ci(&["deploy", "sit"]).ended(0);
+    done.says(&["build urf 0.3.0 and its upgrades from 0.1.0, 0.2.0"]);
+    for (target, boot) in fleet.targets.iter().zip(boots) {
+        assert_eq!(target.boot(), boot, "the node restarted");
+        assert!(target.eval(STATE).starts_with("{v3,"));
+    }
+    let relup = |target: &Target| fs::read(target.path("urf/releases/0.3.0/relup")).unwrap();
+    assert_eq!(relup(&fleet.targets[0]), relup(&fleet.targets[1]));
+}

@@ -40,6 +40,7 @@ fn versions(target: &Target) -> String {
 #[test]
 fn a_version_without_a_straight_upgrade_is_reached_by_way_of_another() {
     let (target, project) = before_a_gap();
+    with(&project, "keep: 1", "");
     let boot = target.boot();
     let plan =
         target.ci(project.path(), &["deploy", "dev", "--plan", "--format", "json"], &[]).ended(0).json();
@@ -57,10 +58,20 @@ fn a_version_without_a_straight_upgrade_is_reached_by_way_of_another() {
     assert!(versions(&target).contains("0.3.0\tpermanent"), "{}", versions(&target));
     assert!(!target.path("urf/releases/urf-0.2.0.tar.gz").exists(), "a package was left");
     assert!(!target.path("urf/.ci-lock").exists(), "the lock was left");
+    // the one that was passed does not count, but the way back goes over it
+    assert!(target.path("urf/releases/0.1.0").is_dir() && target.path("urf/releases/0.2.0").is_dir());
     // one store: what the ledger speaks of is what `ci release list` shows
     target.ci(project.path(), &["release", "list"], &[]).ended(0).says(&["0.3.0", "0.2.0", "0.1.0"]);
     let state = std::fs::read_dir(target.path("slipway/projects")).unwrap().next().unwrap().unwrap().path();
     assert!(state.join("releases").is_dir() && !state.join("packages").exists());
+    // back to what served before the deployment, not to what was passed
+    target
+        .ci(project.path(), &["rollback", "dev"], &[])
+        .ended(0)
+        .says(&["plan: from `0.3.0` back to `0.1.0` by way of `0.2.0`", "0.1.0 runs again"]);
+    assert_eq!(target.boot(), boot, "the node restarted");
+    assert_eq!(target.eval(STATE), "{v1, {state, 1}}");
+    assert!(versions(&target).contains("0.1.0\tpermanent"), "{}", versions(&target));
 }
 
 #[test]
@@ -124,7 +135,27 @@ fn an_upgrade_is_rehearsed_before_it_is_made_where_that_is_demanded() {
     assert_eq!(target.boot(), boot, "the node restarted");
     assert!(!target.path("urf/releases/0.2.0").exists(), "something was sent");
 
+    // what must hold on the copy does not
     project.checkout("0.2.0");
+    let rehearse = |check: &str| {
+        let settings = format!("strategy: {{rehearse: {{setup: 'urf_store:incr().', check: '{check}'}}}}");
+        with(&project, &settings, ", prod: {delivery: bundle}");
+    };
+    rehearse("urf_store:get() =:= 2.");
+    target
+        .ci(project.path(), &["deploy", "dev"], &[])
+        .ended(3)
+        .says(&["FAIL", "rehearsed from `0.1.0` on a copy: check of 0.2.0: it is not `true`, but false"]);
+    rehearse("urf_store:no().");
+    target.ci(project.path(), &["deploy", "dev", "--plan"], &[]).ended(3).says(&["`urf_store:no().` fails"]);
+    // and on the way back
+    rehearse("element(1, urf_store:info()) =:= v2.");
+    target
+        .ci(project.path(), &["deploy", "dev", "--plan"], &[])
+        .ended(3)
+        .says(&["check of 0.1.0: it is not `true`"]);
+    assert!(!target.path("urf/releases/0.2.0").exists(), "something was sent");
+    rehearse("urf_store:get() =:= 1.");
     target.ci(project.path(), &["deploy", "dev", "--plan"], &[]).ended(0).says(&["rehearsed on a copy"]);
     target
         .ci(project.path(), &["deploy", "dev"], &[])

@@ -93,6 +93,29 @@ fn the_deploying_process_is_killed_at_each_step_of_a_hot_upgrade() {
 }
 
 #[test]
+fn an_owner_who_is_silent_loses_the_lock_and_changes_nothing_any_more() {
+    let (target, project) = running("");
+    let boot = target.boot();
+    let mut first = target.begin(project.path(), &["deploy", "dev"]);
+    first.until("query again");
+    let pid = rustix::process::Pid::from_child(&first.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    // as if its machine had vanished two minutes ago: the connection stands, nobody speaks
+    let beat = target.path("urf/.ci-lock/beat");
+    let spoke: i64 = std::fs::read_to_string(&beat).unwrap().trim().parse().unwrap();
+    std::fs::write(&beat, format!("{}\n", spoke - 120)).unwrap();
+    let second = target.ci(project.path(), &["deploy", "dev"], &[]);
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    second.ended(0).says(&["took over the lock of ", "upgraded from 0.1.0 to 0.2.0"]);
+    let first = first.end();
+    assert_ne!(first.code, 0, "{}{}", first.stderr, first.stdout);
+    assert!(first.stderr.contains("the lock is not ours any more"), "{}", first.stderr);
+    assert_eq!(target.boot(), boot, "the node restarted");
+    assert!(target.eval(STATE).starts_with("{v2, {state, 1, "));
+    assert!(litter(&target).is_empty(), "{:?}", litter(&target));
+}
+
+#[test]
 fn the_deploying_process_is_killed_at_each_step_of_a_restart() {
     let (mut target, project) = running("strategy: {prefer: restart}");
     for step in ["query again", "upload", "unpack beside", "stop `0.1.0`"] {

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use support::systemd::Systemd;
 use support::target::{Said, Target, free_port, run, signal, until, which};
 use tempfile::TempDir;
 
@@ -277,43 +278,35 @@ fn a_canary_gets_its_share_and_loses_it_when_it_answers_with_errors() {
     signal(nginx.trim().parse().unwrap());
 }
 
-/// There is no systemd where the tests run: this one records what it is asked, and says what a unit would be.
-const SYSTEMCTL: &str = r#"#!/bin/sh
-echo "$*" >>HOME/systemctl.log
-starts=$(cat HOME/starts 2>/dev/null || echo 0)
-case $1 in
-    restart)
-        echo $((starts + 1)) >HOME/starts
-        case $(readlink HOME/urf/current) in *crash*) echo failed >HOME/state; echo 'Job for site.service failed' >&2; exit 1 ;; esac
-        echo active >HOME/state ;;
-    stop) echo inactive >HOME/state ;;
-    show) printf 'LoadState=loaded\nActiveState=%s\nSubState=x\nMainPID=%s\nInvocationID=%s\nResult=success\n' "$(cat HOME/state 2>/dev/null || echo inactive)" "$((starts + 1000))" "$starts" ;;
-    status) echo "site.service: no disk today" ;;
-esac
-"#;
-
 #[test]
 fn a_unit_of_systemd_is_restarted_once_and_again_when_it_fails() {
-    let mut target = Target::start();
-    let home = target.path("").display().to_string();
-    target.with_program("unit", "systemctl", &SYSTEMCTL.replace("HOME/", &home));
-    target.with_program("unit", "sudo", "#!/bin/sh\nshift\nexec \"$@\"\n");
-    let project = Project::new("    service: {systemd: site.service}\n");
+    let (mut target, port) = (Target::start(), free_port());
+    let home = target.path("");
+    let unit = format!(
+        "[Service]\nWorkingDirectory={0}\nExecStartPre=/bin/sh -c 'echo start >>{0}/starts; ! grep -q crash current/version'\n\
+         ExecStart=/usr/bin/python3 current/server.py {port}\n",
+        target.release().display()
+    );
+    let systemd = Systemd::start(&home, "site.service", &unit);
+    target.with_program("unit", "systemctl", &systemd.systemctl());
+    let project = Project::new(&format!("    service: {{systemd: site.service}}\n{}", http(port)));
     let deploy =
         |version: &str| target.ci(project.at(version), &["deploy", "dev"], &[("DEV_SSH_USER_HOST", "unit")]);
+    let starts = || fs::read_to_string(target.path("urf/starts")).unwrap().lines().count();
     deploy("1.0.0").ended(0).says(&["fresh install"]);
+    assert_eq!((get(port), starts()), ("1.0.0".to_owned(), 1));
     deploy("1.1.0").ended(0);
     deploy("1.1.0").ended(0).says(&["nothing to do"]);
-    deploy("1.2.0-crash").ended(4).says(&[
-        "Job for site.service failed",
-        "no disk today",
-        "rolled back: `1.1.0`",
-    ]);
-    assert_eq!(current(&target), "versions/1.1.0");
-    let log = fs::read_to_string(target.path("systemctl.log")).unwrap();
-    let changes: Vec<&str> =
-        log.lines().filter(|line| !line.starts_with("show") && !line.starts_with("status")).collect();
-    assert_eq!(changes, ["restart -- site.service"; 4]);
+    assert_eq!((get(port), starts()), ("1.1.0".to_owned(), 2));
+    deploy("1.2.0-crash").ended(4).says(&["restarting `site.service` failed", "rolled back: `1.1.0`"]);
+    until("the old version serves", || get(port) == "1.1.0");
+    assert_eq!((current(&target), starts()), ("versions/1.1.0".to_owned(), 4));
+    // it comes up, and its health check does not hold
+    deploy("1.3.0-broken").ended(4).says(&["rolled back: `1.1.0`"]);
+    until("the old version serves", || get(port) == "1.1.0");
+    let no_unit = Project::new("    service: {systemd: other.service}\n");
+    let said = target.ci(no_unit.at("2.0.0"), &["deploy", "dev"], &[("DEV_SSH_USER_HOST", "unit")]);
+    said.ended(3).says(&["has no usable unit `other.service` (not-found)"]);
 }
 
 #[test]

@@ -597,6 +597,7 @@ case $STRATEGY in hot) hot ;; commit) commit || OUTCOME=failed; [ -z "$OUTCOME" 
 code=$?
 if [ "$code" = 0 ]; then
     OUTCOME=done
+    [ -z "$FROM" ] || [ "$FROM" = "$V" ] || printf '%s\n' "$FROM" >"$T/releases/$V/.replaced"
     say "done:     $V runs${PID:+, process $PID}"
     exit 0
 fi

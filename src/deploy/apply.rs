@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::release::decide::Candidate;
 use crate::release::installed::{Evidence, Installed, Snapshot};
+use crate::release::lineage;
 
 use super::error::Error;
 use super::file::{Environment, Health};
@@ -40,6 +41,8 @@ pub struct Care {
     pub soak: Duration,
     /// Old versions that stay on the target; `None`: all.
     pub keep: Option<u32>,
+    /// The version is only on the way to another.
+    pub passing: bool,
 }
 
 impl Care {
@@ -50,12 +53,17 @@ impl Care {
     pub fn of(settings: &Settings) -> Result<Self, Error> {
         Ok(Self::from(&settings.rules))
     }
+
+    /// For a version on the way to another: it need not prove itself for long, and the way back must stay.
+    pub(crate) fn in_passing(&self) -> Self {
+        Self { soak: Duration::ZERO, keep: None, passing: true, ..self.clone() }
+    }
 }
 
 impl From<&Environment> for Care {
     fn from(environment: &Environment) -> Self {
         let Environment { health, soak, keep, .. } = environment;
-        Self { health: health.clone(), soak: *soak, keep: *keep }
+        Self { health: health.clone(), soak: *soak, keep: *keep, passing: false }
     }
 }
 
@@ -220,7 +228,7 @@ impl Apply<'_> {
     /// Removes old versions beyond those that are kept. The deployment is done: what fails here is only said.
     pub(crate) async fn prune(&mut self, survey: &Survey, care: &Care) {
         let (Some(keep), Some(node)) = (care.keep, &survey.evidence.snapshot) else { return };
-        let old = surplus(node, keep);
+        let old = lineage::surplus(&survey.evidence, node, keep);
         if old.is_empty() {
             return;
         }
@@ -254,13 +262,6 @@ impl Apply<'_> {
         }
         clean.await
     }
-}
-
-/// Old versions beyond the newest `keep`, by their order in the node's answer.
-fn surplus(node: &Snapshot, keep: u32) -> Vec<String> {
-    let safe = |version: &str| version.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c));
-    let old = node.releases.iter().filter(|release| release.status == "old" && safe(&release.version));
-    old.skip(keep as usize).map(|release| release.version.clone()).collect()
 }
 
 /// What of the candidate is on disk and belongs to no release that the node knows.

@@ -166,13 +166,24 @@ pub struct Policy {
     pub prefer: Way,
     /// The others are refused.
     pub allow: Vec<Way>,
-    /// Whether a hot upgrade must have been rehearsed on a copy.
-    pub rehearse: bool,
+    /// Whether a hot upgrade must have been rehearsed on a copy, and what must hold there.
+    #[serde(deserialize_with = "rehearsed")]
+    pub rehearse: Option<Rehearse>,
+}
+
+/// What a rehearsal does beside the upgrade: Erlang expressions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rehearse {
+    /// Evaluated in the old version before the upgrade.
+    pub setup: Option<String>,
+    /// Must be `true` after the upgrade, and again after going back.
+    pub check: Option<String>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { prefer: Way::Hot, allow: vec![Way::Hot, Way::Restart, Way::Fresh], rehearse: false }
+        Self { prefer: Way::Hot, allow: vec![Way::Hot, Way::Restart, Way::Fresh], rehearse: None }
     }
 }
 
@@ -405,6 +416,17 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| de::Error::custom("not a duration: write it as `30s`, `5 minutes` or `1h 30m`"))
+}
+
+/// `true`, `false`, or the expressions.
+fn rehearsed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Rehearse>, D::Error> {
+    match serde_yaml::Value::deserialize(deserializer)? {
+        serde_yaml::Value::Bool(demanded) => Ok(demanded.then(Rehearse::default)),
+        written @ serde_yaml::Value::Mapping(_) => serde_yaml::from_value(written)
+            .map(Some)
+            .map_err(|error| de::Error::custom(format!("rehearse: {error}"))),
+        _ => Err(de::Error::custom("`rehearse` is `true`, `false`, or has `setup` and `check`")),
+    }
 }
 
 fn nginx_test() -> String {

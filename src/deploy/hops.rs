@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::release::decide;
 use crate::release::hops;
@@ -78,10 +77,9 @@ impl Hops<'_> {
                 let (hop, all) = (index + 1, self.way.len());
                 self.steps.note(&format!("hop {hop} of {all}: from `{here}` to `{version}`"));
             }
-            // what is on the way need not prove itself for long, and the way back must stay
             let care = match index + 1 == self.way.len() {
                 true => self.care.clone(),
-                false => Care { soak: Duration::ZERO, keep: None, ..self.care.clone() },
+                false => self.care.in_passing(),
             };
             match self.one(built, &here, &now, &care).await {
                 Ok(after) => now = after,

@@ -44,9 +44,16 @@ impl Apply<'_> {
         };
         let live = self.processes().await?;
         self.clean(&before).await?;
-        self.upload(&before.evidence)
-            .await
-            .map_err(|error| error.and(&format!("`{from}` still serves, untouched")))?;
+        if let Err(error) = self.upload(&before.evidence).await {
+            // whoever took the lock over may have been faster
+            return Err(match self.target.query_mended().await {
+                Ok(now) if now.installed == before.installed => {
+                    error.and(&format!("`{from}` still serves, untouched"))
+                }
+                Ok(now) => error.and(&state_in_words(&now.installed)),
+                Err(_) => error,
+            });
+        }
         let upgrade = Upgrade { from, node: &node, live, care };
         match self.install(&upgrade).await? {
             (after, true) => self.finish(&upgrade, after).await,
@@ -115,6 +122,7 @@ impl Apply<'_> {
         if unpacked.code == Some(0) {
             let script =
                 self.target.script(KEEP).using(restart::KEEP).set("FROM", upgrade.from).set("V", &version);
+            let script = script.set("PASSING", if upgrade.care.passing { "yes" } else { "" });
             let output = self.target.demand(&script, "keeping the target's own configuration", LIMIT).await;
             match output {
                 Ok(output) => {

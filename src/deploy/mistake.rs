@@ -110,6 +110,14 @@ fn of_environment(file: &DeployFile, environment: &Environment) -> Vec<At> {
         let message = "what is preferred is not in `allow`";
         found.push((at(&["strategy"]), message.to_owned()));
     }
+    let rehearse = strategy.rehearse.iter();
+    for (key, expression) in rehearse.flat_map(|r| [("setup", &r.setup), ("check", &r.check)]) {
+        // the release's own script passes it through `echo`, and so does the shell
+        if expression.as_ref().is_some_and(|text| text.trim().is_empty() || text.trim_end().contains('\n')) {
+            let message = "an Erlang expression is one line that says something (`>-` in YAML folds several)";
+            found.push((at(&["strategy", "rehearse", key]), message.to_owned()));
+        }
+    }
     let approvals = &environment.approvals;
     for (index, name) in
         approvals.from.iter().enumerate().filter(|(_, name)| !file.people.contains_key(*name))
@@ -164,6 +172,15 @@ mod tests {
             ("environments:\n  dev:\n    targets: [a, a]\n", &[":3:18: `a` is there twice"]),
             ("environments:\n  dev:\n    directory: urf\n", &[":3:16: "]),
             ("environments:\n  dev:\n    strategy: {prefer: fresh}\n", &[":3:24: `prefer`"]),
+            ("environments:\n  dev:\n    strategy: {rehearse: often}\n", &[":3:", "`rehearse` is `true`"]),
+            (
+                "environments:\n  dev:\n    strategy: {rehearse: {checks: 'true'}}\n",
+                &["unknown field `checks`"],
+            ),
+            (
+                "environments:\n  dev:\n    strategy: {rehearse: {check: ' '}}\n",
+                &[":3:34: an Erlang expression"],
+            ),
             ("environments:\n  dev:\n    approvals: {count: 1, from: [ann]}\n", &[":3:34: `ann`"]),
             ("environments:\n  dev:\n    approvals: {count: 1}\n", &["1 must approve, but only 0 can"]),
             ("environments:\n  dev:\n    health: [{http: 'h'}, {tcp: '80'}]\n", &[":3:14: ", ":3:27: `80`"]),

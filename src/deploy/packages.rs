@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::ledger::packages::Whole;
 use crate::promotion::Artifact;
@@ -44,6 +44,8 @@ pub(crate) struct Source {
     store: Option<Store>,
     /// Whole packages that were built or taken, for the ledger.
     taken: Mutex<Vec<Whole>>,
+    /// The upgrade from several versions, see [`Source::upgrade_from_each`].
+    common: OnceLock<build::BuiltUpgrade>,
 }
 
 enum By {
@@ -105,6 +107,17 @@ pub(crate) fn open(directory: &Path, profile: &str, release: &ReleaseSettings) -
     Ok(Source::new(name, version, by, directory))
 }
 
+/// Moves a package out of the way of the next build, which removes or replaces it.
+fn aside(package: &Path) -> Result<PathBuf, Error> {
+    let (Some(directory), Some(name)) = (package.parent(), package.file_name()) else {
+        return Err(Error::failed(format!("`{}` is no package", package.display())));
+    };
+    let to = directory.join("each");
+    let moved = std::fs::create_dir_all(&to).and_then(|()| std::fs::rename(package, to.join(name)));
+    moved.map_err(|error| Error::failed(format!("moving `{}` aside: {error}", package.display())))?;
+    Ok(to.join(name))
+}
+
 fn commands(directory: &Path, release: &ReleaseSettings, package: &str, (name, version): (&str, &str)) -> By {
     let package = directory.join(package.replace("{name}", name).replace("{version}", version));
     By::Commands { directory: directory.to_owned(), commands: release.build.clone(), package }
@@ -131,7 +144,14 @@ pub fn identity(directory: &Path, profile: &str) -> Result<(String, String), Err
 impl Source {
     fn new(name: &str, version: &str, by: By, project: &Path) -> Source {
         let (name, version) = (name.to_owned(), version.to_owned());
-        Source { name, version, by, store: Store::of_project(project), taken: Mutex::default() }
+        Source {
+            name,
+            version,
+            by,
+            store: Store::of_project(project),
+            taken: Mutex::default(),
+            common: OnceLock::new(),
+        }
     }
 
     /// The whole packages that were built or taken so far.
@@ -179,14 +199,43 @@ impl Source {
         })
     }
 
+    /// Builds one upgrade from as many of these versions as it is sound for; what [`Source::upgrade`] says of the others tells
+    /// why. Only our own builds can do so: others bring the relup that they have.
+    pub(crate) async fn upgrade_from_each(&self, mut from: Vec<&str>) -> Result<(), Error> {
+        let By::Rebar(project) = &self.by else { return Ok(()) };
+        while from.len() > 1 {
+            match build::upgrade_from_each(project, &from, &log).await {
+                Ok(mut built) => {
+                    built.release.path = aside(&built.release.path)?;
+                    let _first_and_only = self.common.set(built);
+                    return Ok(());
+                }
+                Err(crate::release::Error::NoHotUpgrade { from: unsound, .. }) => {
+                    let before = from.len();
+                    from.retain(|version| unsound.split(", ").all(|one| one != *version));
+                    if from.len() == before {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(explain(error)),
+            }
+        }
+        Ok(())
+    }
+
     /// Builds an upgrade from `from`, and leaves out of its package what the target has: what `node` says, or
     /// else what `from` was built with.
     pub(crate) async fn upgrade(&self, from: &str, node: Option<&Snapshot>) -> Result<Built, NoUpgrade> {
         match &self.by {
             By::Rebar(project) => {
-                let built = build::upgrade(project, from, &log).await?;
+                let common = self.common.get().filter(|common| common.from.iter().any(|one| one == from));
+                let built = match common {
+                    Some(built) => built.clone(),
+                    None => build::upgrade(project, from, &log).await?,
+                };
                 let new = package::Package::read(&built.release.path)?;
-                let target = match (node.and_then(libraries), built.old.first()) {
+                let old = built.from.iter().position(|one| one == from).and_then(|at| built.old.get(at));
+                let target = match (node.and_then(libraries), old) {
                     (Some(libraries), _) => libraries,
                     (None, Some(old)) => {
                         let old = package::Package::read(old)?;
@@ -201,7 +250,7 @@ impl Source {
                 let appups = built.appups.iter().map(|made| (made.app.clone(), made.appup.clone())).collect();
                 self.took(&new.path, appups);
                 let thin = self.thin(&new, from, &target, warnings.collect())?;
-                Ok(Built { pair: (built.old.first().cloned(), new.path), ..thin })
+                Ok(Built { pair: (old.cloned(), new.path), ..thin })
             }
             By::Commands { directory, commands, package } => {
                 let new = self.by_commands(directory, commands, package).await.map_err(NoUpgrade::Failed)?;

@@ -1,7 +1,7 @@
 //! The plan of a deployment: what is done to each target, why, and in which batch. Made before anything is sent;
 //! `--plan` prints it, and the deployment carries out the same one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -189,7 +189,25 @@ impl<'a> Planner<'a> {
         decide::decide(&survey.installed, &wish)
     }
 
+    /// One build and one relup where targets run different versions.
+    async fn build_together(&mut self, aims: &[Aim]) -> Result<(), Error> {
+        let of = |aim: &Aim| match &aim.decision.strategy {
+            Strategy::Hot { from, .. } => Some(from.clone()),
+            _ => None,
+        };
+        let from: BTreeSet<String> = aims.iter().filter_map(of).collect();
+        if from.len() < 2 {
+            return Ok(());
+        }
+        let from: Vec<&str> = from.iter().map(String::as_str).collect();
+        let source = self.source;
+        let step =
+            format!("build {} {} and its upgrades from {}", source.name(), source.version(), from.join(", "));
+        self.steps.take(step, source.upgrade_from_each(from)).await
+    }
+
     async fn prove(&mut self, aims: &mut [Aim]) -> Result<(), Error> {
+        self.build_together(aims).await?;
         for aim in aims {
             if let Strategy::Hot { from, .. } = aim.decision.strategy.clone() {
                 self.prove_hot(aim, &from).await?;

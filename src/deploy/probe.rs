@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use crate::release::installed::{Evidence, InstalledRelease, Process, Snapshot};
+use crate::release::lineage::Replaced;
 
 use super::lock;
 use super::script::Script;
@@ -40,6 +41,7 @@ pub(crate) fn read(stdout: &str, directory: &str) -> Option<Evidence> {
                 releases.push('\n');
             }
             "bad" => evidence.bad.extend(pair(value)),
+            "replaced" => evidence.replaced.extend(pair(value).map(replaced)),
             "unfinished" => evidence.unfinished = true,
             "left" => _ = evidence.left.insert(value.to_owned()),
             "busy" => evidence.busy = true,
@@ -107,6 +109,7 @@ fn snapshot(answer: &str) -> Option<Snapshot> {
                 let (version, status) = (fields.next()?, fields.next()?);
                 snapshot.releases.push(InstalledRelease { version, status, libraries: fields.collect() });
             }
+            "way" => snapshot.ways.extend(pair(value)),
             "application" => snapshot.applications.extend(pair(value)),
             "module" => snapshot.modules.extend(pair(value)),
             _ => {}
@@ -117,6 +120,14 @@ fn snapshot(answer: &str) -> Option<Snapshot> {
 
 fn pair(value: &str) -> Option<(String, String)> {
     value.split_once('\t').map(|(name, value)| (name.to_owned(), value.to_owned()))
+}
+
+fn replaced((version, was): (String, String)) -> (String, Replaced) {
+    let (before, passing) = match was.strip_suffix(" passing") {
+        Some(before) => (before, true),
+        None => (was.as_str(), false),
+    };
+    (version, Replaced { version: before.to_owned(), passing })
 }
 
 /// The text of a string as Erlang's tools print it: quoted, or as a list of numbers when it is long.
@@ -174,7 +185,7 @@ mod tests {
     }
 
     const NODE: &str = "root\t/data/urf\npid\t7\nnode\turf@h\ninit\tstarted\nerts\t13.1.5\ncreation\t5\nsupervisor\t<0.5.0>\n\
-        release\t0.2.0\tpermanent\turf-0.2.0\tsasl-4.2\nrelease\t0.1.0\told\turf-0.1.0\napplication\turf\t0.2.0\nmodule\turf_store\tab\n";
+        release\t0.2.0\tpermanent\turf-0.2.0\tsasl-4.2\nrelease\t0.1.0\told\turf-0.1.0\nway\t0.2.0\t0.1.0\napplication\turf\t0.2.0\nmodule\turf_store\tab\n";
 
     #[test]
     fn a_snapshot_is_read_quoted_or_as_numbers() {
@@ -189,6 +200,7 @@ mod tests {
             assert_eq!(snapshot.pid, 7);
             assert_eq!(snapshot.running(), Some("0.2.0"));
             assert!(snapshot.releases[0].libraries.contains("sasl-4.2"));
+            assert_eq!(snapshot.ways, [("0.2.0".to_owned(), "0.1.0".to_owned())]);
             assert_eq!(snapshot.modules["urf_store"], "ab");
             assert_eq!(snapshot.boot.supervisor, "<0.5.0>");
         }

@@ -29,7 +29,7 @@ if [ -d "$T" ]; then
     [ -e "$T/.ci/switch/ran" ] || [ -e "$T/.ci/switch/parts" ] && say unfinished yes
     busy && say busy yes
     # what a living deployment needs is not left over
-    if ! lives "$T/.ci-lock/holder"; then
+    if ! owned "$T/.ci-lock"; then
         [ -e "$T/.ci-lock/holder" ] && say left .ci-lock
         for entry in "$T"/.ci/run-* "$T/.ci/switch" "$T/releases/$N"-*.tar.gz "$T/releases/$N"-*.tar.gz.part*; do
             [ -e "$entry" ] && say left "${entry#"$T"/}"
@@ -37,6 +37,11 @@ if [ -d "$T" ]; then
     fi
     for entry in "$T"/.ci/bad/*; do
         [ -f "$entry" ] && say bad "${entry##*/}$TAB$(head -n 1 "$entry" 2>/dev/null)"
+    done
+    for entry in "$T"/releases/*/.replaced; do
+        [ -f "$entry" ] || continue
+        version=${entry%/.replaced}
+        say replaced "${version##*/}$TAB$(head -n 1 "$entry" 2>/dev/null)"
     done
     for entry in "$T"/lib/* "$T"/releases/*; do
         [ -d "$entry" ] && say entry "${entry#"$T"/}"

@@ -10,6 +10,7 @@ use crate::release::Package;
 use crate::release::decide;
 
 use super::error::Error;
+use super::file::Rehearse;
 use super::packages::{Built, NoUpgrade};
 use super::plan::{self, Aim, Planner};
 use super::target::Survey;
@@ -34,9 +35,9 @@ impl Planner<'_> {
                 }
             },
         }
-        if self.settings.rules.strategy.rehearse {
+        if let Some(wanted) = &self.settings.rules.strategy.rehearse {
             let upgrades: Vec<Arc<Built>> = aim.hops.iter().chain(&aim.built).cloned().collect();
-            match self.rehearse(&upgrades).await {
+            match self.rehearse(&upgrades, wanted).await {
                 Ok(said) => aim.decision.reasons.push(said),
                 Err(reasons) => {
                     aim.decision = decide::instead_of_unfit(from, reasons);
@@ -74,7 +75,7 @@ impl Planner<'_> {
     }
 
     /// Plays the upgrades through on a copy, one after the other; what is said for it, or every reason against it.
-    async fn rehearse(&mut self, upgrades: &[Arc<Built>]) -> Result<String, Vec<String>> {
+    async fn rehearse(&mut self, upgrades: &[Arc<Built>], wanted: &Rehearse) -> Result<String, Vec<String>> {
         let mut problems = Vec::new();
         for built in upgrades {
             let known =
@@ -82,7 +83,7 @@ impl Planner<'_> {
             let result = match known {
                 Some(result) => result,
                 None => {
-                    let result = rehearsal::play(built, self.steps).await;
+                    let result = rehearsal::play(built, wanted, self.steps).await;
                     self.rehearsed.push((built.pair.clone(), result.clone()));
                     result
                 }

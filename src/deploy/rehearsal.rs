@@ -1,4 +1,4 @@
-//! The rehearsal that an environment may demand before a hot upgrade (`strategy: {rehearse: true}`).
+//! The rehearsal that an environment may demand before a hot upgrade (`strategy: {rehearse: …}`).
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use crate::release::Package;
 use crate::release::rehearse::{self, Request};
 
 use super::error::Error;
+use super::file::Rehearse;
 use super::packages::Built;
 use super::steps::Steps;
 
@@ -17,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// It can't be rehearsed; says why.
-pub(super) async fn play(built: &Built, steps: &mut Steps) -> Result<Rehearsed, String> {
+pub(super) async fn play(built: &Built, wanted: &Rehearse, steps: &mut Steps) -> Result<Rehearsed, String> {
     let read = |path| Package::read(path).map_err(|error| format!("it can't be rehearsed: {error}"));
     let version = &built.candidate.version;
     let Some(old) = &built.pair.0 else {
@@ -26,7 +27,8 @@ pub(super) async fn play(built: &Built, steps: &mut Steps) -> Result<Rehearsed, 
         ));
     };
     let (old, new) = (read(old)?, read(&built.pair.1)?);
-    let request = Request { old: &old, new: &new, setup: None, check: None, limit: LIMIT };
+    let (setup, check) = (wanted.setup.as_deref(), wanted.check.as_deref());
+    let request = Request { old: &old, new: &new, setup, check, limit: LIMIT };
     let step = format!("rehearse the upgrade from {} to {version} on a copy", old.rel.version);
     let mut rehearsed = None;
     let work = async {

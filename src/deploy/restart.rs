@@ -25,10 +25,15 @@ const SWITCH_LIMIT: Duration = Duration::from_secs(390);
 /// What the scripts of [`Target::exchange`] share.
 const FUNCTIONS: &str = include_str!("switch.sh");
 
-/// `sys.config` and `vm.args` that were edited on the target stay, with what the package brought beside them.
-/// `$OLD` and `$NEW` are directories of a release.
+/// `sys.config` and `vm.args` that were edited on the target stay, with what the package brought beside them; and the
+/// new version tells what it was put in place of. `$OLD` and `$NEW` are directories of the releases `$FROM` and `$V`.
 pub(crate) const KEEP: &str = r#"
 keep() {
+    if [ -n "$FROM" ] && [ "$FROM" != "$V" ]; then
+        printf '%s\n' "$FROM${PASSING:+ passing}" >"$NEW/.replaced" || return 1
+    elif [ -f "$OLD/.replaced" ]; then
+        cp -p "$OLD/.replaced" "$NEW/.replaced" || return 1
+    fi
     for file in sys.config vm.args; do
         [ -f "$NEW/$file" ] || continue
         printf '%s %s\n' "$(cksum <"$NEW/$file")" "$file" >>"$NEW/.shipped" || return 1
@@ -501,6 +506,9 @@ mod tests {
             shell(dir.path(), "1", &format!("{KEEP}\nOLD=$T/{old} NEW=$T/{new}; keep"))
         };
         assert_eq!(keep("0", "1"), "");
+        write("3/none", "");
+        let passing = format!("{KEEP}\nFROM=0 V=3 PASSING=yes OLD=$T/0 NEW=$T/3; keep; cat $NEW/.replaced");
+        assert_eq!(shell(dir.path(), "1", &passing), "0 passing\n");
         write("1/vm.args", "edited");
         write("2/sys.config", "newer");
         write("2/vm.args", "newer");

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::release::installed::{Installed, Snapshot};
+use crate::release::installed::{Evidence, Installed, Snapshot};
+use crate::release::{hops, lineage};
 
 use super::apply::{Care, state_in_words};
 use super::error::Error;
@@ -11,6 +12,12 @@ use super::target::{PATIENCE, Survey, Target};
 use super::{bad, detached, health, lock};
 
 const DOWNGRADE_LIMIT: Duration = Duration::from_secs(330);
+const LIMIT: Duration = Duration::from_secs(30);
+
+const STAYS: &str = r#"
+file=$T/releases/$V/.replaced
+was=$(sed 's/ passing$//' "$file") && printf '%s\n' "$was" >"$file"
+"#;
 
 /// A target that went back.
 pub struct Return {
@@ -37,14 +44,12 @@ impl Return {
 pub(crate) struct Aim<'a> {
     /// The version; `None`: the one before the one that runs.
     pub(crate) to: Option<&'a str>,
-    /// Versions to go back to on the way.
-    pub(crate) via: &'a [String],
     /// Ends the sentence that marks what is left behind.
     pub(crate) why: &'a str,
 }
 
-/// Goes back to `to`, or else to the version before the one that runs: by the relup where there is one, else by
-/// a restart. Takes the lock itself and gives it back; what is left behind is marked bad.
+/// Goes back to `to`, or else to the version that served before the one that runs was deployed: by relups where they
+/// lead there, over other versions if need be, else by a restart. Takes the lock itself and gives it back; what is left behind is marked bad.
 ///
 /// # Errors
 /// There is no such version on the target; neither way works: says what serves.
@@ -54,7 +59,7 @@ pub async fn back(
     to: Option<&str>,
     care: &Care,
 ) -> Result<Return, Error> {
-    back_because(target, steps, Aim { to, via: &[], why: "by hand" }, care).await
+    back_because(target, steps, Aim { to, why: "by hand" }, care).await
 }
 
 /// The same, with all that there is to say about it.
@@ -73,7 +78,7 @@ pub(crate) async fn back_because(
 }
 
 async fn go(target: &mut Target, steps: &mut Steps, aim: Aim<'_>, care: &Care) -> Result<Return, Error> {
-    let Aim { to, via, why } = aim;
+    let Aim { to, why } = aim;
     let survey = steps.take("query, under the lock", target.survey(PATIENCE)).await?;
     let before = target.recover(&survey).await?;
     steps.note(&format!("found: {}", before.installed));
@@ -88,7 +93,7 @@ async fn go(target: &mut Target, steps: &mut Steps, aim: Aim<'_>, care: &Care) -
         }
     };
     let node = before.evidence.snapshot.clone().unwrap_or_default();
-    let to = choose(&node, &before.installed, to)?;
+    let to = choose(&node, &before, to)?;
     if to == now {
         return Err(Error::refused(format!("`{to}` runs there already")));
     }
@@ -96,9 +101,18 @@ async fn go(target: &mut Target, steps: &mut Steps, aim: Aim<'_>, care: &Care) -
         return Err(Error::refused(format!("`{to}` failed there before ({reason})"))
             .help(format!("choose another with `--to VERSION`, or `ci env clear ENV {to} --reason TEXT`")));
     }
-    steps.note(&format!("plan: from `{now}` back to `{to}`"));
-    let way: Vec<&str> = via.iter().map(String::as_str).chain([to.as_str()]).collect();
+    let way = way(&before.evidence, &node, (&now, &to));
+    let via = match way.split_last() {
+        Some((_, via)) if !via.is_empty() => format!(" by way of `{}`", via.join("`, `")),
+        _ => String::new(),
+    };
+    steps.note(&format!("plan: from `{now}` back to `{to}`{via}"));
+    let way: Vec<&str> = way.iter().map(String::as_str).collect();
     let (after, _) = along(target, steps, &node, &way).await?;
+    if before.evidence.replaced.get(&to).is_some_and(|was| was.passing) {
+        // from now on it is a version that somebody wanted
+        target.demand(&target.script(STAYS).set("V", &to), "noting that it stays", LIMIT).await?;
+    }
     let why = Error::rolled_back(format!("taken back to `{to}` {why}"));
     bad::mark(target, steps, &now, &why).await;
     let boot = after.evidence.snapshot.as_ref().map(|node| &node.boot);
@@ -107,7 +121,20 @@ async fn go(target: &mut Target, steps: &mut Steps, aim: Aim<'_>, care: &Care) -
     Ok(Return { left: now, survey: after, well })
 }
 
-fn choose(node: &Snapshot, installed: &Installed, to: Option<&str>) -> Result<String, Error> {
+/// Versions to install one after the other, `to` last: as the relups that are there lead, none over a version that failed.
+/// Without such a way, straight: the node says what is missing.
+fn way(evidence: &Evidence, node: &Snapshot, (now, to): (&str, &str)) -> Vec<String> {
+    let installed = |version: &String| {
+        node.releases.iter().any(|release| release.version == *version && release.status != "unpacked")
+    };
+    let fits = |version: &String| {
+        installed(version) && (version == now || version == to || !evidence.bad.contains_key(version))
+    };
+    let edges: Vec<_> = node.ways.iter().filter(|(from, to)| fits(from) && fits(to)).cloned().collect();
+    hops::plan(now, to, &edges).unwrap_or_else(|| vec![to.to_owned()])
+}
+
+fn choose(node: &Snapshot, survey: &Survey, to: Option<&str>) -> Result<String, Error> {
     let old: Vec<&str> = node
         .releases
         .iter()
@@ -118,7 +145,7 @@ fn choose(node: &Snapshot, installed: &Installed, to: Option<&str>) -> Result<St
         true => "the target has no older version: deploy the one that you want".to_owned(),
         false => format!("the target has `{}`; `--to VERSION` chooses", old.join("`, `")),
     };
-    match (to, installed) {
+    match (to, &survey.installed) {
         (Some(to), _)
             if node.releases.iter().any(|release| release.version == to && release.status != "unpacked") =>
         {
@@ -126,10 +153,12 @@ fn choose(node: &Snapshot, installed: &Installed, to: Option<&str>) -> Result<St
         }
         (Some(to), _) => Err(Error::refused(format!("`{to}` is not installed there")).help(known())),
         (None, Installed::Current { permanent, .. }) => Ok(permanent.clone()),
-        (None, _) => match old.first() {
-            Some(version) => Ok((*version).to_owned()),
-            None => Err(Error::refused("there is no version before the one that runs").help(known())),
-        },
+        (None, installed) => {
+            match lineage::before(&survey.evidence, node, installed.running().unwrap_or_default()) {
+                Some(version) => Ok(version.to_owned()),
+                None => Err(Error::refused("there is no version before the one that runs").help(known())),
+            }
+        }
     }
 }
 
@@ -204,4 +233,33 @@ async fn restart(target: &mut Target, steps: &mut Steps, to: &str) -> Result<Sur
         Err(Error::restarted(format!("`{to}` was started, but {}", state_in_words(&survey.installed))))
     };
     steps.take(format!("stop, start `{to}`"), work).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::installed::InstalledRelease;
+
+    #[test]
+    fn the_way_back_follows_the_relups_that_are_there_and_avoids_what_failed() {
+        let release = |(version, status): (&str, &str)| InstalledRelease {
+            version: version.into(),
+            status: status.into(),
+            ..InstalledRelease::default()
+        };
+        let edge = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+        let node = Snapshot {
+            releases: [("4", "permanent"), ("3", "old"), ("2", "old"), ("1", "old"), ("5", "unpacked")]
+                .map(release)
+                .into(),
+            ways: vec![edge("4", "3"), edge("3", "1"), edge("4", "2"), edge("2", "1"), edge("4", "5")],
+            ..Snapshot::default()
+        };
+        let mut evidence = Evidence::default();
+        assert_eq!(way(&evidence, &node, ("4", "1")), ["3", "1"]);
+        assert_eq!(way(&evidence, &node, ("4", "2")), ["2"]);
+        assert_eq!(way(&evidence, &node, ("3", "2")), ["2"], "no relup leads there: straight");
+        evidence.bad.insert("3".to_owned(), "it failed".to_owned());
+        assert_eq!(way(&evidence, &node, ("4", "1")), ["2", "1"]);
+    }
 }

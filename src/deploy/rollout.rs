@@ -56,14 +56,15 @@ impl Member {
         report
     }
 
-    /// The version that was there, if this deployment has replaced it, and the way back to it.
-    fn replaced(&self) -> Option<(String, Vec<String>)> {
+    /// The version that was there, if this deployment has replaced it.
+    fn replaced(&self) -> Option<String> {
         if self.report.outcome != Some(Outcome::Done) {
             return None;
         }
         match &self.aim.decision.strategy {
-            Strategy::Hot { from, via } => Some((from.clone(), via.iter().rev().cloned().collect())),
-            Strategy::Restart { from } | Strategy::Back { from } => Some((from.clone(), Vec::new())),
+            Strategy::Hot { from, .. } | Strategy::Restart { from } | Strategy::Back { from } => {
+                Some(from.clone())
+            }
             _ => None,
         }
     }
@@ -167,11 +168,11 @@ impl Rollout {
         let mut taken_back = Vec::new();
         let mut stuck = Vec::new();
         for member in members.iter_mut().rev() {
-            let Some((old, via)) = member.replaced() else { continue };
+            let Some(old) = member.replaced() else { continue };
             let Some((target, _)) = &mut member.aim.asked else { continue };
             let care = Care { soak: Duration::ZERO, ..self.care.clone() };
             let steps = &mut member.aim.steps;
-            let aim = rollback::Aim { to: Some(&old), via: &via, why: "because another target failed" };
+            let aim = rollback::Aim { to: Some(&old), why: "because another target failed" };
             let back = rollback::back_because(target, steps, aim, &care).await;
             match back.and_then(rollback::Return::whole) {
                 Ok(survey) => {

@@ -2,6 +2,10 @@ L=fun(K,Vs)->[K,[[9,V]||V<-Vs],10]end,
 W=fun(X)->io_lib:format("~w",[X])end,
 A=fun(X)->atom_to_list(X)end,
 H=fun(B)->[io_lib:format("~2.16.0b",[X])||<<X>><=B]end,
+R=fun(V)->case file:consult(filename:join([code:root_dir(),"releases",V,"relup"])) of
+{ok,[{_,U,D}]}->[L("way",[X,V])||{X,_,_}<-U]++[L("way",[V,X])||{X,_,_}<-D];
+_->[]
+end end,
 binary_to_list(base64:encode(zlib:compress(unicode:characters_to_binary([
 L("root",[code:root_dir()]),
 L("pid",[os:getpid()]),
@@ -13,6 +17,7 @@ L("supervisor",[W(whereis(kernel_sup))]),
 L("uptime",[W(element(1,erlang:statistics(wall_clock)) div 1000)]),
 L("memory",[W(erlang:memory(total))]),
 [L("release",[V,A(S)|[filename:basename(D)||D<-Ds]])||{_,V,Ds,S}<-release_handler:which_releases()],
+[R(V)||{_,V,_,_}<-release_handler:which_releases()],
 [L("application",[A(N),V])||{N,_,V}<-application:loaded_applications()],
 [L("module",[A(M),H(M:module_info(md5))])||{M,_}<-code:all_loaded(),erlang:function_exported(M,module_info,1)]
 ])))).

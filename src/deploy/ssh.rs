@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use openssh::{ControlPersist, KnownHosts, SessionBuilder, Stdio};
 use tokio::io::{AsyncBufReadExt, AsyncSeekExt, AsyncWriteExt, BufReader};
+use tokio::task::JoinHandle;
 
 use super::error::Error;
+use super::lock;
 use super::script::Script;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -50,12 +52,25 @@ pub(crate) struct Session {
     destination: String,
 }
 
-/// A process on the target that lives until this value, this process or the connection is gone.
+/// A process on the target that lives until this value, this process or the connection is gone. It is told regularly
+/// that we live.
 pub(crate) struct Hold {
     /// What the script said before.
     pub(crate) said: String,
     _child: openssh::Child<Arc<openssh::Session>>,
-    _stdin: openssh::ChildStdin,
+    beats: JoinHandle<()>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.beats.abort();
+    }
+}
+
+async fn beat(mut stdin: openssh::ChildStdin) {
+    while stdin.write_all(b"\n").await.is_ok() {
+        tokio::time::sleep(lock::BEAT).await;
+    }
 }
 
 impl Session {
@@ -103,7 +118,7 @@ impl Session {
             let (mut lines, mut said) = (BufReader::new(stdout).lines(), String::new());
             while let Ok(Some(line)) = lines.next_line().await {
                 if line == "held" {
-                    return Ok(Ok(Hold { said, _child: child, _stdin: stdin }));
+                    return Ok(Ok(Hold { said, _child: child, beats: tokio::spawn(beat(stdin)) }));
                 }
                 said.push_str(&line);
                 said.push('\n');

@@ -101,14 +101,18 @@ impl Target {
         Script::new(body).set("T", &self.directory).set("N", &self.name).set("ID", &self.run)
     }
 
-    /// Runs a script and demands that it succeeds; `doing` is for the error.
+    /// Runs a script and demands that it succeeds; `doing` is for the error. While we have the lock, nothing is run
+    /// without it.
     pub(crate) async fn demand(
         &self,
         script: &Script,
         doing: &str,
         limit: Duration,
     ) -> Result<Output, Error> {
-        let output = self.session.run(script, limit).await?;
+        let output = match self.hold {
+            Some(_) => self.session.run(&script.clone().using(lock::FENCE), limit).await?,
+            None => self.session.run(script, limit).await?,
+        };
         if output.code == Some(0) {
             return Ok(output);
         }

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::hops::Edge;
+use super::lineage::Replaced;
+
 /// What a running node says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
@@ -28,6 +31,9 @@ pub struct Snapshot {
     pub memory: u64,
     /// `release_handler:which_releases()`.
     pub releases: Vec<InstalledRelease>,
+    /// The upgrades and downgrades that the releases' relups offer: from the first version to the second.
+    #[serde(skip)]
+    pub ways: Vec<Edge>,
     /// Loaded applications and their versions.
     pub applications: BTreeMap<String, String>,
     /// MD5 (hexadecimal) of every loaded module.
@@ -113,6 +119,8 @@ pub struct Evidence {
     pub entries: BTreeSet<String>,
     /// Versions that failed there and must not be deployed again, each with the reason (`TARGET_DIR/.ci/bad`).
     pub bad: BTreeMap<String, String>,
+    /// By version: what it was put in place of (`releases/VERSION/.replaced`).
+    pub replaced: BTreeMap<String, Replaced>,
     /// Whether an exchange of versions was begun there and never verified (`TARGET_DIR/.ci/switch`).
     pub unfinished: bool,
     /// What a deployment has there while it goes on and this one does not any more; paths in the directory. Packages

@@ -31,6 +31,7 @@
 //! - `pages`: what each finding means
 //! - `notes`: what changed, out of commit messages
 //! - `hops`: the way over several upgrades
+//! - `lineage`: which version served before, and which older ones stay
 //! - `finding`, `error`: what is wrong, with its way out
 //! - `rebar`: the project as its files say
 //! - `build`: rebar3 and systools
@@ -53,6 +54,7 @@ pub mod git;
 pub mod hops;
 mod inspect;
 pub mod installed;
+pub mod lineage;
 mod notes;
 pub mod package;
 mod pages;

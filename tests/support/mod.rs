@@ -4,4 +4,6 @@
 pub(crate) mod project;
 pub(crate) mod said;
 #[allow(dead_code, reason = "each test file uses its own part of this")]
+pub(crate) mod systemd;
+#[allow(dead_code, reason = "each test file uses its own part of this")]
 pub(crate) mod target;

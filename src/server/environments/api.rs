@@ -88,17 +88,20 @@ async fn of_project(State(app): State<App>, Path(name): Path<String>) -> Answer<
 
 /// An environment: what is there, what happened.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct One {
-    cell: super::Cell,
+pub struct One {
+    /// What is there.
+    pub cell: super::Cell,
     /// Newest first, as the ledger has them.
     #[schema(value_type = Vec<Object>)]
-    history: Vec<Entry>,
-    deployments: Vec<Deployment>,
-    bundles: Vec<Bundle>,
+    pub history: Vec<Entry>,
+    /// Those that were asked for, newest first.
+    pub deployments: Vec<Deployment>,
+    /// Newest first.
+    pub bundles: Vec<Bundle>,
     /// Versions that are marked bad, with the reason.
-    bad: Vec<(String, String)>,
+    pub bad: Vec<(String, String)>,
     /// Versions that are kept, newest first.
-    releases: Vec<String>,
+    pub releases: Vec<String>,
 }
 
 /// One environment of a project
@@ -106,10 +109,21 @@ struct One {
     params(("project" = String, Path), ("environment" = String, Path)), responses((status = 200, body = One)))]
 async fn one(State(app): State<App>, Path((name, environment)): Path<(String, String)>) -> Answer<Json<One>> {
     let project = app.project(&name).await?;
-    let desk = Desk::of(&app, &project).await.map_err(|_| Problem::not_found("environment"))?;
-    let row = row(&app, &project, &desk).await?.ok_or_else(|| Problem::not_found("environment"))?;
-    let cell = row.cells.into_iter().find(|cell| cell.environment == environment);
-    let cell = cell.ok_or_else(|| Problem::not_found("environment"))?;
+    let about = about(&app, &project, &environment).await?;
+    about.map(Json).ok_or_else(|| Problem::not_found("environment"))
+}
+
+/// One environment of a project; none: `.ci/deploy.yml` does not name it.
+///
+/// # Errors
+/// The ledger can't be read; or the database does not answer.
+pub async fn about(app: &App, project: &Project, environment: &str) -> Answer<Option<One>> {
+    // a project whose branch was not fetched yet has no environments yet
+    let Ok(desk) = Desk::of(app, project).await else { return Ok(None) };
+    let Some(row) = row(app, project, &desk).await? else { return Ok(None) };
+    let Some(cell) = row.cells.into_iter().find(|cell| cell.environment == environment) else {
+        return Ok(None);
+    };
     let entries = desk.entries()?;
     let mut releases: Vec<String> = Vec::new();
     for entry in entries.iter().rev() {
@@ -120,16 +134,16 @@ async fn one(State(app): State<App>, Path((name, environment)): Path<(String, St
         }
     }
     let bad = releases.iter().filter_map(|version| {
-        standing::bad(entries, &environment, version).map(|mark| (version.clone(), mark.reason.clone()))
+        standing::bad(entries, environment, version).map(|mark| (version.clone(), mark.reason.clone()))
     });
     let bad = bad.collect();
-    let mut history: Vec<Entry> = standing::history(entries, &environment).cloned().collect();
+    let mut history: Vec<Entry> = standing::history(entries, environment).cloned().collect();
     history.reverse();
-    let mut deployments = Deployment::newest(&app, project.id, 200).await?;
+    let mut deployments = Deployment::newest(app, project.id, 200).await?;
     deployments.retain(|deployment| deployment.environment == environment);
-    let mut bundles = bundles(&app, project.id).await?;
+    let mut bundles = bundles(app, project.id).await?;
     bundles.retain(|bundle| bundle.environment == environment);
-    Ok(Json(One { cell, history, deployments, bundles, bad, releases }))
+    Ok(Some(One { cell, history, deployments, bundles, bad, releases }))
 }
 
 /// The newest deployments of a project

@@ -3,8 +3,8 @@
 use super::page;
 use crate::server::access::Actor;
 use crate::server::db::now;
-use crate::server::ops::maintenance;
-use crate::server::{Answer, App};
+use crate::server::ops::{copies, maintenance};
+use crate::server::{Answer, App, people};
 use crate::storage::Disk;
 use axum::extract::State;
 use axum::response::Response;
@@ -57,6 +57,10 @@ pub(super) async fn show(State(app): State<App>, actor: Actor) -> Answer<Respons
         "artifacts": count("SELECT COUNT(*) FROM artifacts").await?,
         "artifact_bytes": count("SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM artifacts").await?,
         "now": now(),
+        "copies": copies::list(&app),
+        "backup_at": one(&app, "SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'backup'").await.unwrap_or(None),
+        "variables": people::variables(&app, None).await?,
+        "api": "/api/v1",
     });
     Ok(page(&app, &actor, "health", "Server", &data))
 }

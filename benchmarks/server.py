@@ -34,7 +34,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 CORES = len(os.sched_getaffinity(0))
 CLIENTS = 8
 STORED = 100_000
-PATIENCE = 120
+PATIENCE = 600
 
 
 def free_port():

@@ -39,6 +39,7 @@ want uidmap "containers for ordinary users"
 want passt "the way out of networks of jobs (pasta)"
 if [ "$purpose" = test ]; then
     want python3 "runs the conformance cases"
+    want python3-venv "gets schemathesis from PyPI"
     # whoever has Node from elsewhere has npm with it, and Debian's would not go beside it
     command -v npm >/dev/null || want npm "runs the jobs of the template for Node"
     want sudo "runs tests as an ordinary user"

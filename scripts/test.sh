@@ -42,6 +42,7 @@ cargo test --locked --no-fail-fast -p pipelines -p runners || failed+=("pipeline
 cargo test --locked -p slipway --lib --bins || failed+=("slipway")
 tests_of "${others[@]}" || failed+=("${others[*]}")
 cargo test --locked -p slipway --doc || failed+=("documentation")
+CI=${CARGO_TARGET_DIR:-target}/debug/ci scripts/schemathesis.sh 1 || failed+=("schemathesis")
 step "tests that deploy"
 wait "$first" || failed+=("tests that deploy")
 cat "$log"

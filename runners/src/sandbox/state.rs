@@ -166,7 +166,7 @@ impl StateDir {
 
     /// Deletes what the job has left and lets the next one have the directory; where that can't be, deletes it.
     /// Nothing may run in it any more.
-    pub(crate) async fn release(mut self, sandbox: &Sandbox) -> Result<(), Error> {
+    pub async fn release(mut self, sandbox: &Sandbox) -> Result<(), Error> {
         let (path, arranged) = (self.path.clone(), std::mem::take(&mut self.arranged));
         let emptied = tokio::task::spawn_blocking(move || empty(&path, arranged)).await;
         if matches!(emptied, Ok(Ok(()))) && self.mark(UNUSED).is_ok() { Ok(()) } else { self.remove(sandbox).await }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One project, alone in the world.
 pub(crate) struct Tree {
@@ -66,7 +66,9 @@ impl Tree {
             let lock = entry.path().join("lock").metadata();
             entry.path().is_dir() && lock.map_or(true, |lock| lock.permissions().mode() & 0o200 != 0)
         });
-        used.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| name != ".trash").collect()
+        used.map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name != ".trash")
+            .collect()
     }
 
     /// `SLIPWAY_HOME`.

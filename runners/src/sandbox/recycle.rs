@@ -70,7 +70,9 @@ fn as_new(path: &Path, mode: u32) -> io::Result<()> {
     let mut left = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
     match left.find(|name| !HARMLESS.contains(name)) {
         None => Ok(()),
-        Some(name) => Err(io::Error::other(format!("{:?} is set", OsStr::new(&*String::from_utf8_lossy(name))))),
+        Some(name) => {
+            Err(io::Error::other(format!("{:?} is set", OsStr::new(&*String::from_utf8_lossy(name)))))
+        }
     }
 }
 
@@ -100,7 +102,10 @@ mod tests {
         let kept = [("a", 0o755), ("a/tmp", 0o1777), ("b", 0o700)].map(|(path, mode)| (path.into(), mode));
         settle(top.path(), &kept, &["lock", "a/work"]).unwrap();
         let new = tree(top.path());
-        assert_eq!(new, [("a", 0o755), ("a/tmp", 0o1777), ("b", 0o700)].map(|(path, mode)| (path.to_owned(), mode)));
+        assert_eq!(
+            new,
+            [("a", 0o755), ("a/tmp", 0o1777), ("b", 0o700)].map(|(path, mode)| (path.to_owned(), mode))
+        );
         fs::write(top.path().join("a/tmp/file"), "").unwrap();
         fs::create_dir_all(top.path().join("b/deep/er")).unwrap();
         fs::create_dir_all(top.path().join("other/b")).unwrap();

@@ -103,7 +103,9 @@ impl StateDir {
         DirBuilder::new().recursive(true).mode(0o700).create(root)?;
         let _exclusive = lock_root(root)?;
         match DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Self::adopt(path).ok_or(error),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Self::adopt(path).ok_or(error);
+            }
             made => made?,
         }
         let lock = File::create_new(Layout::new(&path).lock())?;
@@ -135,7 +137,9 @@ impl StateDir {
                 made => return made.map(|state| (number, state)),
             }
         }
-        Err(Error::io(format!("making a directory in `{}`", root.display()))(io::ErrorKind::AlreadyExists.into()))
+        Err(Error::io(format!("making a directory in `{}`", root.display()))(
+            io::ErrorKind::AlreadyExists.into(),
+        ))
     }
 
     /// Makes a directory of exactly these directories with their modes, each behind its parents: itself, by the name
@@ -169,7 +173,11 @@ impl StateDir {
     pub async fn release(mut self, sandbox: &Sandbox) -> Result<(), Error> {
         let (path, arranged) = (self.path.clone(), std::mem::take(&mut self.arranged));
         let emptied = tokio::task::spawn_blocking(move || empty(&path, arranged)).await;
-        if matches!(emptied, Ok(Ok(()))) && self.mark(UNUSED).is_ok() { Ok(()) } else { self.remove(sandbox).await }
+        if matches!(emptied, Ok(Ok(()))) && self.mark(UNUSED).is_ok() {
+            Ok(())
+        } else {
+            self.remove(sandbox).await
+        }
     }
 
     /// Deletes the directory. Nothing may run in it any more.

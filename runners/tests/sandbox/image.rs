@@ -196,8 +196,7 @@ async fn what_is_unpacked_belongs_to_the_images_user() {
     let archive = tempfile::tempfile().unwrap();
     let selection = Selection { paths: vec!["kept".to_owned()], ..Selection::default() };
     let task = Task::Archive { dir: PROJECT.into(), selection };
-    let streams =
-        Streams { stdin: None, stdout: archive.try_clone().unwrap().into(), stderr: Output::Null };
+    let streams = Streams { stdin: None, stdout: archive.try_clone().unwrap().into(), stderr: Output::Null };
     job.sandbox.start(&job.spec, task, streams).await.unwrap().wait().await.unwrap();
     job.output("rm -r kept").await;
     let mut archive = archive;

@@ -200,7 +200,8 @@ async fn a_released_directory_is_as_new_to_the_next_job() {
         spec.mounts.push(state.workspace(vec![job.dir.path().join("checkout")], Path::new(PROJECT)));
         let spec = Job { spec, state, ..Job::new() };
         seen.push(spec.output(look).await);
-        let litter = "echo x > src/main.txt; mkdir -p /tmp/a/b ~/c; chmod 700 /tmp ~; echo x > new; mkdir -m 0 shut";
+        let litter =
+            "echo x > src/main.txt; mkdir -p /tmp/a/b ~/c; chmod 700 /tmp ~; echo x > new; mkdir -m 0 shut";
         spec.output(litter).await;
         spec.state.release(&job.sandbox).await.unwrap();
         assert_eq!(sweep(&job.sandbox, &states).await.unwrap(), 0);
@@ -388,7 +389,7 @@ async fn how_long_a_start_takes() {
         );
         times[1].1.push(start.elapsed());
 
-        let state = StateDir::create(&job.dir.path().join("states"), "timed").unwrap();
+        let (_, state) = StateDir::claim(&job.dir.path().join("timed")).unwrap();
         let mut spec = Spec::host(state.path(), Path::new(env!("CARGO_BIN_EXE_sandbox-init")));
         spec.mounts.push(state.workspace(vec![job.dir.path().join("checkout")], Path::new(PROJECT)));
         let Task::Run(mut command) = Job::command("") else { unreachable!() };
@@ -398,7 +399,7 @@ async fn how_long_a_start_takes() {
         times[2].1.push(start.elapsed());
         process.wait().await.unwrap();
         times[3].1.push(start.elapsed());
-        state.remove(&job.sandbox).await.unwrap();
+        state.release(&job.sandbox).await.unwrap();
     }
     for (name, mut times) in times {
         times.sort();

@@ -3,6 +3,7 @@
 use super::asked::{Created, NewPipeline};
 use super::claim::pipeline_variables;
 use super::facts::{self, Trust};
+use super::features;
 use super::live::{Attempt, Live};
 use super::planned::{self, Planned};
 use super::redundant;
@@ -21,6 +22,7 @@ use pipelines::request::{Request, skipped};
 use pipelines::schedule::{Input, Scheduler};
 use pipelines::status::Status;
 use pipelines::variables::{Unknown, expand};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// GitLab's default: an hour.
@@ -205,8 +207,12 @@ impl Birth<'_> {
     /// Plans, and writes it down.
     pub(super) async fn go(self, configuration: Configuration) -> Answer<Created> {
         let skips = matches!(self.new.source.as_str(), "push" | "merge_request_event");
-        if skips && skipped(&self.request.commit) {
-            let why = "the commit's message asks for no pipeline".to_owned();
+        let asked = match () {
+            () if self.new.skip => Some("pushed with `-o ci.skip`"),
+            () if skips && skipped(&self.request.commit) => Some("the commit's message asks for no pipeline"),
+            () => None,
+        };
+        if let Some(why) = asked.map(str::to_owned) {
             let id = self.without_jobs(Status::Skipped, &Planned::default(), &why).await?;
             return Ok(Created::Skipped(id, why));
         }
@@ -268,10 +274,13 @@ impl Birth<'_> {
             .bind(id)
             .execute(&mut *tx)
             .await?;
-        let mut attempts = Vec::with_capacity(sealed.plan.jobs.len());
-        for (job, position) in sealed.plan.jobs.iter().zip(0..) {
-            attempts.push(insert_job(&mut tx, &pipeline, job, position, at).await?);
+        // who is made first is handed out first
+        let mut attempts = BTreeMap::new();
+        for position in sealed.plan.queue_order() {
+            let job = &sealed.plan.jobs[position];
+            attempts.insert(position, insert_job(&mut tx, &pipeline, job, position as i64, at).await?);
         }
+        let attempts = attempts.into_values().collect();
         self.parent_knows(&mut tx, id).await?;
         let scheduler = Scheduler::new(Arc::new(sealed.plan))
             .map_err(|e| Problem::internal("scheduling a plan that was fine before", &e))?;
@@ -390,8 +399,8 @@ async fn insert_job(tx: &mut Tx, pipeline: &Pipeline, job: &Job, position: i64, 
     let id = sqlx::query_scalar(
         "INSERT INTO jobs (pipeline_id, project_id, position, attempt, newest, name, stage, status, allowed_to_fail, \
          tags, resource_group, environment, interruptible, timeout_s, waits_for, system_id, cancel, bridge, acknowledged, \
-         log_size, created_at) VALUES ($1, $2, $3, 1, 1, $4, $5, 'created', 0, $6, $7, $8, $9, $10, $11, '', 0, $12, 0, \
-         0, $13) RETURNING id",
+         log_size, created_at, features) VALUES ($1, $2, $3, 1, 1, $4, $5, 'created', 0, $6, $7, $8, $9, $10, $11, '', 0, \
+         $12, 0, 0, $13, $14) RETURNING id",
     )
     .bind(pipeline.id)
     .bind(pipeline.project_id)
@@ -406,6 +415,7 @@ async fn insert_job(tx: &mut Tx, pipeline: &Pipeline, job: &Job, position: i64, 
     .bind(waits_for(job))
     .bind(i64::from(bridge))
     .bind(at)
+    .bind(features::wanted(job))
     .fetch_one(&mut **tx)
     .await?;
     Ok(Attempt { id, number: 1, status: Status::Created, ran: false, group, bridge })

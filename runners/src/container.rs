@@ -60,10 +60,12 @@ impl Container {
     /// The shell that reads a script, behind the entrypoint. The job's variables win over the image's.
     pub(crate) fn shell(&self, variables: Vec<(String, String)>) -> Command {
         let shell = ["sh", "-c", DETECT_SHELL].map(str::to_owned);
+        // with nothing before it, the shell is found without a process of its own
+        let shell = if self.entrypoint.is_empty() { &[][..] } else { &shell[..] };
         let environment: BTreeMap<String, String> =
             self.environment.iter().cloned().chain(variables).collect();
         Command {
-            argv: self.entrypoint.iter().cloned().chain(shell).collect(),
+            argv: self.entrypoint.iter().chain(shell).cloned().collect(),
             env: environment.into_iter().collect(),
             cwd: self.directory.clone(),
         }
@@ -158,12 +160,13 @@ mod tests {
         let table: [(Option<&[&str]>, &[&str]); 4] = [
             (None, &["/entry.sh", "--flag", "sh", "-c"]),
             (Some(&[]), &["/entry.sh", "--flag", "sh", "-c"]),
-            (Some(&[""]), &["sh", "-c"]),
+            (Some(&[""]), &[]),
             (Some(&["/bin/sh", "-x"]), &["/bin/sh", "-x", "sh", "-c"]),
         ];
         for (entrypoint, expected) in table {
             let command = Container::image(&image(), &asked(entrypoint), "h").shell(Vec::new());
-            assert_eq!(command.argv[..command.argv.len() - 1], *expected, "{entrypoint:?}");
+            let script = command.argv.iter().position(|word| word == DETECT_SHELL);
+            assert_eq!(command.argv[..script.unwrap_or_default()], *expected, "{entrypoint:?}");
             assert_eq!(command.cwd, Path::new("/srv"));
         }
     }

@@ -7,17 +7,15 @@ use crate::container::{self, Container};
 use crate::executor::{Directory, ExecutorError, Place, Running, Said, Site, Step, Voice};
 use crate::image::{Image, Platform, PullPolicy, Store, Told, Wanted};
 use crate::running::{running, streams, system};
-use crate::sandbox::{Access, Error, Limits, Mount, Process, Sandbox, Spec, StateDir, Streams, Task};
+use crate::sandbox::{Access, Limits, Mount, Output, Process, Sandbox, Spec, StateDir, Streams, Task};
 use crate::services::{Asked, Company, Networking, Order};
 use crate::terminal::Terminal;
 use pipelines::plan;
 use pipelines::status::FailureReason;
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 
@@ -79,7 +77,7 @@ impl Embedded {
             _ => Some(self.find(&asked, &place.variables, &place.said).await?),
         };
         let services = self.services(&place).await?;
-        let (slot, state) = free_state(&self.states)?;
+        let (slot, mut state) = StateDir::claim(&self.states).map_err(system)?;
         let (mut base, container) = match &image {
             None => {
                 let mut spec = Spec::host(state.path(), &self.ci);
@@ -101,8 +99,8 @@ impl Embedded {
             slot,
             disposable: true,
         };
-        let builds = state.path().join("builds");
-        make_builds(&builds, &place.project, container::is_root(&base.user)).map_err(failed)?;
+        let directories = builds_of(&place.project, container::is_root(&base.user));
+        let builds = state.arrange(&directories).map_err(failed)?;
         base.mounts.push(Mount::Bind {
             source: builds,
             target: PathBuf::from(BUILDS),
@@ -112,7 +110,7 @@ impl Embedded {
             Ok(company) => company,
             Err(error) => {
                 // the failure before it is the one to tell
-                let _as_well = state.remove(&self.sandbox).await;
+                let _as_well = state.release(&self.sandbox).await;
                 return Err(error);
             }
         };
@@ -188,30 +186,16 @@ impl Embedded {
     }
 }
 
-/// The directories above the project and of its file variables. For others than root they are open to everybody
+/// `/builds`, the directories above the project, and that of its file variables. For others than root they are open to everybody
 /// inside, as GitLab's; the state directory around them keeps everybody else out.
-fn make_builds(builds: &Path, project: &str, for_root: bool) -> io::Result<()> {
-    let temporary = builds.join(format!("{project}.tmp"));
-    for (path, mode) in [(builds.join(project), 0o755), (temporary, 0o700)] {
-        DirBuilder::new().recursive(true).mode(mode).create(&path)?;
-        let ours = path.ancestors().take_while(|above| above.starts_with(builds));
-        for above in ours.filter(|_| !for_root) {
-            fs::set_permissions(above, Permissions::from_mode(0o777))?;
-        }
-    }
-    Ok(())
-}
-
-/// The first number that no other job has. Numbers of dead jobs come back when they are swept.
-fn free_state(states: &Path) -> Result<(u32, StateDir), ExecutorError> {
-    for slot in 0..u32::MAX {
-        match StateDir::create(states, &slot.to_string()) {
-            Ok(state) => return Ok((slot, state)),
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(system(error)),
-        }
-    }
-    Err(ExecutorError::system("making a sandbox", "every number is taken"))
+fn builds_of(project: &str, for_root: bool) -> Vec<(PathBuf, u32)> {
+    let open = if for_root { 0o755 } else { 0o777 };
+    let above = Path::new(project).ancestors().filter(|path| !path.as_os_str().is_empty());
+    let mut directories: Vec<(PathBuf, u32)> = above.map(|path| (path.to_owned(), open)).collect();
+    directories.push((PathBuf::new(), open));
+    directories.reverse();
+    directories.push((format!("{project}.tmp").into(), if for_root { 0o700 } else { open }));
+    directories
 }
 
 impl EmbeddedExecution {
@@ -250,7 +234,7 @@ impl EmbeddedExecution {
         archive: File,
     ) -> Result<Packed, ExecutorError> {
         let task = Task::Archive { dir: self.site.project.clone(), selection };
-        let streams = Streams { stdin: None, stdout: Stdio::from(archive), stderr: Stdio::piped() };
+        let streams = Streams { stdin: None, stdout: archive.into(), stderr: Output::Pipe };
         let mut process = self.sandbox.start(&self.spec(), task, streams).await.map_err(system)?;
         let told = process.stderr.take();
         finish(process, told, "packing files").await
@@ -262,7 +246,7 @@ impl EmbeddedExecution {
             Directory::Temporary => self.site.temporary.clone(),
         };
         let archive = Some(OwnedFd::from(archive));
-        let streams = Streams { stdin: archive, stdout: Stdio::piped(), stderr: Stdio::null() };
+        let streams = Streams { stdin: archive, stdout: Output::Pipe, stderr: Output::Null };
         let task = Task::Restore { dir };
         let mut process = self.sandbox.start(&self.spec(), task, streams).await.map_err(system)?;
         let told = process.stdout.take();
@@ -271,7 +255,7 @@ impl EmbeddedExecution {
 
     pub(crate) async fn cleanup(self) -> Result<(), ExecutorError> {
         let stopped = self.company.stop(&self.sandbox).await;
-        self.state.remove(&self.sandbox).await.map_err(system).and(stopped)
+        self.state.release(&self.sandbox).await.map_err(system).and(stopped)
     }
 }
 

@@ -2,18 +2,18 @@
 
 use crate::executor::{ExecutorError, Exit, Running, Stop};
 use crate::sandbox::{Error, ExitStatus, Process, Streams};
+use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
 use std::io::{self, PipeReader, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
-/// A script for a shell's standard input: a file without a name, so that there is nothing to clean up, nobody else
-/// can read it, and no pipe has to be fed.
+/// A script for a shell's standard input: a file in memory, so that there is nothing to clean up, nobody else can read
+/// it, and no pipe has to be fed.
 fn script_file(script: &str) -> io::Result<File> {
-    let mut file = tempfile::tempfile()?;
+    let mut file = File::from(memfd_create("script", MemfdFlags::CLOEXEC)?);
     file.write_all(script.as_bytes())?;
     file.rewind()?;
     Ok(file)
@@ -25,8 +25,8 @@ pub(crate) fn streams(script: &str) -> Result<(Streams, PipeReader), ExecutorErr
         let script = script_file(script)?;
         // one pipe for both, so that their order is kept
         let (reader, writer) = io::pipe()?;
-        let stdout = Stdio::from(writer.try_clone()?);
-        Ok((Streams { stdin: Some(OwnedFd::from(script)), stdout, stderr: Stdio::from(writer) }, reader))
+        let stdout = writer.try_clone()?.into();
+        Ok((Streams { stdin: Some(OwnedFd::from(script)), stdout, stderr: writer.into() }, reader))
     };
     make().map_err(|error: io::Error| ExecutorError::system("starting a shell", error))
 }

@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::Stdio;
 use tokio::net::unix::pipe;
 
 /// The terminal, passing on every key; as it was before when dropped.
@@ -35,7 +34,9 @@ impl Terminal {
     /// For a task that has a terminal of its own inside.
     pub(crate) fn streams(&self) -> Result<Streams, ExecutorError> {
         let stdin = Some(self.file.try_clone().map_err(failed)?);
-        Ok(Streams { stdin, stdout: Stdio::inherit(), stderr: Stdio::inherit() })
+        let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?.into();
+        let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(failed)?.into();
+        Ok(Streams { stdin, stdout, stderr })
     }
 
     /// Until the person has left the shell.

@@ -46,17 +46,15 @@ fn age(text: &str) -> Result<Duration, String> {
 
 pub(super) fn run(args: &CleanArgs) -> CliResult {
     let found = Project::discover(&args.dir);
-    let (state, limits) = match (&found, args.all) {
-        (Ok(project), all) => {
-            let state = State::of(&project.state_name())?;
-            (state, limits(args, &Settings::load(project.root())?, all))
-        }
+    let (state, settings) = match (&found, args.all) {
+        (Ok(project), _) => (State::of(&project.state_name())?, Settings::load(project.root())?),
         // no project, no settings of one: those of the user
-        (Err(_), true) => (State::of("none")?, limits(args, &Settings::of_user()?, true)),
+        (Err(_), true) => (State::of("none")?, Settings::of_user()?),
         (Err(_), false) => {
             return found.map(drop).map_err(|error| error.hint("`ci clean --all` cleans all projects"));
         }
     };
+    let limits = limits(args, &settings);
     let projects = if args.all { state.projects() } else { vec![state.dir.clone()] };
     let items: Vec<Item> = projects.iter().flat_map(|project| inventory(project, true)).collect();
     let chosen = victims(&items, &limits, SystemTime::now());
@@ -81,7 +79,7 @@ pub(super) fn run(args: &CleanArgs) -> CliResult {
     }
     let left =
         items.iter().map(|item| item.size).sum::<u64>() - removed.iter().map(|item| item.size).sum::<u64>();
-    let images = images(&limits, left, args)?;
+    let images = images(image_limits(&limits, &settings, left, args), args.dry_run)?;
     match args.format {
         Format::Text => print_raw(table(&removed, &items, &images, args.dry_run).as_bytes()),
         Format::Json => print_json(&document(&removed, &images, args.dry_run)),
@@ -97,36 +95,46 @@ struct Images {
     size: u64,
 }
 
-/// Images that were not used for long, and with `--all --max-size` those that don't fit beside the rest.
-fn images(limits: &Limits, rest: u64, args: &CleanArgs) -> CliResult<Images> {
+/// `--max-size` is about images, too, when it is about everything: they have what the rest leaves.
+fn image_limits(limits: &Limits, settings: &Settings, rest: u64, args: &CleanArgs) -> runners::image::Limits {
+    let bytes = match asked(args) {
+        Some(_) => args.max_size.filter(|_| args.all).map(|size| size.saturating_sub(rest)),
+        None => Some(settings.keep.images()),
+    };
+    runners::image::Limits { bytes, age: limits.age }
+}
+
+fn images(limits: runners::image::Limits, dry_run: bool) -> CliResult<Images> {
     let directory = State::images()?;
     if !directory.is_dir() {
         return Ok(Images::default());
     }
     let failed = |e: runners::image::ImageError| CliError::failed(format!("cleaning images: {e}"));
     let store = Store::open(&directory, Sandbox::default(), BTreeMap::new()).map_err(failed)?;
-    let bytes = args.max_size.filter(|_| args.all).map(|size| size.saturating_sub(rest));
-    let limits = runners::image::Limits { bytes, age: limits.age };
     let runtime = super::runtime::small_runtime()?;
-    let collected = runtime.block_on(store.collect(limits, args.dry_run)).map_err(failed)?;
-    let gone = if args.dry_run { collected.bytes } else { 0 };
+    let collected = runtime.block_on(store.collect(limits, dry_run)).map_err(failed)?;
+    let gone = if dry_run { collected.bytes } else { 0 };
     let listed = store.list().map_err(failed)?.len();
     Ok(Images {
-        left: if args.dry_run { listed.saturating_sub(collected.images.len()) } else { listed },
+        left: if dry_run { listed.saturating_sub(collected.images.len()) } else { listed },
         size: store.bytes().map_err(failed)?.saturating_sub(gone),
         freed: collected.bytes,
         removed: collected.images,
     })
 }
 
-fn limits(args: &CleanArgs, settings: &Settings, all: bool) -> Limits {
+fn asked(args: &CleanArgs) -> Option<Limits> {
     let asked = Limits { runs: args.keep_runs, age: args.older_than, size: args.max_size };
-    if asked != Limits::default() {
-        return asked;
-    }
-    // the size in the settings is that of one project
-    let size = (!all).then(|| settings.keep.size());
-    Limits { runs: Some(settings.keep.runs()), age: Some(settings.keep.age()), size }
+    (asked != Limits::default()).then_some(asked)
+}
+
+fn limits(args: &CleanArgs, settings: &Settings) -> Limits {
+    asked(args).unwrap_or_else(|| Limits {
+        runs: Some(settings.keep.runs()),
+        age: Some(settings.keep.age()),
+        // the size in the settings is that of one project
+        size: (!args.all).then(|| settings.keep.size()),
+    })
 }
 
 fn table(removed: &[&Item], all: &[Item], images: &Images, dry_run: bool) -> String {

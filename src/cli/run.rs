@@ -21,7 +21,7 @@ use crate::error::{CliError, CliResult, ErrorKind};
 use crate::report::terminal::{Estimates, Mode};
 use crate::report::{diagnostic, json, terminal};
 use crate::runs;
-use crate::settings::{ExecutorKind, RunDirectory, Settings, State};
+use crate::settings::{ExecutorKind, KeepSettings, RunDirectory, Settings, State};
 use crate::storage;
 use anstream::eprintln;
 use choice::{Choice, choose};
@@ -32,7 +32,7 @@ use runners::bucket::Bucket;
 use runners::docker::Kind;
 use runners::embedded::Embedded;
 use runners::executor::Executor;
-use runners::image::Store;
+use runners::image::{ImageError, Store};
 use runners::job::{Run, Runner};
 use runners::sandbox::{Sandbox, sweep};
 use runners::shell::Shell;
@@ -196,6 +196,7 @@ async fn run_choice(args: &RunArgs, prepared: &Prepared, state: &State, choice: 
     let settings = &prepared.settings;
     let chosen = args.executor.or(settings.executor);
     let executor = Arc::new(executor(chosen, state, settings, Vec::new()).await?);
+    let images = images_of(&executor);
     let commit = &prepared.facts.commit;
     let snapshot = prepared.project.snapshot(&commit.sha, args.request.committed, &state.snapshots())?;
     let directory = state.new_run()?;
@@ -261,6 +262,9 @@ async fn run_choice(args: &RunArgs, prepared: &Prepared, state: &State, choice: 
     if let Ok(Err(error)) = tidied {
         tracing::warn!("removing old runs: {error}");
     }
+    if let Some(images) = images {
+        tidy_images(&images, &prepared.settings.keep).await;
+    }
     if args.format == Format::Text && !args.quiet {
         eprintln!("logs and artifacts: {}", directory.dir.display());
     }
@@ -269,6 +273,24 @@ async fn run_choice(args: &RunArgs, prepared: &Prepared, state: &State, choice: 
     }
     ending::write(args, prepared, &journal_path)?;
     Ok(end)
+}
+
+/// The images of our own containers: an engine looks after its own.
+fn images_of(executor: &Executor) -> Option<Arc<Store>> {
+    match executor {
+        Executor::Embedded(embedded) => Some(embedded.images.clone()),
+        _ => None,
+    }
+}
+
+/// Removes images beyond the limits.
+async fn tidy_images(images: &Store, keep: &KeepSettings) {
+    let limits = runners::image::Limits { bytes: Some(keep.images()), age: Some(keep.age()) };
+    match images.collect(limits, false).await {
+        // the last one that works with images does it
+        Ok(_) | Err(ImageError::Busy) => {}
+        Err(error) => tracing::warn!("removing old images: {error}"),
+    }
 }
 
 /// How people are told; none: machines are.

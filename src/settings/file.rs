@@ -15,7 +15,7 @@
 //! network: isolated                                             # isolated, host or none
 //! limits: {memory: 2g, cpus: 1.5, pids: 1000}                   # of each job's container
 //! image: debian:bookworm                                        # of jobs that name none [default: host]
-//! keep: {runs: 100, days: 30, size: 10 GB}                      # how much of the past stays here
+//! keep: {runs: 100, days: 30, size: 10 GB, images: 20 GB}       # how much of the past stays here
 //! cache:
 //!   s3: {bucket: ci-caches, region: eu-west-1}                  # caches of several machines
 //! release:

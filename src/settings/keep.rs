@@ -4,8 +4,9 @@
 //! ```yaml
 //! keep:
 //!   runs: 100        # of each project
-//!   days: 30         # runs, caches, snapshots that were not used for so long
+//!   days: 30         # runs, caches, snapshots, images that were not used for so long
 //!   size: 10 GB      # runs and caches of a project together
+//!   images: 20 GB    # images of all projects together
 //! ```
 
 use serde::{Deserialize, Deserializer};
@@ -14,6 +15,7 @@ use std::time::Duration;
 const RUNS: usize = 100;
 const DAYS: u64 = 30;
 const SIZE: u64 = 10_000_000_000;
+const IMAGES: u64 = 20_000_000_000;
 
 /// What stays. None: what is said above.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -26,6 +28,9 @@ pub struct KeepSettings {
     /// Bytes of runs and caches of a project.
     #[serde(deserialize_with = "bytes")]
     size: Option<u64>,
+    /// Bytes of images.
+    #[serde(deserialize_with = "bytes")]
+    images: Option<u64>,
 }
 
 impl KeepSettings {
@@ -36,6 +41,7 @@ impl KeepSettings {
             runs: self.runs.or(below.runs),
             days: self.days.or(below.days),
             size: self.size.or(below.size),
+            images: self.images.or(below.images),
         }
     }
 
@@ -52,6 +58,11 @@ impl KeepSettings {
     /// Bytes.
     pub fn size(&self) -> u64 {
         self.size.unwrap_or(SIZE)
+    }
+
+    /// Bytes of all images of this machine.
+    pub fn images(&self) -> u64 {
+        self.images.unwrap_or(IMAGES)
     }
 }
 

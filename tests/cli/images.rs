@@ -68,3 +68,16 @@ fn a_mirror_in_the_settings_is_asked_first() {
     assert_eq!(pulled.code, 0, "{pulled}");
     assert!(tree.run(&["images"]).contains("registry.invalid/tiny:latest"));
 }
+
+#[test]
+fn the_end_of_a_run_removes_images_beyond_the_settings() {
+    let registry = Registry::with(&["tiny"]);
+    let yaml = format!("job: {{image: {}/tiny, script: [echo inside]}}\n", registry.address);
+    let tree = Tree::with(&[(".gitlab-ci.yml", &yaml), (".ci/settings.yml", "keep: {images: 1 GB}\n")]);
+    let run = |said: crate::tree::Said| assert_eq!(said.code, 0, "{said}");
+    run(tree.run(&["run"]));
+    assert!(tree.run(&["images"]).contains("/tiny:latest"));
+    tree.write(".ci/settings.yml", "keep: {images: 1 kB}\n");
+    run(tree.run(&["run"]));
+    assert!(tree.run(&["images"]).contains("no images"));
+}

@@ -51,10 +51,7 @@ fn services_answer_by_name_with_their_own_variables_and_logs() {
         assert!(fs::read_to_string(logs.join("one.log")).unwrap().contains("asked hello 1"));
         assert!(fs::read_to_string(logs.join("two.log")).unwrap().contains("asked hello 2"));
         assert!(!command_lines().iter().any(|line| line.contains(&mark)), "{settings}");
-        let left: Vec<_> = fs::read_dir(tree.home().join("sandboxes")).unwrap().flatten().collect();
-        let left: Vec<_> =
-            left.iter().map(|entry| entry.file_name()).filter(|n| n != ".lock" && n != ".trash").collect();
-        assert!(left.is_empty(), "{settings}: {left:?}");
+        assert_eq!(tree.used_sandboxes(), [""; 0], "{settings}");
     }
 }
 

@@ -140,15 +140,12 @@ fn a_killed_ci_leaves_no_process_and_the_next_run_sweeps() {
     run.signal(Signal::KILL);
     assert_eq!(run.ended(), None);
     until("the job's processes are gone", || !run.left());
-    let sandboxes = run.tree.home().join("sandboxes");
-    let left =
-        || fs::read_dir(&sandboxes).unwrap().flatten().filter(|e| e.file_name().to_str().unwrap() == "0");
-    assert_eq!(left().count(), 1, "what the dead run had");
+    assert_eq!(run.tree.used_sandboxes(), ["0"], "what the dead run had");
     run.tree.write(".gitlab-ci.yml", "job: {script: [echo again]}\n");
     assert_eq!(run.tree.run(&["run"]).code, 0);
     assert!(run.log_has("again"));
-    assert_eq!(left().count(), 0);
-    let trash = fs::read_dir(sandboxes.join(".trash")).map_or(0, Iterator::count);
+    assert_eq!(run.tree.used_sandboxes(), [""; 0]);
+    let trash = fs::read_dir(run.tree.home().join("sandboxes/.trash")).map_or(0, Iterator::count);
     assert_eq!(trash, 0);
 }
 

@@ -4,6 +4,7 @@ pub(crate) use crate::said::{Said, said};
 use pipelines::event::{Event, EventKind};
 use slipway::dispatch::read_journal;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -55,6 +56,19 @@ impl Tree {
 
     pub(crate) fn dir(&self) -> PathBuf {
         self.parent.path().join("app")
+    }
+
+    /// What running jobs have on disk, and what is left of dead ones.
+    pub(crate) fn used_sandboxes(&self) -> Vec<String> {
+        let all = fs::read_dir(self.home().join("sandboxes")).unwrap().flatten();
+        let used = all.filter(|entry| {
+            // an empty one waits for the next job
+            let lock = entry.path().join("lock").metadata();
+            entry.path().is_dir() && lock.map_or(true, |lock| lock.permissions().mode() & 0o200 != 0)
+        });
+        used.map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name != ".trash")
+            .collect()
     }
 
     /// `SLIPWAY_HOME`.

@@ -13,7 +13,7 @@ use super::registry::Endpoint;
 use super::shelf::{Held, LayerFacts, write};
 use super::store::{Store, Tell, Told, Wanted};
 use super::{ImageError, Platform, layer};
-use crate::sandbox::{self, NewLayer, StateDir, UnpackedLayer, sweep};
+use crate::sandbox::{NewLayer, StateDir, UnpackedLayer, sweep};
 
 /// Layers that are fetched at once.
 const AT_ONCE: usize = 4;
@@ -205,11 +205,5 @@ struct Making<'a> {
 
 /// A directory of our own among those of other pulls.
 fn new_state(place: &Path) -> Result<StateDir, ImageError> {
-    for number in 0..u32::MAX {
-        match StateDir::create(place, &number.to_string()) {
-            Err(sandbox::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {}
-            other => return Ok(other?),
-        }
-    }
-    Err(ImageError::Busy)
+    Ok(StateDir::claim(place)?.1)
 }

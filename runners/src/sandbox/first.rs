@@ -16,6 +16,7 @@ use super::health::Checks;
 use super::user::User;
 use super::wire::{self, Order, Status};
 use super::{Command, Failure, Task, archive, privilege, root, seccomp, sys, terminal, unpack};
+use crate::script::shell_here;
 
 /// What the supervisor hands over by forking.
 pub(super) struct Setup<'a> {
@@ -105,29 +106,34 @@ fn start_task(setup: &mut Setup<'_>, user: &User) -> Result<Pid, Failure> {
 
 /// Becomes the program; comes back only with the reason why not.
 pub(super) fn execute(command: &Command, user: &User, stdin: Option<OwnedFd>) -> Failure {
-    let [program, arguments @ ..] = command.argv.as_slice() else {
-        return Failure::new("starting the task", "its argv is empty");
-    };
     // no controlling terminal: nothing inside can type into the user's shell
     let _always_works = rustix::process::setsid();
-    if let Err(failure) = leave_ours(command, Some(user)) {
-        return failure;
-    }
-    let error = program_of(command, Some(user), program, arguments)
-        .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
-        .exec();
-    not_executed(program, &error)
+    become_program(command, Some(user), |made| {
+        made.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+    })
 }
 
 /// The same on a terminal that is ours already.
 pub(super) fn execute_on_terminal(command: &Command, user: Option<&User>) -> Failure {
-    let [program, arguments @ ..] = command.argv.as_slice() else {
-        return Failure::new("starting the task", "its argv is empty");
-    };
+    become_program(command, user, |_| {})
+}
+
+fn become_program(
+    command: &Command,
+    user: Option<&User>,
+    streams: impl FnOnce(&mut std::process::Command),
+) -> Failure {
     if let Err(failure) = leave_ours(command, user) {
         return failure;
     }
-    not_executed(program, &program_of(command, user, program, arguments).exec())
+    let (program, arguments) = match command.argv.as_slice() {
+        // an image may have one elsewhere in its PATH
+        [] => (shell_here().unwrap_or("sh"), &[][..]),
+        [program, arguments @ ..] => (program.as_str(), arguments),
+    };
+    let mut made = program_of(command, user, program, arguments);
+    streams(&mut made);
+    not_executed(program, &made.exec())
 }
 
 fn program_of(

@@ -87,7 +87,8 @@ impl<'a> Checks<'a> {
             Ok(sys::Fork::Child) => {
                 if let Ok(nowhere) = File::options().write(true).open("/dev/null") {
                     // else it is in the service's log, where it harms nobody
-                    let _quiet = sys::write_to(nowhere.as_fd());
+                    let _quiet = sys::become_stream(nowhere.as_fd(), 1)
+                        .and_then(|()| sys::become_stream(nowhere.as_fd(), 2));
                 }
                 let _why = first::execute(&self.command, self.user, None);
                 sys::exit_now(127)

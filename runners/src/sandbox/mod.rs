@@ -1,7 +1,8 @@
 //! The embedded container runtime: no daemon, no setuid program of ours, no system library.
 //!
 //! ```text
-//! ci ── socket on fd 0: Order down, Status up; closing it kills ──> supervisor (`__init`, one thread)
+//! ci ── a call for each task ──> `__init`, one thread, waits
+//!  └──── a socket of the call: Order down, Status up; closing it kills ──> supervisor, a copy of `__init`
 //!                                                                     └─ first process of the pid namespace
 //!                                                                          mounts, pivot_root, caps, seccomp
 //!                                                                          └─ the task (a script, or an archive)
@@ -15,8 +16,10 @@
 //! | `launch`     | parent | [`Sandbox`]: start a task                                               |
 //! | `process`    | parent | [`Process`]: wait, terminate, kill                                      |
 //! | `state`      | parent | [`StateDir`]: a job's writable layers on disk, [`sweep`]                 |
+//! | `recycle`    | parent | a used state directory for the next job                               |
 //! | `probe`      | parent | [`Capability`]: what works on this machine                              |
-//! | `supervisor` | child  | [`init_main`]: user namespace, pid namespace, lifeline                  |
+//! | `zygote`     | child  | [`init_main`]: waits for calls, forks supervisors                       |
+//! | `supervisor` | child  | user namespace, pid namespace, lifeline                               |
 //! | `userns`     | child  | id maps of an ordinary user                                           |
 //! | `first`      | child  | pid 1: order of the set-up, reaping, forwarding signals               |
 //! | `health`     | child  | a service's health check                                              |
@@ -60,6 +63,7 @@ mod plain;
 mod privilege;
 mod probe;
 mod process;
+mod recycle;
 mod root;
 mod seccomp;
 mod spec;
@@ -71,9 +75,10 @@ mod unpack;
 mod user;
 mod userns;
 mod wire;
+mod zygote;
 
 pub use error::{Error, Failure};
-pub use launch::{Sandbox, Streams};
+pub use launch::{Output, Sandbox, Streams};
 pub use network::{Egress, JobNetwork, Router, resolver_settings};
 pub(crate) use privilege::is_root_of_host;
 pub use probe::{Capability, Missing, Mode};
@@ -83,5 +88,5 @@ pub use spec::{
     Spec, Task, UnpackedLayer,
 };
 pub use state::{StateDir, sweep};
-pub use supervisor::init_main;
 pub use sys::expect_much_memory;
+pub use zygote::init_main;

@@ -60,7 +60,7 @@ impl Sandbox {
     /// # Errors
     /// No sandbox can be built at all.
     pub async fn probe_limits(&self, root: &Path) -> Result<Vec<String>, Error> {
-        let state = StateDir::create(root, &format!("probe-{}", std::process::id()))?;
+        let (_, state) = StateDir::claim(root)?;
         let mut spec = Spec::host(state.path(), Path::new("/"));
         spec.mounts = Vec::new();
         spec.limits = Limits { memory: Some(1 << 30), cpus: Some(1.0), pids: Some(1000) };
@@ -68,19 +68,19 @@ impl Sandbox {
             Ok(mut process) => process.wait().await.map(|_| process.notes().to_vec()),
             Err(error) => Err(error),
         };
-        state.remove(self).await?;
+        state.release(self).await?;
         notes
     }
 
     async fn try_one(&self, root: &Path) -> Result<(), Error> {
-        let state = StateDir::create(root, &format!("probe-{}", std::process::id()))?;
+        let (_, state) = StateDir::claim(root)?;
         let mut spec = Spec::host(state.path(), Path::new("/"));
         spec.mounts = vec![state.workspace(vec![state.path().join("stage")], Path::new("/builds/probe"))];
         let outcome = match self.start(&spec, Task::Check, Streams::piped()).await {
             Ok(mut process) => process.wait().await.map(|_| ()),
             Err(error) => Err(error),
         };
-        state.remove(self).await?;
+        state.release(self).await?;
         outcome
     }
 }

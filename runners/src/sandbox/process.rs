@@ -2,8 +2,9 @@
 
 use std::io;
 
+use rustix::net::Shutdown;
 use tokio::net::UnixStream;
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 use super::Error;
@@ -32,14 +33,16 @@ impl ExitStatus {
 /// A task that runs in a sandbox. Dropping it kills everything inside.
 #[derive(Debug)]
 pub struct Process {
-    child: Child,
-    socket: Option<UnixStream>,
+    socket: UnixStream,
     /// Bytes of status lines that aren't complete yet; here, so that a dropped `wait` loses nothing.
     received: Vec<u8>,
     /// The job's output, when [`Streams`](super::Streams) asked for a pipe.
-    pub stdout: Option<ChildStdout>,
+    pub stdout: Option<pipe::Receiver>,
     /// The job's error output, when [`Streams`](super::Streams) asked for a pipe.
-    pub stderr: Option<ChildStderr>,
+    pub stderr: Option<pipe::Receiver>,
+    /// The process that serves networks, if that is the task.
+    router: Option<u32>,
+    killed: bool,
     ended: Option<Status>,
     notes: Vec<String>,
     out_of_memory: bool,
@@ -47,15 +50,18 @@ pub struct Process {
 }
 
 impl Process {
-    pub(super) fn new(mut child: Child, socket: UnixStream) -> Self {
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let _is_our_socket: Option<ChildStdin> = child.stdin.take();
+    pub(super) fn new(
+        socket: UnixStream,
+        stdout: Option<pipe::Receiver>,
+        stderr: Option<pipe::Receiver>,
+    ) -> Self {
         Self {
-            child,
-            socket: Some(socket),
+            socket,
             received: Vec::new(),
             stdout,
             stderr,
+            router: None,
+            killed: false,
             ended: None,
             notes: Vec::new(),
             out_of_memory: false,
@@ -63,9 +69,9 @@ impl Process {
         }
     }
 
-    /// For tasks that are spoken to.
-    pub(super) fn into_parts(self) -> (Child, Option<UnixStream>, Option<ChildStdout>) {
-        (self.child, self.socket, self.stdout)
+    /// For the router, which is spoken to: its process id, its socket, its output.
+    pub(super) fn into_router(self) -> Option<(u32, UnixStream, Option<pipe::Receiver>)> {
+        Some((self.router?, self.socket, self.stdout))
     }
 
     /// Returns when the task runs, or with the reason why it doesn't.
@@ -73,10 +79,14 @@ impl Process {
         loop {
             match self.next_status().await? {
                 Status::Started | Status::OutOfMemory => return Ok(()),
+                Status::Routing(pid) => {
+                    self.router = Some(pid);
+                    return Ok(());
+                }
                 Status::Noted(note) => self.notes.push(note),
                 Status::Health(health) => drop(self.health.send_replace(health)),
                 Status::Failed(failure) => {
-                    let _exit_code_says_nothing = self.child.wait().await;
+                    self.last_words().await;
                     return Err(Error::Setup(failure));
                 }
                 end @ (Status::Exited(_) | Status::Signaled(_)) => {
@@ -107,25 +117,27 @@ impl Process {
     /// May be dropped and called again. Read the pipes meanwhile: a task blocks on a full one.
     pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
         while self.ended.is_none() {
-            let status = self.next_status().await?;
-            match status {
-                Status::Started | Status::Noted(_) => {}
-                Status::Health(health) => drop(self.health.send_replace(health)),
-                end => self.ended = Some(end),
+            match self.next_status().await {
+                Ok(Status::Started | Status::Routing(_) | Status::Noted(_)) => {}
+                Ok(Status::Health(health)) => drop(self.health.send_replace(health)),
+                Ok(end) => self.ended = Some(end),
+                Err(Error::Lost) if self.killed => self.ended = Some(Status::Signaled(libc::SIGKILL)),
+                Err(error) => return Err(error),
             }
         }
-        self.child.wait().await.map_err(Error::io("waiting for the sandbox"))?;
-        // what the supervisor said last; it has ended, so nobody keeps us waiting
-        while self.socket.is_some()
-            && let Ok(status) = self.next_status().await
-        {
-            self.out_of_memory |= status == Status::OutOfMemory;
-        }
+        self.last_words().await;
         match &self.ended {
             Some(Status::Exited(code)) => Ok(ExitStatus::Code(*code)),
             Some(Status::Signaled(signal)) => Ok(ExitStatus::Signal(*signal)),
             Some(Status::Failed(failure)) => Err(Error::Setup(failure.clone())),
             _ => Err(Error::Lost),
+        }
+    }
+
+    /// What the supervisor says after the end, until it has ended itself.
+    async fn last_words(&mut self) {
+        while let Ok(status) = self.next_status().await {
+            self.out_of_memory |= status == Status::OutOfMemory;
         }
     }
 
@@ -136,10 +148,8 @@ impl Process {
                 let line: Vec<u8> = self.received.drain(..=end).collect();
                 return serde_json::from_slice(&line).map_err(|error| Error::io(doing)(error.into()));
             }
-            // killed: the supervisor answers no more, but it is there until all inside is dead
-            let Some(socket) = &self.socket else { return Ok(Status::Signaled(libc::SIGKILL)) };
-            socket.readable().await.map_err(Error::io(doing))?;
-            match socket.try_read_buf(&mut self.received) {
+            self.socket.readable().await.map_err(Error::io(doing))?;
+            match self.socket.try_read_buf(&mut self.received) {
                 Ok(0) => return Err(Error::Lost),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -151,14 +161,14 @@ impl Process {
 
     /// Sends SIGTERM to everything inside. Returns at once; a task may ignore it.
     pub fn terminate(&self) {
-        if let Some(socket) = &self.socket {
-            // one byte into an empty buffer; failing means that the supervisor has ended already
-            let _ended = socket.try_write(&[TERMINATE]);
-        }
+        // one byte into an empty buffer; failing means that the supervisor has ended already
+        let _ended = self.socket.try_write(&[TERMINATE]);
     }
 
     /// Kills everything inside. Returns at once; `wait` then says `Signal(9)` unless the task ended before.
     pub fn kill(&mut self) {
-        self.socket = None;
+        self.killed = true;
+        // the end of what we say is the supervisor's sign; it still tells us when all inside is dead
+        let _ended = rustix::net::shutdown(&self.socket, Shutdown::Write);
     }
 }

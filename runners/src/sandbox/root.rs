@@ -42,7 +42,7 @@ pub(super) fn build(spec: &Spec, rootless: bool) -> Result<User, Failure> {
         }
         keep_run_of_host(&root, &layout)?;
     } else {
-        own_etc(&root, &layout, &spec.hostname)?;
+        own_etc(&root, &layout, spec)?;
     }
     for path in &spec.hidden {
         hide(&root, &layout, path)?;
@@ -79,12 +79,16 @@ fn image(layout: &Layout, layers: &[PathBuf], rootless: bool) -> Result<NewRoot,
 }
 
 /// Files of /etc that tell about this machine and its network, and therefore can't be an image's.
-fn own_etc(root: &NewRoot, layout: &Layout, hostname: &str) -> Result<(), Failure> {
+fn own_etc(root: &NewRoot, layout: &Layout, spec: &Spec) -> Result<(), Failure> {
     for (name, target) in [("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")] {
+        // a network's own is bound there later
+        if name == "resolv.conf" && spec.resolver.is_some() {
+            continue;
+        }
         let own = layout.etc(name);
         if !own.exists() {
             let text = match name {
-                "hostname" => format!("{hostname}\n"),
+                "hostname" => format!("{}\n", spec.hostname),
                 // a machine without name servers has none for its jobs either
                 _ => fs::read_to_string(target).unwrap_or_default(),
             };

@@ -233,7 +233,8 @@ pub struct NewLayer {
 /// A program to run inside.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Command {
-    /// Program (looked up in `PATH` of `env` when it has no slash) and arguments.
+    /// Program (looked up in `PATH` of `env` when it has no slash) and arguments. Empty: bash where there is one, else
+    /// another shell, which reads a script on its standard input.
     pub argv: Vec<String>,
     /// The whole environment, but for `HOME`: that of the user when it is not given.
     pub env: Vec<(String, String)>,

@@ -1,10 +1,11 @@
-//! A job's layers on disk, and the removal of those whose `ci` died.
+//! A job's layers on disk, their use by the next job, and the removal of those whose `ci` died.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::recycle::{Kept, settle};
 use super::{Error, Mount, Sandbox};
 
 /// Where what is kept in a state directory. The child knows it as well.
@@ -54,17 +55,30 @@ impl Layout {
                 other => name.push(other),
             }
         }
-        self.0.join("scratch").join(std::ffi::OsString::from_vec(name))
+        self.0.join(SCRATCH).join(std::ffi::OsString::from_vec(name))
     }
 
     fn lock(&self) -> PathBuf {
-        self.0.join("lock")
+        self.0.join(LOCK)
     }
 }
 
 /// Held while a state directory is made or swept, so that no sweep meets one that isn't locked yet.
 const ROOT_LOCK: &str = ".lock";
 const TRASH: &str = ".trash";
+const LOCK: &str = "lock";
+const SCRATCH: &str = "scratch";
+/// The job's own directories, which it sees as they are.
+const ARRANGED: &str = "builds";
+/// In every state directory, with their modes: an overlay's top directory has that of its upper one.
+const DIRECTORIES: [&str; 8] =
+    ["stage", "scratch", "root", "root/upper", "root/work", "workspace", "workspace/upper", "workspace/work"];
+const OPEN: u32 = 0o755;
+/// What the kernel leaves in there is looked after when it is mounted again.
+const SPARED: [&str; 3] = [LOCK, "root/work", "workspace/work"];
+/// Modes of a lock file: nobody uses the directory and it is as new, or it is used, or was when `ci` died.
+const UNUSED: u32 = 0o444;
+const USED: u32 = 0o644;
 
 /// A job's directory of layers: what it changed in the root, in its workspace, in /tmp. One job, one directory;
 /// every step of the job (and the collection of artifacts after it) uses the same. Locked while this value lives.
@@ -72,6 +86,7 @@ const TRASH: &str = ".trash";
 pub struct StateDir {
     path: PathBuf,
     lock: File,
+    arranged: Vec<Kept>,
 }
 
 impl StateDir {
@@ -87,25 +102,55 @@ impl StateDir {
     fn make(root: &Path, path: PathBuf) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(root)?;
         let _exclusive = lock_root(root)?;
-        DirBuilder::new().mode(0o700).create(&path)?;
-        let layout = Layout::new(&path);
-        let lock = File::create_new(layout.lock())?;
-        lock.lock()?;
-        let state = Self { path, lock };
-        // an overlay's top directory has the mode of its upper one
-        for dir in [
-            "stage",
-            "scratch",
-            "root",
-            "root/upper",
-            "root/work",
-            "workspace",
-            "workspace/upper",
-            "workspace/work",
-        ] {
-            make_open_dir(&state.path.join(dir))?;
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Self::adopt(path).ok_or(error);
+            }
+            made => made?,
         }
+        let lock = File::create_new(Layout::new(&path).lock())?;
+        lock.lock()?;
+        let state = Self { path, lock, arranged: Vec::new() };
+        DIRECTORIES.iter().try_for_each(|name| make_open_dir(&state.path.join(name)))?;
         Ok(state)
+    }
+
+    /// Takes a directory that an earlier job has [released](Self::release).
+    fn adopt(path: PathBuf) -> Option<Self> {
+        let lock = File::open(Layout::new(&path).lock()).ok()?;
+        lock.try_lock().ok()?;
+        let unused = is_unused(&lock).ok()?;
+        let state = Self { path, lock, arranged: Vec::new() };
+        (unused && state.mark(USED).is_ok()).then_some(state)
+    }
+
+    fn mark(&self, mode: u32) -> io::Result<()> {
+        self.lock.set_permissions(fs::Permissions::from_mode(mode))
+    }
+
+    /// The first numbered directory below `root` that nobody has, and its number. Numbers of dead jobs come back when they
+    /// are swept.
+    pub fn claim(root: &Path) -> Result<(u32, Self), Error> {
+        for number in 0..u32::MAX {
+            match Self::create(root, &number.to_string()) {
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return made.map(|state| (number, state)),
+            }
+        }
+        Err(Error::io(format!("making a directory in `{}`", root.display()))(
+            io::ErrorKind::AlreadyExists.into(),
+        ))
+    }
+
+    /// Makes a directory of exactly these directories with their modes, each behind its parents: itself, by the name
+    /// of nothing, is the first.
+    pub(crate) fn arrange(&mut self, directories: &[(PathBuf, u32)]) -> io::Result<PathBuf> {
+        let top = self.path.join(ARRANGED);
+        fs::create_dir_all(&top)?;
+        settle(&top, directories, &[])?;
+        let all = directories.iter().map(|(path, mode)| (Path::new(ARRANGED).join(path), *mode));
+        self.arranged.extend(all);
+        Ok(top)
     }
 
     /// The directory, for [`Spec`](super::Spec).
@@ -120,6 +165,18 @@ impl StateDir {
             upper: self.path.join("workspace/upper"),
             work: self.path.join("workspace/work"),
             target: target.to_owned(),
+        }
+    }
+
+    /// Deletes what the job has left and lets the next one have the directory; where that can't be, deletes it.
+    /// Nothing may run in it any more.
+    pub async fn release(mut self, sandbox: &Sandbox) -> Result<(), Error> {
+        let (path, arranged) = (self.path.clone(), std::mem::take(&mut self.arranged));
+        let emptied = tokio::task::spawn_blocking(move || empty(&path, arranged)).await;
+        if matches!(emptied, Ok(Ok(()))) && self.mark(UNUSED).is_ok() {
+            Ok(())
+        } else {
+            self.remove(sandbox).await
         }
     }
 
@@ -146,6 +203,17 @@ impl Drop for StateDir {
     }
 }
 
+fn empty(state: &Path, arranged: Vec<(PathBuf, u32)>) -> io::Result<()> {
+    let mut kept: Vec<Kept> = DIRECTORIES.iter().map(|name| (name.into(), OPEN)).collect();
+    for entry in fs::read_dir(state.join(SCRATCH))? {
+        let name = entry?.file_name();
+        let mode = if ["%2Ftmp", "%2Fvar%2Ftmp"].iter().any(|open| name == *open) { 0o1777 } else { OPEN };
+        kept.push((Path::new(SCRATCH).join(name), mode));
+    }
+    kept.extend(arranged);
+    settle(state, &kept, &SPARED)
+}
+
 /// Deletes what this user may delete.
 fn delete_ours(trashed: &Path) -> io::Result<()> {
     let layout = Layout::new(&trashed.join("state"));
@@ -158,7 +226,7 @@ fn delete_ours(trashed: &Path) -> io::Result<()> {
 
 fn make_open_dir(path: &Path) -> io::Result<()> {
     fs::create_dir(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+    fs::set_permissions(path, fs::Permissions::from_mode(OPEN))
 }
 
 fn lock_root(root: &Path) -> io::Result<File> {
@@ -206,10 +274,14 @@ fn collect_dead(root: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
+fn is_unused(lock: &File) -> io::Result<bool> {
+    Ok(lock.metadata()?.mode() & 0o777 == UNUSED)
+}
+
 fn is_dead(state: &Path) -> io::Result<bool> {
     match File::open(Layout::new(state).lock()) {
         Ok(lock) => match lock.try_lock() {
-            Ok(()) => Ok(true),
+            Ok(()) => is_unused(&lock).map(|unused| !unused),
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         },

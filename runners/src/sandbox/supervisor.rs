@@ -1,11 +1,10 @@
-//! `ci __init`: the process between `ci` and a sandbox. It stays outside of the sandbox's namespaces (but for the
+//! The process between `ci` and a sandbox, a copy of the waiting `ci __init`. It stays outside of the sandbox's namespaces (but for the
 //! user namespace), holds the lifeline, and ends when everything inside has ended.
 
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -16,39 +15,23 @@ use super::cgroup::Cgroup;
 use super::error::Doing;
 use super::spec::NewLayer;
 use super::wire::{self, Order, Status};
-use super::{Failure, INIT_ARG, Network, Task, first, network, plain, privilege, sys, unpack, userns};
+use super::{Failure, Network, Task, first, network, plain, privilege, sys, unpack, userns};
 
-/// What `ci` does when its first argument is [`INIT_ARG`](super::INIT_ARG). To be called first thing in `main`,
-/// while the process has one thread: it forks.
-///
-/// Descriptor 0 is the socket from [`Sandbox`](super::Sandbox). The outcome goes there and not into the exit code.
-pub fn init_main() -> ExitCode {
-    // a job must not be killed without grace by the Ctrl-C that `ci` itself handles
-    let _already_leader = rustix::process::setsid();
-    let (socket, order, stdin) = match receive() {
-        Ok(received) => received,
-        Err(failure) => {
-            // there is no socket to tell it on
-            let _unheard = writeln!(std::io::stderr(), "{failure}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match supervise(&socket, order, stdin) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            wire::send_status(&socket, &Status::Failed(failure));
-            ExitCode::FAILURE
-        }
+/// The whole life of a supervisor. The outcome goes over the socket and not into the exit code.
+pub(super) fn run(socket: &UnixStream, stdin: Option<OwnedFd>) -> ! {
+    // a session of its own: a terminal's signals are for `ci` itself
+    let _always_works = rustix::process::setsid();
+    let order = wire::receive_order(socket).doing(|| "reading the order of `ci`".to_owned());
+    match order.and_then(|order| supervise(socket, order, stdin)) {
+        Ok(()) => sys::exit_now(0),
+        Err(failure) => fail(socket, failure),
     }
 }
 
-fn receive() -> Result<(UnixStream, Order, Option<OwnedFd>), Failure> {
-    let doing = || "reading the order of `ci`".to_owned();
-    let by_hand =
-        |failure: Failure| failure.help(format!("`{INIT_ARG}` is started by `ci` itself, not by hand"));
-    let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().doing(doing)?);
-    let (order, stdin) = wire::receive_order(&socket).doing(doing).map_err(by_hand)?;
-    Ok((socket, order, stdin))
+/// Tells why there is no task.
+pub(super) fn fail(socket: &UnixStream, failure: Failure) -> ! {
+    wire::send_status(socket, &Status::Failed(failure));
+    sys::exit_now(1)
 }
 
 fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Result<(), Failure> {

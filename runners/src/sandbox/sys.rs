@@ -203,10 +203,22 @@ pub(super) fn take_terminal(terminal: OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Makes a file this process's standard output and standard error.
-pub(super) fn write_to(file: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: no pointers; the descriptors 1 and 2 are this process's to replace, it has one thread.
-    (1..3).try_for_each(|stream| check(unsafe { libc::dup2(file.as_raw_fd(), stream) }.into()))
+/// Makes a file one of this process's standard streams: 0, 1 or 2.
+pub(super) fn become_stream(file: BorrowedFd<'_>, stream: i32) -> io::Result<()> {
+    // SAFETY: no pointers; the descriptors 0 to 2 are this process's to replace, it has one thread.
+    check(unsafe { libc::dup2(file.as_raw_fd(), stream) }.into())
+}
+
+/// Has the kernel take leave of dead children.
+pub(super) fn leave_no_zombies() {
+    // SAFETY: ignoring a signal runs no code of ours. It can't fail for this one.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Dead children are waited for again, in a child of a process that [`leave_no_zombies`].
+pub(super) fn expect_children() {
+    // SAFETY: the default action for this signal is to do nothing. It can't fail for this one.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
 /// Waits for the next blocked signal, at most so long; `None`: nothing came.

@@ -14,7 +14,6 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
@@ -119,8 +118,8 @@ pub(crate) async fn start(asked: &Asked, around: &Surroundings<'_>) -> Result<Ru
         return Err(ExecutorError::system(&doing, "its image names no program: give it a `command`"));
     }
     let (reader, writer) = io::pipe().map_err(failed)?;
-    let stdout = Stdio::from(writer.try_clone().map_err(failed)?);
-    let streams = Streams { stdin: None, stdout, stderr: Stdio::from(writer) };
+    let stdout = writer.try_clone().map_err(failed)?.into();
+    let streams = Streams { stdin: None, stdout, stderr: writer.into() };
     let check = asked.check();
     let checked = check.is_some();
     let task = match check {

@@ -3,10 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use runners::archive::Selection;
-use runners::sandbox::{Error, ExitStatus, Mode, Spec, StateDir, Streams, Task};
+use runners::sandbox::{Error, ExitStatus, Mode, Output, Spec, StateDir, Streams, Task};
 use tempfile::TempDir;
 
 use crate::job::{Job, PROJECT};
@@ -197,13 +196,12 @@ async fn what_is_unpacked_belongs_to_the_images_user() {
     let archive = tempfile::tempfile().unwrap();
     let selection = Selection { paths: vec!["kept".to_owned()], ..Selection::default() };
     let task = Task::Archive { dir: PROJECT.into(), selection };
-    let streams =
-        Streams { stdin: None, stdout: Stdio::from(archive.try_clone().unwrap()), stderr: Stdio::null() };
+    let streams = Streams { stdin: None, stdout: archive.try_clone().unwrap().into(), stderr: Output::Null };
     job.sandbox.start(&job.spec, task, streams).await.unwrap().wait().await.unwrap();
     job.output("rm -r kept").await;
     let mut archive = archive;
     std::io::Seek::rewind(&mut archive).unwrap();
-    let streams = Streams { stdin: Some(archive.into()), stdout: Stdio::null(), stderr: Stdio::null() };
+    let streams = Streams { stdin: Some(archive.into()), stdout: Output::Null, stderr: Output::Null };
     let task = Task::Restore { dir: PROJECT.into() };
     job.sandbox.start(&job.spec, task, streams).await.unwrap().wait().await.unwrap();
     assert_eq!(job.output("echo 2 >> kept/file; stat -c %u kept kept/file").await, "7\n7\n");

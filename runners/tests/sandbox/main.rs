@@ -146,21 +146,68 @@ async fn killing_the_supervisor_leaves_no_process_and_is_an_error() {
     let sleep = unique_sleep();
     let mut process = job.start(&format!("echo; trap '' TERM; sleep {sleep}; :")).await;
     eventually(|| runs(&sleep)).await;
-    let supervisor = child_above(pid_of(&sleep).unwrap());
-    rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).unwrap();
+    let (_, supervisor) = above(pid_of(&sleep).unwrap());
+    kill(supervisor);
     assert!(matches!(process.wait().await, Err(Error::Lost)));
     eventually(|| !runs(&sleep)).await;
     job.finish().await;
 }
 
-/// The child of this test among the ancestors of `pid`.
-fn child_above(pid: u32) -> rustix::process::Pid {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
-    if parent == std::process::id() {
-        return rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+#[tokio::test]
+async fn a_waiting_process_that_was_killed_is_replaced_and_what_runs_goes_on() {
+    let job = Job::new();
+    let sleep = unique_sleep();
+    let mut process = job.start(&format!("sleep {sleep}; :")).await;
+    eventually(|| runs(&sleep)).await;
+    let (waiting, _) = above(pid_of(&sleep).unwrap());
+    kill(waiting);
+    let other = Job { sandbox: job.sandbox.clone(), ..Job::new() };
+    eventually(|| !Path::new("/proc").join(waiting.to_string()).join("exe").exists()).await;
+    assert_eq!(other.output("echo new").await, "new\n");
+    assert!(runs(&sleep));
+    process.terminate();
+    assert_eq!(process.wait().await.unwrap(), ExitStatus::Signal(15));
+    job.finish().await;
+    other.finish().await;
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// The process that waits beside this test, and the supervisor of `pid`, which is its child.
+fn above(pid: u32) -> (u32, u32) {
+    let mut line = vec![pid];
+    while line[line.len() - 1] != std::process::id() {
+        let status = fs::read_to_string(format!("/proc/{}/status", line[line.len() - 1])).unwrap();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+        line.push(parent.trim().parse().unwrap());
     }
-    child_above(parent)
+    (line[line.len() - 2], line[line.len() - 3])
+}
+
+#[tokio::test]
+async fn a_released_directory_is_as_new_to_the_next_job() {
+    let job = Job::new();
+    let states = job.dir.path().join("numbered");
+    let look = "find /tmp /var/tmp /root -mindepth 1; stat -c '%a %n' / /tmp /root; cat src/main.txt; ls";
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let (number, state) = StateDir::claim(&states).unwrap();
+        assert_eq!(number, 0);
+        let mut spec = Spec::host(state.path(), Path::new(env!("CARGO_BIN_EXE_sandbox-init")));
+        spec.mounts.push(state.workspace(vec![job.dir.path().join("checkout")], Path::new(PROJECT)));
+        let spec = Job { spec, state, ..Job::new() };
+        seen.push(spec.output(look).await);
+        let litter =
+            "echo x > src/main.txt; mkdir -p /tmp/a/b ~/c; chmod 700 /tmp ~; echo x > new; mkdir -m 0 shut";
+        spec.output(litter).await;
+        spec.state.release(&job.sandbox).await.unwrap();
+        assert_eq!(sweep(&job.sandbox, &states).await.unwrap(), 0);
+    }
+    assert_eq!(seen[0], seen[1]);
+    job.finish().await;
 }
 
 #[tokio::test]
@@ -342,7 +389,7 @@ async fn how_long_a_start_takes() {
         );
         times[1].1.push(start.elapsed());
 
-        let state = StateDir::create(&job.dir.path().join("states"), "timed").unwrap();
+        let (_, state) = StateDir::claim(&job.dir.path().join("timed")).unwrap();
         let mut spec = Spec::host(state.path(), Path::new(env!("CARGO_BIN_EXE_sandbox-init")));
         spec.mounts.push(state.workspace(vec![job.dir.path().join("checkout")], Path::new(PROJECT)));
         let Task::Run(mut command) = Job::command("") else { unreachable!() };
@@ -352,7 +399,7 @@ async fn how_long_a_start_takes() {
         times[2].1.push(start.elapsed());
         process.wait().await.unwrap();
         times[3].1.push(start.elapsed());
-        state.remove(&job.sandbox).await.unwrap();
+        state.release(&job.sandbox).await.unwrap();
     }
     for (name, mut times) in times {
         times.sort();

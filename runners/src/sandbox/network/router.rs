@@ -3,18 +3,17 @@
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::UnixStream;
-use tokio::process::{Child, ChildStdout};
+use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::egress::NAME_SERVER;
 use super::talk::{self, Reply, Request};
 use crate::sandbox::spec::Joint;
-use crate::sandbox::{Error, Network, Sandbox, Spec, Streams, Task};
+use crate::sandbox::{Error, Network, Output, Sandbox, Spec, Streams, Task};
 
 /// Longer than any of the programs that lead out needs to start.
 const EGRESS_START: Duration = Duration::from_secs(10);
@@ -57,14 +56,13 @@ impl Router {
     /// The kernel allows no network namespaces.
     pub async fn start(sandbox: &Sandbox, egress: bool) -> Result<Router, Error> {
         let spec = Spec::none();
-        let streams = Streams { stdin: None, stdout: Stdio::piped(), stderr: Stdio::null() };
+        let streams = Streams { stdin: None, stdout: Output::Pipe, stderr: Output::Null };
         let process = sandbox.start(&spec, Task::Route { egress }, streams).await?;
-        let (child, socket, stdout) = process.into_parts();
-        let (Some(pid), Some(socket)) = (child.id(), socket) else { return Err(Error::Lost) };
+        let (pid, socket, stdout) = process.into_router().ok_or(Error::Lost)?;
         let (asks, asked) = mpsc::unbounded_channel();
         let begin = if egress { Egress::Starting } else { Egress::Down("it is not wanted".to_owned()) };
         let (tell, egress) = watch::channel(begin);
-        tokio::spawn(speak(child, socket, asked));
+        tokio::spawn(speak(socket, asked));
         if let Some(stdout) = stdout {
             tokio::spawn(listen(stdout, tell));
         }
@@ -134,17 +132,13 @@ impl Drop for JobNetwork {
     }
 }
 
-/// Passes requests on, one at a time, until nobody can make one any more.
-async fn speak(mut child: Child, socket: UnixStream, mut asked: mpsc::UnboundedReceiver<Ask>) {
-    let mut socket = socket;
+/// Passes requests on, one at a time, until nobody can make one any more. The router ends with its socket.
+async fn speak(mut socket: UnixStream, mut asked: mpsc::UnboundedReceiver<Ask>) {
     while let Some((request, tell)) = asked.recv().await {
         let answer = exchange(&mut socket, request).await;
         // nobody waits for the end of a network
         let _nobody = tell.send(answer.map_err(Error::io("speaking to the network's router")));
     }
-    drop(socket);
-    // only to leave no zombie: it ends because the socket is closed
-    let _ended = child.wait().await;
 }
 
 async fn exchange(socket: &mut UnixStream, request: Request) -> std::io::Result<Answer> {
@@ -158,7 +152,7 @@ async fn exchange(socket: &mut UnixStream, request: Request) -> std::io::Result<
     Ok((serde_json::from_slice(&reply)?, descriptor))
 }
 
-async fn listen(stdout: ChildStdout, tell: watch::Sender<Egress>) {
+async fn listen(stdout: pipe::Receiver, tell: watch::Sender<Egress>) {
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let egress = match line.split_once(' ') {

@@ -28,7 +28,7 @@ pub(in crate::sandbox) fn serve(socket: &UnixStream, egress: bool, rootless: boo
     if let Some(gate) = gate {
         egress::open(gate);
     }
-    wire::send_status(socket, &Status::Started);
+    wire::send_status(socket, &Status::Routing(std::process::id()));
     for line in BufReader::new(socket).lines() {
         let Ok(line) = line else { break };
         let doing = || "reading a request of `ci`".to_owned();

@@ -507,7 +507,7 @@ pub(crate) fn long_log(server: &Server, job: i64, lines: u64) {
 }
 
 /// A pipeline of 200 jobs in eight stages, half of them by needs; its number.
-pub(crate) fn wide(server: &Server, project: i64) -> i64 {
+pub(crate) fn many_jobs(server: &Server, project: i64) -> i64 {
     let seed = Seed { server, now: now() };
     let stages: Vec<String> = (1..=8).map(|stage| format!("stage {stage}")).collect();
     let mut plan = Plan { stages, ..Plan::default() };

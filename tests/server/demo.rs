@@ -514,7 +514,7 @@ pub(crate) fn many_jobs(server: &Server, project: i64) -> i64 {
     for nth in 0..200_usize {
         let stage = nth / 25;
         let mut job =
-            Job::new(&format!("unit {} of suite {}", nth % 25, stage + 1), &format!("stage {}", stage + 1));
+            Job::new(format!("unit {} of suite {}", nth % 25, stage + 1), format!("stage {}", stage + 1));
         job.work.script = vec!["rebar3 ct".to_owned()];
         if nth >= 25 && nth % 2 == 0 {
             let need = &plan.jobs[nth - 25].name;

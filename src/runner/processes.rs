@@ -225,7 +225,11 @@ mod tests {
         let (alive, dead) = processes.sweep().expect("swept");
         assert_eq!((alive, dead), (vec!["1".to_owned()], vec!["2".to_owned()]));
         assert!(!processes.place("3").exists(), "nothing comes of what was never begun");
-        assert_eq!(processes.sweep().expect("swept").1, ["2"], "until somebody has written down that it is lost");
+        assert_eq!(
+            processes.sweep().expect("swept").1,
+            ["2"],
+            "until somebody has written down that it is lost"
+        );
         processes.remove("2");
         assert_eq!(processes.sweep().expect("swept").1, [""; 0]);
         assert!(hold(&processes.place("3")).is_err(), "who is late does not begin");

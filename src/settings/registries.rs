@@ -40,7 +40,8 @@ impl<'de> Deserialize<'de> for RegistrySettings {
             return Err(D::Error::custom(no_registry(mirror)));
         }
         if let Some(file) = registries.values().filter_map(|r| r.ca.as_ref()).find(|ca| !ca.is_absolute()) {
-            let text = format!("`ca: {}` is not an absolute path: it holds for every project", file.display());
+            let text =
+                format!("`ca: {}` is not an absolute path: it holds for every project", file.display());
             return Err(D::Error::custom(text));
         }
         Ok(RegistrySettings(registries.into_iter().map(|(Host(host), registry)| (host, registry)).collect()))

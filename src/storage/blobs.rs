@@ -77,5 +77,9 @@ pub(super) fn unseen(kept: &[Kept]) -> u64 {
         let bytes = found.blocks() * 512;
         Some(bytes / (found.nlink() - 1) - bytes / found.nlink())
     };
-    kept.iter().flat_map(archives).filter(|(_, stored)| !stored.digest.is_empty()).filter_map(|(file, _)| share(file)).sum()
+    kept.iter()
+        .flat_map(archives)
+        .filter(|(_, stored)| !stored.digest.is_empty())
+        .filter_map(|(file, _)| share(file))
+        .sum()
 }

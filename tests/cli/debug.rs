@@ -20,8 +20,10 @@ struct Person {
 
 impl Person {
     fn sits_before(mut ci: Command) -> Person {
-        let words: Vec<&str> =
-            std::iter::once(ci.get_program()).chain(ci.get_args()).map(|word| word.to_str().unwrap()).collect();
+        let words: Vec<&str> = std::iter::once(ci.get_program())
+            .chain(ci.get_args())
+            .map(|word| word.to_str().unwrap())
+            .collect();
         let line = words.join(" ");
         let mut script = Command::new("script");
         script.args(["-qefc", &line, "/dev/null"]).current_dir(ci.get_current_dir().unwrap());
@@ -52,7 +54,7 @@ impl Person {
     fn sees(&self, text: &str) {
         let seen = || self.screen().contains(text);
         let patience = std::time::Instant::now();
-        while !seen() && patience.elapsed().as_secs() < 60 {
+        while !seen() && patience.elapsed().as_secs() < 120 {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         assert!(seen(), "`{text}` is not on the screen:\n{}", self.screen());

@@ -39,9 +39,9 @@ mod images;
 mod init;
 mod keep;
 mod notify;
+mod registries;
 #[path = "../support/registry.rs"]
 mod registry;
-mod registries;
 mod runs;
 #[path = "../support/said.rs"]
 mod said;

@@ -6,9 +6,8 @@ use crate::tree::Tree;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -124,9 +123,17 @@ fn openssl(dir: &Path, arguments: &[&str]) {
 fn certificates(dir: &Path) {
     let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
     let valid = ["-days", "2"];
-    let ca = [&["req", "-x509"], &ec[..], &valid, &["-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem"]];
+    let ca = [
+        &["req", "-x509"],
+        &ec[..],
+        &valid,
+        &["-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem"],
+    ];
     openssl(dir, &ca.concat());
-    openssl(dir, &[&["req"], &ec[..], &["-subj", "/CN=own", "-keyout", "own.key", "-out", "own.csr"]].concat());
+    openssl(
+        dir,
+        &[&["req"], &ec[..], &["-subj", "/CN=own", "-keyout", "own.key", "-out", "own.csr"]].concat(),
+    );
     fs::write(dir.join("own.cnf"), "subjectAltName = IP:127.0.0.1\n").unwrap();
     let sign = ["x509", "-req", "-in", "own.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
     openssl(dir, &[&sign[..], &valid, &["-extfile", "own.cnf", "-out", "own.pem"]].concat());
@@ -161,9 +168,11 @@ fn token_server(token: String) -> String {
             let head: Vec<String> =
                 reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
             let asked = head.first().is_some_and(|line| {
-                line.contains("service=test") && line.replace("%3A", ":").contains("scope=repository:tiny:pull")
+                line.contains("service=test")
+                    && line.replace("%3A", ":").contains("scope=repository:tiny:pull")
             });
-            let known = head.iter().any(|line| line.eq_ignore_ascii_case(&format!("authorization: basic {AUTHS}")));
+            let known =
+                head.iter().any(|line| line.eq_ignore_ascii_case(&format!("authorization: basic {AUTHS}")));
             let (status, body) = match asked && known {
                 true => ("200 OK", serde_json::json!({"token": token}).to_string()),
                 false => ("401 Unauthorized", "{}".to_owned()),
@@ -181,7 +190,10 @@ fn token_server(token: String) -> String {
 fn a_registry_with_tls_and_passwords_gives_to_those_who_log_in() {
     let registry = Guarded::start(|_| Asks::Basic);
     let (ca, login) = (registry.ca(), registry.login(AUTHS));
-    registry.pull(&ca, &login, &[]).ended(0).says(&["Authenticating with credentials from docker's configuration"]);
+    registry
+        .pull(&ca, &login, &[])
+        .ended(0)
+        .says(&["Authenticating with credentials from docker's configuration"]);
     let anonymous = registry.pull(&ca, "{}", &[]).ended(1);
     anonymous.says(&["refuses access", "log in with `docker login`"]);
     let wrong = registry.pull(&ca, &registry.login(WRONG), &[]).ended(1);
@@ -208,8 +220,10 @@ fn credential_helpers_are_asked() {
     );
     let broken = "#!/bin/sh\necho 'the vault is shut: s3cret'\nexit 1\n";
     for (name, text) in [("docker-credential-vault", helper.as_str()), ("docker-credential-shut", broken)] {
-        fs::write(programs.join(name), text).unwrap();
-        fs::set_permissions(programs.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        // a program that this process has written may be busy: another test's child has it open as well
+        fs::write(registry.file(name), text).unwrap();
+        let made = Command::new("install").args(["-m", "755"]).arg(registry.file(name)).arg(&programs).status();
+        assert!(made.unwrap().success());
     }
     let path = PathBuf::from(format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()));
     let path = [("PATH", path.as_path())];

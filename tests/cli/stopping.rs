@@ -25,7 +25,8 @@ impl Waiting {
 
     pub(crate) fn start_with(executor: &str, yaml: &str, environment: &[(&str, &str)]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let mark = format!("6{:06}{:02}", std::process::id() % 1_000_000, NEXT.fetch_add(1, Ordering::Relaxed));
+        let mark =
+            format!("6{:06}{:02}", std::process::id() % 1_000_000, NEXT.fetch_add(1, Ordering::Relaxed));
         let tree = Tree::pipeline(&yaml.replace("{mark}", &mark));
         let mut ci = tree.ci(&["run", "--executor", executor]);
         ci.envs(environment.iter().copied());

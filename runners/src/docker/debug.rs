@@ -29,7 +29,11 @@ pub(super) async fn open(
     // a container that has ended meanwhile is what we want
     let _ = running.stop.send(Stop::Kill);
     let ended = running.exit.await;
-    left.and(ended.unwrap_or_else(|_| Err(ExecutorError::system("waiting for the container", "it was lost"))).map(drop))
+    left.and(
+        ended
+            .unwrap_or_else(|_| Err(ExecutorError::system("waiting for the container", "it was lost")))
+            .map(drop),
+    )
 }
 
 async fn shell(

@@ -2,6 +2,7 @@
 //! needed. Without Chromium (`apt-get install chromium`) these tests fail.
 
 use crate::demo;
+use crate::pages::addresses;
 use crate::support::{PASSWORD, Repository, Server, eventually};
 use command_fds::{CommandFdExt, FdMapping};
 use serde_json::{Value, json};
@@ -218,4 +219,26 @@ fn a_log_goes_on_where_the_line_broke_off() {
     server.execute(&format!("UPDATE pipelines SET status = 'failed' WHERE id = {}", demo.running));
     server.restart();
     browser.until(&tab, &shown(19));
+}
+
+#[test]
+fn no_page_is_wider_than_a_phone() {
+    let server = Server::start();
+    let demo = demo::fill(&server);
+    let many = demo::many_jobs(&server, demo.project);
+    let mut all = addresses(&demo);
+    all.extend(
+        ["stages", "needs", "timing"]
+            .map(|view| format!("/projects/{}/pipelines/{many}?view={view}", demo.project)),
+    );
+    let mut browser = Browser::start();
+    let tab = browser.sign_in(&server);
+    let phone = json!({ "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": true });
+    browser.call("Emulation.setDeviceMetricsOverride", phone, Some(&tab));
+    for address in all {
+        browser.go(&tab, &server.url(&address));
+        let wider = "document.querySelectorAll('main details').forEach((el) => { el.open = true; }); \
+                     document.documentElement.scrollWidth - document.documentElement.clientWidth";
+        assert_eq!(browser.eval(&tab, wider), 0, "{address}");
+    }
 }

@@ -507,14 +507,14 @@ pub(crate) fn long_log(server: &Server, job: i64, lines: u64) {
 }
 
 /// A pipeline of 200 jobs in eight stages, half of them by needs; its number.
-pub(crate) fn wide(server: &Server, project: i64) -> i64 {
+pub(crate) fn many_jobs(server: &Server, project: i64) -> i64 {
     let seed = Seed { server, now: now() };
     let stages: Vec<String> = (1..=8).map(|stage| format!("stage {stage}")).collect();
     let mut plan = Plan { stages, ..Plan::default() };
     for nth in 0..200_usize {
         let stage = nth / 25;
         let mut job =
-            Job::new(&format!("unit {} of suite {}", nth % 25, stage + 1), &format!("stage {}", stage + 1));
+            Job::new(format!("unit {} of suite {}", nth % 25, stage + 1), format!("stage {}", stage + 1));
         job.work.script = vec!["rebar3 ct".to_owned()];
         if nth >= 25 && nth % 2 == 0 {
             let need = &plan.jobs[nth - 25].name;

@@ -32,8 +32,8 @@
 //! - `notes`: what changed, out of commit messages
 //! - `hops`: the way over several upgrades
 //! - `finding`, `error`: what is wrong, with its way out
-//! - `rebar`: the project as its files say
-//! - `build`: rebar3 and systools
+//! - `rebar`, `mix`: the project as its files say
+//! - `build`: rebar3, mix and systools
 //! - `bump`, `git`: new versions: edits, tags, what changed
 //! - `rehearse`: an upgrade on a throw-away copy
 //! - `escripts/`: our Erlang programs, for what only OTP can tell
@@ -53,6 +53,7 @@ pub mod git;
 pub mod hops;
 mod inspect;
 pub mod installed;
+pub mod mix;
 mod notes;
 pub mod package;
 mod pages;
@@ -77,4 +78,4 @@ pub use pages::{page, pages};
 pub use reasons::Reasoned;
 pub use rebar::Project;
 pub use relup::Relup;
-pub use store::{Store, Stored};
+pub use store::{Plain, Store, Stored};

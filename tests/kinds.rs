@@ -238,3 +238,90 @@ fn an_archive_has_a_status_goes_back_and_is_promoted() {
     site.ci(&["rollback", "dev"]).ended(4).says(&["rolled back: `1.1.0` serves again"]);
     assert_eq!(site.get(0), "1.1.0");
 }
+
+/// Makes a bundle for `prod` and unpacks it as operations would.
+fn bundle(ci: impl Fn(&[&str]) -> Said, target: &Target) -> PathBuf {
+    let file = target.path("b.tar.gz").display().to_string();
+    ci(&["bundle", "prod", "-o", &file, "--override", "test"]).ended(0);
+    let to = tempfile::tempdir_in(target.path("")).unwrap().keep();
+    run(Command::new("tar").args(["-xzf", &file, "-C"]).arg(&to));
+    fs::read_dir(&to).unwrap().next().unwrap().unwrap().path()
+}
+
+/// Imports the report that an installation left, and says how it ended.
+fn import(ci: impl Fn(&[&str]) -> Said, bundle: &Path) -> Said {
+    let mut files = fs::read_dir(bundle).unwrap().map(|entry| entry.unwrap().path());
+    let report = files.find(|path| path.to_str().unwrap().ends_with("-report.json")).unwrap();
+    ci(&["receipt", "import", report.to_str().unwrap()])
+}
+
+#[test]
+fn an_archive_is_delivered_in_a_bundle() {
+    let site = Archive::new();
+    let ci = |arguments: &[&str]| site.ci(arguments);
+    let install = |bundle: &Path, shell: &str, arguments: &[&str]| {
+        let command = match shell {
+            "busybox" => vec!["busybox", "sh", "install.sh"],
+            shell => vec![shell, "install.sh"],
+        };
+        site.target.operator(bundle, &[command, arguments.to_vec()].concat())
+    };
+    site.at("1.0.0");
+    let first = bundle(ci, &site.target);
+    install(&first, "dash", &[]).ended(0).says(&["absent", "plan:     fresh", "nothing was changed"]);
+    assert!(!site.path("prod").exists(), "a dry run changed something");
+    install(&first, "dash", &["--yes"]).ended(0).says(&["done:     1.0.0 runs", "report:"]);
+    assert_eq!(site.get(2), "1.0.0");
+    import(ci, &first).ended(0).says(&["site 1.0.0", "done"]);
+    install(&first, "busybox", &["--yes"]).ended(0).says(&["nothing to do"]);
+
+    site.at("1.1.0");
+    let second = bundle(ci, &site.target);
+    assert!(fs::read_to_string(second.join("RUNBOOK.md")).unwrap().contains("| 1.0.0 | restart |"));
+    let apply = site.target.path("b.tar.gz").display().to_string();
+    site.ci(&["apply", &apply]).ended(0).says(&["plan:     restart, because 1.0.0 runs"]);
+    install(&second, "busybox", &["--yes"]).ended(0).says(&["1.1.0 runs"]);
+    assert_eq!(site.get(2), "1.1.0");
+    import(ci, &second).ended(0);
+    site.ci(&["env", "history", "prod"]).ended(0).says(&["bundle", "receipt", "from 1.0.0"]);
+    install(&second, "dash", &["--rollback", "--yes"]).ended(0).says(&["1.0.0 runs again"]);
+    assert_eq!(site.get(2), "1.0.0");
+    import(ci, &second).ended(0).says(&["rolled back"]);
+
+    // one that does not serve: the one before does so again, and it is not tried twice
+    site.at("1.2.0-broken");
+    let third = bundle(ci, &site.target);
+    install(&third, "dash", &["--yes"]).ended(4).says(&["FAIL  health checks", "1.0.0 serves again"]);
+    assert_eq!(site.get(2), "1.0.0");
+    import(ci, &third).ended(0).says(&["rolled back"]);
+    install(&third, "busybox", &["--yes"]).ended(3).says(&["failed here before"]);
+    // what was changed on its way is not installed
+    fs::write(second.join("service/start"), "true\n").unwrap();
+    install(&second, "dash", &["--yes"]).ended(3).says(&["service/start was changed"]);
+}
+
+#[test]
+fn a_mix_release_in_a_bundle_upgrades_the_running_node() {
+    let mix = Mix::new();
+    let settings = "release: {kind: elixir}\nenvironments:\n  prod:\n    delivery: bundle\n    directory: DIR\n    \
+        health: [{eval: \"is_integer('Elixir.Mixrel.Counter':count()).\", within: 20s}]\n";
+    mix.write(".ci/deploy.yml", &settings.replace("DIR", &mix.target.release().display().to_string()));
+    let ci = |arguments: &[&str]| mix.target.ci(mix.directory.path(), arguments, &[("TARGET_DIR", "")]);
+    let install = |bundle: &Path, arguments: &[&str]| {
+        mix.target.operator(bundle, &[&["dash", "install.sh"][..], arguments].concat())
+    };
+    let first = bundle(ci, &mix.target);
+    install(&first, &["--yes"]).ended(0).says(&["done:     0.1.0 runs"]);
+    import(ci, &first).ended(0);
+    mix.count();
+    let boot = mix.rpc("{System.pid(), Process.whereis(:kernel_sup)}");
+    mix.second();
+    let second = bundle(ci, &mix.target);
+    install(&second, &[]).ended(0).says(&["plan:     hot, because 0.1.0 runs"]);
+    install(&second, &["--yes"]).ended(0).says(&["make 0.2.0 permanent", "done:     0.2.0 runs"]);
+    assert!(mix.count().ends_with("%{count: 5}}") || mix.count().contains("%{count:"), "no new state");
+    assert_eq!(mix.rpc("{System.pid(), Process.whereis(:kernel_sup)}"), boot);
+    install(&second, &["--rollback", "--yes"]).ended(0).says(&["downgrade to 0.1.0", "0.1.0 runs again"]);
+    assert!(!mix.count().contains('%'));
+    assert_eq!(mix.rpc("{System.pid(), Process.whereis(:kernel_sup)}"), boot);
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{CliError, CliResult};
 use crate::project::Project;
-use crate::release::tree::Contents;
+use crate::release::tree::{Contents, IGNORED};
 use crate::release::{Appup, Package, Plain, Store, git};
 
 use super::entry::{Fact, Released};
@@ -72,7 +72,7 @@ pub fn keep(directory: &Path, whole: &Whole, commit: Option<&str>) -> CliResult<
     };
     ledger.append(Fact::Release(released.clone()))?;
     if let Some(server) = Server::of_job() {
-        server.send(&whole.path)?;
+        server.send(&whole.path, whole.plain.as_ref())?;
     }
     Ok(released)
 }
@@ -90,14 +90,14 @@ pub fn open(released: &Released) -> CliResult<Package> {
     Ok(package)
 }
 
-/// The same for a package that is no Erlang release. `ignored` paths did not count for its content.
+/// The same for a package that is no Erlang release.
 ///
 /// # Errors
 /// It is gone or damaged.
-pub fn open_plain(released: &Released, ignored: &[&str]) -> CliResult<Plain> {
+pub fn open_plain(released: &Released) -> CliResult<Plain> {
     let path = PathBuf::from(&released.package);
     let Contents { sha256, size, tree, .. } =
-        Contents::read(&path, ignored).map_err(|e| unusable(released, &e.to_string()))?;
+        Contents::read(&path, IGNORED).map_err(|e| unusable(released, &e.to_string()))?;
     if (&sha256, &tree) != (&released.archive, &released.content) {
         return Err(changed(released, &sha256));
     }

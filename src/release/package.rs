@@ -252,7 +252,7 @@ fn plain_names(file: &str, rel: &Rel) -> Result<(), Error> {
 }
 
 /// Letters, digits and `._+~-`, not beginning with a sign that a path or an option begins with.
-pub(super) fn is_plain_name(text: &str) -> bool {
+pub(crate) fn is_plain_name(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._+~-".contains(c);
     text.len() <= 128
         && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')

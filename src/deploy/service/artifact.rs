@@ -11,7 +11,7 @@ use crate::ledger::Entry;
 use crate::ledger::packages::{self, Whole};
 use crate::release::Plain;
 use crate::release::mix::{self, MixFile};
-use crate::release::tree::{self, Contents};
+use crate::release::tree::{self, Contents, IGNORED};
 
 /// A package that is ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Artifact {
     /// It is not kept, or damaged.
     pub fn kept(entries: &[Entry], version: &str, content: &str, kind: Kind) -> CliResult<Artifact> {
         let released = crate::promotion::released(entries, version, content)?;
-        let Plain { path, name, version, sha256, content, size } = packages::open_plain(released, ignored(kind))?;
+        let Plain { path, name, version, sha256, content, size } = packages::open_plain(released)?;
         Ok(Artifact { name, version, kind, path, sha256, tree: content, size, notes: Vec::new() })
     }
 
@@ -125,7 +125,7 @@ impl Artifact {
                     .help("set `release: package`, as `dist/{name}-{version}.tar.gz`"));
             }
         };
-        let contents = Contents::read(&path, ignored(kind)).map_err(|error| Error::refused(error.to_string()))?;
+        let contents = Contents::read(&path, IGNORED).map_err(|error| Error::refused(error.to_string()))?;
         let mut notes = Vec::new();
         if kind == Kind::Elixir {
             let has = |file: &str| contents.paths.iter().any(|path| path == file);
@@ -148,11 +148,6 @@ impl Artifact {
             notes,
         })
     }
-}
-
-/// What does not count for the content of a package: mix makes another cookie for every clean build.
-fn ignored(kind: Kind) -> &'static [&'static str] {
-    if kind == Kind::Elixir { &["releases/COOKIE"] } else { &[] }
 }
 
 /// Runs a command of the project in its directory; its standard output.

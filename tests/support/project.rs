@@ -48,12 +48,12 @@ impl Project {
     }
 }
 
-/// Made once for all tests; statics are never dropped, so the next run replaces it.
+/// Made once for all tests of a binary; statics are never dropped, so its next run replaces it.
 fn original() -> PathBuf {
     static ORIGINAL: OnceLock<PathBuf> = OnceLock::new();
     ORIGINAL
         .get_or_init(|| {
-            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("urf-deploy");
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(concat!("urf-", env!("CARGO_CRATE_NAME")));
             let _ = std::fs::remove_dir_all(&path);
             let make = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/urf/make-repository.sh");
             run(Command::new("sh").arg(make).arg(&path));

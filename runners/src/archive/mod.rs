@@ -4,10 +4,12 @@
 
 mod pack;
 mod select;
+mod state;
 mod unpack;
 
 pub use pack::{Packed, PackedFile, entries, pack, pack_private};
 pub use select::{Selected, Selection, select};
+pub use state::State;
 pub use unpack::{Unpacked, unpack};
 
 /// What stops packing or unpacking.

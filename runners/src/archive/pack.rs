@@ -1,6 +1,6 @@
 //! From a selection of files to a compressed tar stream.
 
-use super::{ArchiveError, Selection, select};
+use super::{ArchiveError, Selection, select, state};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -26,6 +26,8 @@ pub struct Packed {
     pub matches: Vec<(String, usize)>,
     /// Sentences for the job's log.
     pub warnings: Vec<String>,
+    /// Nothing was packed, see [`Selection::unless`].
+    pub unchanged: bool,
 }
 
 /// Writes the files of `selection` below `root` to `out`. Modes and modification times are kept, owners are
@@ -35,7 +37,11 @@ pub struct Packed {
 /// A selected file can't be read, or `out` can't be written.
 pub fn pack(root: &Path, selection: &Selection, out: impl Write) -> Result<Packed, ArchiveError> {
     let selected = select::select(root, selection);
-    let mut packed = Packed { files: Vec::new(), matches: selected.matches, warnings: selected.warnings };
+    let mut packed = Packed { matches: selected.matches, warnings: selected.warnings, ..Packed::default() };
+    if selection.unless.is_some() && state::of(root, &selected.paths) == selection.unless {
+        packed.unchanged = true;
+        return Ok(packed);
+    }
     let writing = ArchiveError::archive("writing");
     let mut encoder = zstd::Encoder::new(out, 0).map_err(&writing)?;
     encoder.include_checksum(true).map_err(&writing)?;

@@ -1,5 +1,6 @@
 //! Which files of a project directory go into an archive.
 
+use super::State;
 use crate::glob::Pattern;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
@@ -17,6 +18,8 @@ pub struct Selection {
     pub exclude: Vec<String>,
     /// Some: also every file that is not in this list of tracked paths.
     pub tracked: Option<Vec<String>>,
+    /// Nothing is packed if the files still are as they were unpacked then.
+    pub unless: Option<State>,
 }
 
 /// What a selection found.
@@ -167,8 +170,12 @@ mod tests {
 
     fn chosen(root: &Path, paths: &[&str], exclude: &[&str], tracked: Option<&[&str]>) -> Vec<String> {
         let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let selection =
-            Selection { paths: texts(paths), exclude: texts(exclude), tracked: tracked.map(texts) };
+        let selection = Selection {
+            paths: texts(paths),
+            exclude: texts(exclude),
+            tracked: tracked.map(texts),
+            unless: None,
+        };
         select(root, &selection).paths.iter().map(|path| path.display().to_string()).collect()
     }
 

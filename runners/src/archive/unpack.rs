@@ -1,7 +1,8 @@
 //! From a compressed tar stream to files, without ever leaving the directory: every path is opened relative to
 //! the directory's own descriptor, and the kernel (`openat2`, `RESOLVE_BENEATH`) refuses what leads out of it.
 
-use super::ArchiveError;
+use super::state::Entries;
+use super::{ArchiveError, State};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -18,6 +19,8 @@ pub struct Unpacked {
     pub files: u64,
     /// Bytes in files.
     pub bytes: u64,
+    /// How they stand now, if that is known.
+    pub state: Option<State>,
 }
 
 /// Unpacks `archive` into `root`, which exists. Existing files are replaced, directories are kept. Links are
@@ -34,6 +37,7 @@ pub fn unpack(root: &Path, archive: impl Read) -> Result<Unpacked, ArchiveError>
     let tree = Tree { root: fd };
     let mut archive = tar::Archive::new(zstd::Decoder::new(archive).map_err(&reading)?);
     let mut unpacked = Unpacked::default();
+    let mut entries = Entries::default();
     // set last: writing into a directory changes its time, and its mode may forbid writing
     let mut directories = Vec::new();
     for entry in archive.entries().map_err(&reading)? {
@@ -43,14 +47,17 @@ pub fn unpack(root: &Path, archive: impl Read) -> Result<Unpacked, ArchiveError>
         let time = entry.header().mtime().unwrap_or(0);
         let written = match entry.header().entry_type() {
             tar::EntryType::Regular => tree.file(&path, mode, time, &mut entry).map(|bytes| {
+                entries.file(&path, mode, time, bytes);
                 unpacked.files += 1;
                 unpacked.bytes += bytes;
             }),
             tar::EntryType::Directory => {
+                entries.directory(&path, mode, time);
                 tree.directory(&path).map(|_| directories.push((path.clone(), mode, time)))
             }
             tar::EntryType::Symlink => {
                 let target = entry.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default();
+                entries.link(&path, &target);
                 tree.link(&path, &target).map(|()| unpacked.files += 1)
             }
             _ => Ok(()),
@@ -60,6 +67,7 @@ pub fn unpack(root: &Path, archive: impl Read) -> Result<Unpacked, ArchiveError>
     for (path, mode, time) in directories.into_iter().rev() {
         tree.finish_directory(&path, mode, time).map_err(|error| failed(&path, error))?;
     }
+    unpacked.state = Some(entries.state());
     Ok(unpacked)
 }
 

@@ -4,6 +4,7 @@ use super::courier::Brought;
 use super::environment::{Moment, compose};
 use super::outcome::End;
 use super::spec::{Cancel, JobSpec};
+use crate::archive::State;
 use crate::executor::{Execution, Executor, ExecutorError, Said, Voice};
 use crate::log::{JobLog, JobLogOptions, Tone, coverage};
 use crate::variables::Variables;
@@ -58,6 +59,8 @@ pub(super) struct Attempt<'a> {
     /// What the job's processes see; complete after `prepare`.
     pub(super) variables: Variables,
     pub(super) dotenv: Vec<(String, String)>,
+    /// The caches that were restored, and how their files stood.
+    pub(super) restored: Vec<(String, State)>,
     /// The sources, once they are known.
     pub(super) brought: Brought,
     /// What the executor says, and with which voice.
@@ -89,6 +92,7 @@ impl<'a> Attempt<'a> {
             deadline: now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(86_400 * 365)),
             variables: Variables::default(),
             dotenv: Vec::new(),
+            restored: Vec::new(),
             brought: Brought {
                 checkout: spec.run.checkout.clone(),
                 sources: spec.sources.clone(),

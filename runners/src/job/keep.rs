@@ -51,9 +51,16 @@ impl Attempt<'_> {
         let directory = &self.spec.run.cache;
         let file = cache::create(directory).map_err(|error| error.to_string())?;
         let archive = file.as_file().try_clone().map_err(|error| error.to_string())?;
+        let restored = self.restored.iter().find(|(restored, _)| restored == key);
+        let unless = restored.filter(|_| cache::path(directory, key).is_file()).map(|(_, state)| *state);
         let selection = self.selection(&cache.paths, &[], cache.untracked == Some(true));
+        let selection = Selection { unless, ..selection };
         let packed = execution.pack(selection, archive).await.map_err(|error| error.message)?;
         self.tell(&packed);
+        if packed.unchanged {
+            self.say(&format!("Cache {key} is as it was restored: not saved again"));
+            return Ok(());
+        }
         if packed.files.is_empty() {
             self.say(&format!("Nothing to save for cache {key}"));
             return Ok(());
@@ -190,7 +197,8 @@ impl Attempt<'_> {
     fn selection(&mut self, paths: &[String], exclude: &[String], untracked: bool) -> Selection {
         let paths = paths.iter().map(|path| self.expand(path)).filter(|path| !path.is_empty()).collect();
         let exclude = exclude.iter().map(|path| self.expand(path)).collect();
-        Selection { paths, exclude, tracked: untracked.then(|| self.brought.tracked.to_vec()) }
+        let tracked = untracked.then(|| self.brought.tracked.to_vec());
+        Selection { paths, exclude, tracked, unless: None }
     }
 
     /// POSIX expansion; a text that can't be expanded stays, with a warning.

@@ -252,7 +252,10 @@ impl Attempt<'_> {
         match opened {
             Ok(None) => self.say(&format!("No cache for {}", keys.join(", "))),
             Ok(Some((key, file))) => match execution.unpack(Directory::Project, file).await {
-                Ok(unpacked) => self.say(&format!("Restored cache {key}: {} files", unpacked.files)),
+                Ok(unpacked) => {
+                    self.say(&format!("Restored cache {key}: {} files", unpacked.files));
+                    self.restored.extend(unpacked.state.map(|state| (key, state)));
+                }
                 Err(error) => self.warn(&format!("cache {key} could not be restored: {}", error.message)),
             },
             Err(error) => self.warn(&format!("cache {} could not be opened: {error}", keys[0])),

@@ -49,7 +49,11 @@ impl Mix {
     fn second(&self) {
         self.version("0.1.0", "0.2.0");
         let file = "lib/mixrel.ex";
-        self.replace(file, "def init(count), do: {:ok, count}", "def init(count), do: {:ok, %{count: count}}");
+        self.replace(
+            file,
+            "def init(count), do: {:ok, count}",
+            "def init(count), do: {:ok, %{count: count}}",
+        );
         self.replace(
             file,
             "def handle_call(:count, _from, count), do: {:reply, count + 1, count + 1}",
@@ -85,7 +89,9 @@ fn a_mix_release_is_upgraded_while_it_runs_and_goes_back() {
 
     mix.second();
     mix.ci(&["deploy", "dev", "--plan"]).ended(0).says(&["hot", "would be deployed"]);
-    mix.ci(&["deploy", "dev"]).ended(0).says(&["mixrel upgraded from 0.1.0 to 0.2.0 while running", "the same as before"]);
+    mix.ci(&["deploy", "dev"])
+        .ended(0)
+        .says(&["mixrel upgraded from 0.1.0 to 0.2.0 while running", "the same as before"]);
     assert_eq!(mix.count(), "{4, %{count: 4}}");
     assert_eq!(mix.rpc("{System.pid(), Process.whereis(:kernel_sup)}"), boot);
     mix.ci(&["deploy", "dev"]).ended(0).says(&["nothing to do"]);
@@ -94,7 +100,11 @@ fn a_mix_release_is_upgraded_while_it_runs_and_goes_back() {
 
     // one that can't convert the state: the old one goes on with its own
     mix.version("0.2.0", "0.3.0");
-    mix.replace("lib/mixrel.ex", "def code_change(_from, count, _extra), do: {:ok, %{count: count}}", "def code_change(_from, %{count: 0}, _extra), do: {:ok, %{count: 0}}");
+    mix.replace(
+        "lib/mixrel.ex",
+        "def code_change(_from, count, _extra), do: {:ok, %{count: count}}",
+        "def code_change(_from, %{count: 0}, _extra), do: {:ok, %{count: 0}}",
+    );
     let said = mix.ci(&["deploy", "dev"]);
     assert!(matches!(said.code, 1 | 4), "{}", said.stderr);
     assert!(mix.count().starts_with("{"), "nothing serves");
@@ -198,7 +208,10 @@ fn an_archive_has_a_status_goes_back_and_is_promoted() {
     }
     let status = site.ci(&["env", "status", "dev", "--format", "json"]).ended(0).json();
     let target = &status[0]["targets"][0];
-    assert_eq!((&target["installed"]["version"], &target["drift"]), (&"1.1.0".into(), &serde_json::json!([])));
+    assert_eq!(
+        (&target["installed"]["version"], &target["drift"]),
+        (&"1.1.0".into(), &serde_json::json!([]))
+    );
     assert!(target["pid"].as_u64().is_some() && target["memory"].as_u64().unwrap() > 1 << 20, "{status}");
     assert!(target["since"].as_str().unwrap().ends_with('Z'), "{status}");
     site.ci(&["env", "status", "dev"]).ended(0).says(&["1.1.0", "running", "MiB", "none"]);

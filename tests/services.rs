@@ -323,7 +323,8 @@ fn a_mix_release_with_a_service_is_restarted_by_the_script_of_the_version_that_r
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mixrel");
     run(Command::new("cp").arg("-R").arg(example.join(".")).arg(project.path()));
     let start = r#"exec "$DIRECTORY/bin/$NAME" daemon"#;
-    let service = format!("service: {{commands: {{start: '{start}', stop: '{}'}}}}", start.replace("daemon", "stop"));
+    let service =
+        format!("service: {{commands: {{start: '{start}', stop: '{}'}}}}", start.replace("daemon", "stop"));
     let settings = format!("release: {{kind: elixir}}\nenvironments: {{dev: {{{service}}}}}\n");
     fs::write(project.path().join(".ci/deploy.yml"), settings).unwrap();
     // a node name of our own: other tests may run the same release

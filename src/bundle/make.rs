@@ -17,10 +17,16 @@ use super::content;
 use super::manifest::{Manifest, Replaces};
 use super::{plain, runbook};
 
-const OF_NODES: &str =
-    concat!(include_str!("install/begin.sh"), include_str!("install/node.sh"), include_str!("install/end.sh"));
-const OF_SERVICES: &str =
-    concat!(include_str!("install/begin.sh"), include_str!("install/service.sh"), include_str!("install/end.sh"));
+const OF_NODES: &str = concat!(
+    include_str!("install/begin.sh"),
+    include_str!("install/node.sh"),
+    include_str!("install/end.sh")
+);
+const OF_SERVICES: &str = concat!(
+    include_str!("install/begin.sh"),
+    include_str!("install/service.sh"),
+    include_str!("install/end.sh")
+);
 /// An unpacked package, what it replaces, and the archive while it is unpacked.
 pub(super) const SPACE_FACTOR: u64 = 5;
 
@@ -73,12 +79,12 @@ pub struct Made {
 /// # Errors
 /// A package can't be had or a file not be written; a name that no host should see in a script.
 pub async fn make(order: &Order<'_>, ledger: &Ledger) -> CliResult<Made> {
-    let (mut files, manifest) = match order.artifact {
+    let (mut files, mut manifest) = match order.artifact {
         What::Release(artifact) => collect(order, artifact).await?,
         What::Plain(artifact) => plain::collect(order, artifact)?,
     };
-    let (name, version, environment) = (&manifest.name, &manifest.version, order.environment);
-    for word in [name.as_str(), version, environment, &manifest.erts] {
+    let (name, version, environment) = (manifest.name.clone(), manifest.version.clone(), order.environment);
+    for word in [&*name, &*version, environment, &*manifest.erts] {
         if !content::is_plain(word) && !(word.is_empty() && manifest.service.is_some()) {
             return Err(CliError::new(
                 ErrorKind::Refused,
@@ -95,10 +101,7 @@ pub async fn make(order: &Order<'_>, ledger: &Ledger) -> CliResult<Made> {
         "RUNBOOK.md".to_owned(),
         runbook::render(&manifest, order.settings, order.root)?.into_bytes(),
     );
-    let manifest = Manifest {
-        files: files.iter().map(|(path, data)| (path.clone(), sha256_hex(data))).collect(),
-        ..manifest
-    };
+    manifest.files = files.iter().map(|(path, data)| (path.clone(), sha256_hex(data))).collect();
     files.insert("manifest.json".to_owned(), document(&manifest)?);
     let sums = archive::sums(&files);
     let digest = sha256_hex(sums.as_bytes());
@@ -113,8 +116,8 @@ pub async fn make(order: &Order<'_>, ledger: &Ledger) -> CliResult<Made> {
     let signature = order.key.map(|key| detached(key, &path)).transpose()?;
     ledger.append(Fact::Bundle(BundleMade {
         environment: environment.to_owned(),
-        release: name.clone(),
-        version: version.clone(),
+        release: name,
+        version,
         content: manifest.content.clone(),
         bundle: digest.clone(),
         from: manifest.replaces.iter().map(|replaced| replaced.version.clone()).collect(),

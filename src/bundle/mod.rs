@@ -29,8 +29,8 @@ pub mod content;
 pub mod make;
 pub mod manifest;
 pub mod open;
-pub mod receipt;
 mod plain;
+pub mod receipt;
 mod runbook;
 
 pub use make::{Made, Order, What, make};

@@ -9,8 +9,8 @@ use crate::ledger::packages::Whole;
 use crate::promotion::Artifact;
 use crate::release::build;
 use crate::release::decide::Candidate;
-use crate::release::mix::Mix;
 use crate::release::installed::{InstalledRelease, Snapshot};
+use crate::release::mix::Mix;
 use crate::release::package;
 use crate::release::rebar::Project;
 use crate::release::relup::Instruction;
@@ -81,7 +81,8 @@ pub(crate) fn open(directory: &Path, profile: &str, release: &ReleaseSettings) -
         Kind::Erlang => {}
         Kind::Elixir => return mix(directory, profile, release, version.as_deref()),
         Kind::Archive => {
-            return Err(Error::refused("an archive is no release of Erlang").help("set `service:` of the environment"));
+            return Err(Error::refused("an archive is no release of Erlang")
+                .help("set `service:` of the environment"));
         }
     }
     let project = match &version {

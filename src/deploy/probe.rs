@@ -16,7 +16,12 @@ const LONGEST_SNAPSHOT: u64 = 64 << 20;
 pub(crate) fn script(directory: &str, name: &str) -> Script {
     // the release's own script passes the expression through `echo`: one line, no quotes of the shell
     let expression = EXPRESSION.replace('\n', "");
-    Script::new(SCRIPT).using(lock::FUNCTIONS).set("T", directory).set("N", name).using(TOOL).set("E", &expression)
+    Script::new(SCRIPT)
+        .using(lock::FUNCTIONS)
+        .set("T", directory)
+        .set("N", name)
+        .using(TOOL)
+        .set("E", &expression)
 }
 
 /// Reads what the script printed; `None` when it did not run to its end.

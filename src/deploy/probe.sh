@@ -58,7 +58,7 @@ if [ -r /proc/self/cmdline ]; then
 fi
 
 if [ -x "$T/bin/$N" ]; then
-    answer=$(limit "$TOOL" eval "$E" 2>&1)
+    answer=$(limit "$(tool)" eval "$E" 2>&1)
     printf '%s\n' "$answer" | sed "s/^/answer$TAB/"
 fi
 echo slipway:end

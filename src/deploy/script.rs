@@ -4,8 +4,7 @@
 /// Who speaks to the node as the script of a rebar3 release does: that script, or what a package of `mix release` was
 /// given for it (`release::build`). Needs `$T` and `$N`.
 pub(crate) const TOOL: &str = r#"
-TOOL=$T/bin/slipway
-[ -x "$TOOL" ] || TOOL=$T/bin/$N
+tool() { if [ -x "$T/bin/slipway" ]; then echo "$T/bin/slipway"; else echo "$T/bin/$N"; fi; }
 "#;
 
 /// A script with the values that it needs.

@@ -10,10 +10,10 @@ use crate::release::installed::{Installed, Snapshot};
 
 use super::error::Error;
 use super::file::{Delivery, Tier};
-use super::{packages, service};
 use super::query::{self, Asked, Wait};
 use super::settings::Settings;
 use super::steps::Steps;
+use super::{packages, service};
 
 /// An environment as it is now. Serialized, it is the document of `--format json`.
 #[derive(Clone, Debug, Serialize)]

@@ -68,7 +68,7 @@ launch() {
 booted() {
     gone=0
     while :; do
-        case $("$TOOL" eval 'element(1,init:get_status()).' 2>/dev/null) in *started*) return 0 ;; esac
+        case $("$(tool)" eval 'element(1,init:get_status()).' 2>/dev/null) in *started*) return 0 ;; esac
         if [ -n "$(beams)" ]; then gone=0; else gone=$((gone + 1)); fi
         tries=$((tries + 1))
         if [ "$gone" -ge 3 ] || [ "$tries" -ge $((LIMIT * 5)) ]; then return 1; fi

@@ -31,9 +31,9 @@ impl Whole {
     pub fn content(&self) -> CliResult<String> {
         match &self.plain {
             Some(plain) => Ok(plain.content.clone()),
-            None => {
-                Package::read(&self.path).map(|p| p.content_sha256()).map_err(|e| CliError::failed(e.to_string()))
-            }
+            None => Package::read(&self.path)
+                .map(|p| p.content_sha256())
+                .map_err(|e| CliError::failed(e.to_string())),
         }
     }
 }

@@ -341,7 +341,8 @@ impl Copy {
     /// Runs `bin/NAME`. Its output goes to a file: a daemon may keep a pipe open.
     async fn script(&self, args: &[&str], limit: Duration) -> Result<Said, Error> {
         let (bin, out) = (self.root.join("bin"), self.dir.path().join("out"));
-        let path = Some(bin.join("slipway")).filter(|path| path.exists()).unwrap_or_else(|| bin.join(&self.name));
+        let path =
+            Some(bin.join("slipway")).filter(|path| path.exists()).unwrap_or_else(|| bin.join(&self.name));
         let file = File::create(&out).map_err(Error::io("creating", &out))?;
         let both = file.try_clone().map_err(Error::io("creating", &out))?;
         let mut command = Command::new(&path);

@@ -201,6 +201,7 @@ replace() {
     OUTCOME=rolled_back
     if $undo; then step_ok "back to ${FROM:-nothing}"; MESSAGE="$first; ${FROM:-nothing} serves again"
     else step_failed "back to ${FROM:-nothing}"; OUTCOME=failed MESSAGE="$first; and going back to ${FROM:-nothing} failed too: $MESSAGE"; fi
+    rm -f "$T/.ci/before-$V"
     mkdir -p "$T/.ci/bad" && printf '%s %s\n' "$(now)" "$(printf '%s' "$first" | tr '\n' ' ' | cut -c 1-300)" >"$T/.ci/bad/$V"
     return 4
 }

@@ -45,9 +45,8 @@ fn choose(place: &Place, to: Option<&str>) -> Result<(String, String), Error> {
         [] => "the target has no other version: deploy the one that you want".to_owned(),
         others => format!("the target has `{}`; `--to VERSION` chooses", others.join("`, `")),
     };
-    let fits = |version: &&String| {
-        others.contains(&version.as_str()) && !place.bad.contains_key(version.as_str())
-    };
+    let fits =
+        |version: &&String| others.contains(&version.as_str()) && !place.bad.contains_key(version.as_str());
     match to {
         Some(to) if to == current => Err(Error::refused(format!("`{to}` is in place there already"))),
         Some(to) if others.contains(&to) => Ok((current.clone(), to.to_owned())),

@@ -118,9 +118,9 @@ async fn tell(status: &mut TargetStatus, target: &Target, service: &Service) -> 
 /// The verdict.
 pub(super) fn installed(place: &Place, running: &Running) -> Installed {
     match (&place.current, running.up) {
-        (None, true) => Installed::Inconsistent {
-            problems: vec![format!("nothing is installed, but {}", running.words)],
-        },
+        (None, true) => {
+            Installed::Inconsistent { problems: vec![format!("nothing is installed, but {}", running.words)] }
+        }
         (None, false) => Installed::Absent,
         (Some(version), true) => Installed::Running { version: version.clone() },
         (version, false) => Installed::Stopped { version: version.clone() },

@@ -21,12 +21,7 @@ use super::{
 const SCRIPT: &str = include_str!("relx.sh");
 
 /// Builds the package of the project's sources below `base`.
-pub(super) async fn build(
-    project: &Project,
-    how: &Mix,
-    base: &Path,
-    log: Log<'_>,
-) -> Result<Package, Error> {
+pub(super) async fn build(project: &Project, how: &Mix, base: &Path, log: Log<'_>) -> Result<Package, Error> {
     let environment = mix::environment(&project.profile);
     let tree = base.join("rel").join(&project.name);
     remove(&tree)?;
@@ -37,7 +32,8 @@ pub(super) async fn build(
     ];
     for command in &how.commands {
         let args = vec!["-c".to_owned(), command.clone()];
-        run(Step { program: "sh", args, dir: &project.dir, env: env.clone(), input: String::new() }, log).await?;
+        run(Step { program: "sh", args, dir: &project.dir, env: env.clone(), input: String::new() }, log)
+            .await?;
     }
     if how.package.is_none() {
         let path = tree.display().to_string();

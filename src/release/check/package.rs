@@ -189,7 +189,10 @@ fn applications(old: &Package, new: &Package, findings: &mut Vec<Finding>) {
         if is_otp_app(name) && old_version.is_some_and(|old| old != version) {
             findings.push(Finding::error(
                 "R017",
-                format!("`{name}` of Erlang/OTP or Elixir changes from `{}` to `{version}`", old_version.unwrap_or("")),
+                format!(
+                    "`{name}` of Erlang/OTP or Elixir changes from `{}` to `{version}`",
+                    old_version.unwrap_or("")
+                ),
                 "restart for this version, or build it with the old one",
             ));
         }

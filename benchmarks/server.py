@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""`ci server` against buildbot, in one run, as ratios.
+"""`ci server` against buildbot and laminar, in one run, as ratios.
 
     cargo build --release --bin ci
     benchmarks/server.py [--ci target/release/ci] [--rounds 10] [--only NAME]...     --list: the names
 
-Prints a Markdown table. buildbot comes from PyPI into a temporary directory. Both use SQLite, listen on loopback and run
-jobs as processes of this user on this machine (`ci`: its shell executor; buildbot: one worker). Clients run on the same
-cores as the servers. What a scenario asks of each is in its comment.
+Prints a Markdown table. buildbot comes from PyPI, laminar from Debian bullseye (by apt-get), both into a temporary directory.
+All use SQLite, listen on loopback and run jobs as processes of this user on this machine (`ci`: its shell executor; buildbot:
+one worker; laminar: itself). Clients run on the same cores as the servers. What a scenario asks of each is in its comment.
 """
 
 import argparse
@@ -86,6 +86,8 @@ def end(process):
 class Slipway:
     name = "ci server"
     stored_in = "data/slipway.db"
+    # deliveries of each client, jobs that do nothing, MiB of a job's log
+    burst_each, noop_jobs, log_mib = 4000, 100, 100
 
     def __init__(self, work, ci):
         self.work, self.ci, self.port, self.serial = work / "slipway", ci, free_port(), 0
@@ -221,6 +223,7 @@ c = BuildmasterConfig = {{
 class Buildbot:
     name = "buildbot"
     stored_in = "master/state.sqlite"
+    burst_each, noop_jobs, log_mib = 500, 40, 4
 
     def __init__(self, work, _):
         self.work, self.port, self.pb, self.serial = work / "buildbot", free_port(), free_port(), 0
@@ -296,6 +299,89 @@ class Buildbot:
                 "(SELECT * FROM builds WHERE complete_at IS NOT NULL ORDER BY id LIMIT 1)")
 
 
+class Laminar:
+    """Takes no webhooks, so `laminarc queue` asks it; what waits is in its memory alone."""
+
+    name = "laminar"
+    stored_in = "laminar.sqlite"
+    burst_each, noop_jobs, log_mib = 0, 100, 100
+
+    def __init__(self, work, _):
+        self.work, self.port, self.serial = work / "laminar", free_port(), 0
+        (self.work / "cfg/jobs").mkdir(parents=True)
+        (self.work / "cfg/contexts").mkdir()
+        self.unpack(self.work / "debian")
+        (self.work / "cfg/contexts/default.conf").write_text(f"EXECUTORS={2 * CORES}\n")
+        job = self.work / "cfg/jobs/b.run"
+        job.write_text('#!/bin/sh\nsh -c "$SCRIPT"\n')
+        job.chmod(0o755)
+        rpc = f"unix:{self.work}/rpc"
+        self.env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "LAMINAR_HOME": str(self.work), "LAMINAR_HOST": rpc, "LAMINAR_BIND_RPC": rpc,
+                    "LAMINAR_BIND_HTTP": f"127.0.0.1:{self.port}", "LD_LIBRARY_PATH": str(self.work / "debian/usr/lib/x86_64-linux-gnu")}
+        self.start()
+
+    def unpack(self, into):
+        """Its packages, with lists of their own: nothing is installed."""
+        (into / "lists").mkdir(parents=True)
+        (into / "cache").mkdir()
+        source = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bullseye main\n"
+        (into / "bullseye.list").write_text(source)
+        own = {"Etc::sourcelist": into / "bullseye.list", "Etc::sourceparts": "/dev/null", "State::lists": into / "lists", "Cache": into / "cache"}
+        apt = ["apt-get", "-qq", *(word for name, path in own.items() for word in ["-o", f"Dir::{name}={path}"])]
+        quiet = {"check": True, "cwd": into, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run([*apt, "update"], **quiet)
+        subprocess.run([*apt, "download", "laminard", "laminarc", "libcapnp-0.7.0"], **quiet)
+        for package in into.glob("*.deb"):
+            subprocess.run(["dpkg", "-x", package, into], **quiet)
+
+    def start(self):
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen([self.work / "debian/usr/sbin/laminard"], env=self.env, cwd=self.work, **quiet)
+        eventually("laminar", lambda: ask(self.port, "/")[0] == 200, 0.002)
+        self.answered = time.perf_counter()
+
+    def stop(self):
+        end(self.process)
+
+    def pids(self):
+        return {"server": self.process.pid}
+
+    def begin(self, script, jobs=1):
+        first = self.serial
+        self.serial += jobs
+        began = time.perf_counter()
+        command = [self.work / "debian/usr/bin/laminarc", "queue", *["b", f"SCRIPT={script}"] * jobs]
+        subprocess.run(command, env=self.env, check=True, stdout=subprocess.DEVNULL)
+        return began, range(first + 1, self.serial + 1)
+
+    def first_line(self, serials, text):
+        """Its log has no end while the job runs, so it is read line by line."""
+        def look():
+            link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+            with contextlib.closing(link):
+                link.request("GET", f"/log/b/{serials[-1]}")
+                reply = link.getresponse()
+                return reply.status == 200 and any(line == text.strip() + b"\n" for line in reply)
+        eventually("the first line", look, 0.005)
+
+    def all_done(self, serials):
+        def look():
+            with contextlib.closing(sqlite3.connect(f"file:{self.work / self.stored_in}?mode=ro", uri=True, timeout=30)) as db:
+                done, bad = db.execute("SELECT COUNT(*), SUM(result <> 5) FROM builds WHERE number <= ? AND completedAt", [serials[-1]]).fetchone()
+                if bad:
+                    raise RuntimeError(f"{bad} builds failed")
+                return done >= serials[-1]
+        eventually("all builds", look, 0.05)
+
+    def stored(self, count):
+        with contextlib.closing(sqlite3.connect(self.work / self.stored_in, timeout=30)) as db, db:
+            columns = [row[1] for row in db.execute("PRAGMA table_info(builds)")]
+            values = ["number + 1000000 + n.value" if column == "number" else column for column in columns]
+            db.execute(
+                f"WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {count}) "
+                f"INSERT INTO builds ({', '.join(columns)}) SELECT {', '.join(values)} FROM n, (SELECT * FROM builds ORDER BY number DESC LIMIT 1)")
+
+
 def send(port, path, body, headers):
     link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     link.request("POST", path, body, headers)
@@ -327,8 +413,10 @@ def accept(servers, _):
     """Signed deliveries (buildbot: changes, unsigned) from which nothing runs: the project is paused, no scheduler listens."""
     rates, tails = {}, {}
     for server in servers:
+        each = server.burst_each
+        if not each:
+            continue
         after = server.before_burst()
-        each = 4000 if server.name != "buildbot" else 500
         shares = [[server.burst(one * each + n) for n in range(each)] for one in range(CLIENTS)]
         answers = multiprocessing.Queue()
         start = time.perf_counter()
@@ -350,7 +438,7 @@ def accept(servers, _):
 
 
 def first_line(servers, rounds):
-    """From the request of the hook until the API gives the job's first line."""
+    """From the request of the hook (laminar: of `laminarc queue`) until the API gives the job's first line."""
     times = {server.name: [] for server in servers}
     for number in range(rounds + 1):
         for server in servers:
@@ -364,10 +452,10 @@ def first_line(servers, rounds):
 
 
 def noop(servers, _):
-    """`ci`: one pipeline of 100 jobs; buildbot: 40 changes, a build each. Both without sources."""
+    """`ci`: one pipeline of 100 jobs; buildbot: 40 changes, a build each; laminar: 100 runs asked for at once. All without sources."""
     rates = {}
     for server in servers:
-        count = 40 if server.name == "buildbot" else 100
+        count = server.noop_jobs
         began, run = server.begin("true", count)
         server.all_done(run)
         rates[server.name] = count / (time.perf_counter() - began)
@@ -378,7 +466,7 @@ def log(servers, _):
     """About so much in lines of 80 bytes, as fast as the job can: 100 MiB; of buildbot 4, because it takes so long."""
     rates, peaks = {}, {}
     for server in servers:
-        size = 4 if server.name == "buildbot" else 100
+        size = server.log_mib
         began, run = server.begin(f"head -c {size * 3 // 4}M /dev/zero | base64 -w 79")
         server.all_done(run)
         rates[server.name] = size / (time.perf_counter() - began)
@@ -409,6 +497,9 @@ def start(servers, _):
 SCENARIOS = {scenario.__name__: scenario for scenario in [idle, accept, first_line, noop, log, start]}
 
 
+KINDS = [Slipway, Buildbot, Laminar]
+
+
 def shown(seconds):
     return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
@@ -416,7 +507,7 @@ def shown(seconds):
 def row(title, values, text, more_is_better=False):
     text = text if callable(text) else text.format
     cells = []
-    for name in [Slipway.name, Buildbot.name]:
+    for name in [kind.name for kind in KINDS]:
         own = values.get(Slipway.name)
         if name not in values:
             cells.append("")
@@ -443,13 +534,13 @@ def main():
     work, servers = pathlib.Path(tempfile.mkdtemp(prefix="slipway-bench.", dir="/var/tmp")), []
     load = lambda: " ".join(pathlib.Path("/proc/loadavg").read_text().split()[:3])
     try:
-        for kind in [Slipway, Buildbot]:
+        for kind in KINDS:
             try:
                 servers.append(kind(work, arguments.ci.resolve()))
             except (OSError, subprocess.CalledProcessError, TimeoutError) as error:
                 print(f"without {kind.name}: {error}", file=sys.stderr)
         print(f"{CORES} cores, load {load()}, {time.strftime('%F %H:%M', time.gmtime())} UTC\n")
-        print(f"| | {Slipway.name} | {Buildbot.name} |\n|---|---|---|")
+        print(f"| | {' | '.join(kind.name for kind in KINDS)} |\n|---{'|---' * len(KINDS)}|")
         for name, scenario in SCENARIOS.items():
             if not arguments.only or name in arguments.only:
                 scenario(servers, arguments.rounds)

@@ -14,6 +14,7 @@ use std::{
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use slipway::release::{Project, build};
+use support::said::{Said, said};
 
 fn run(dir: &Path, command: &[&str]) -> String {
     let out = Command::new(command[0]).args(&command[1..]).current_dir(dir).output().unwrap();
@@ -87,50 +88,10 @@ fn thin(version: &str) -> String {
     dir.path().join(format!("urf-{version}.tar.gz")).display().to_string()
 }
 
-struct Said {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Said {
-    #[track_caller]
-    fn ended(self, code: i32) -> Said {
-        assert_eq!(self.code, code, "\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
-        self
-    }
-
-    #[track_caller]
-    fn says(self, texts: &[&str]) -> Said {
-        for text in texts {
-            assert!(
-                self.stdout.contains(text) || self.stderr.contains(text),
-                "`{text}` is not in\n{}\n{}",
-                self.stdout,
-                self.stderr
-            );
-        }
-        self
-    }
-
-    fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {} {}", self.stdout, self.stderr))
-    }
-}
-
 fn ci(dir: &Path, home: &Path, args: &[&str]) -> Said {
-    let out = Command::new(env!("CARGO_BIN_EXE_ci"))
-        .args(["release"])
-        .args(args)
-        .current_dir(dir)
-        .env("SLIPWAY_HOME", home)
-        .env("NO_COLOR", "1")
-        .env_remove("SERVER")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { code: out.status.code().unwrap_or(-1), stdout: text(out.stdout), stderr: text(out.stderr) }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ci"));
+    command.arg("release").args(args).current_dir(dir).stdin(Stdio::null());
+    said(command.env("SLIPWAY_HOME", home).env("NO_COLOR", "1").env_remove("SERVER"))
 }
 
 /// In an empty directory that is no project.

@@ -172,6 +172,7 @@ fn mistakes_are_found() {
         ("settings.json", "notify: [{kind: slack}]\n"),
         ("settings.json", "notify: [{kind: slack, url: U, on: [fail]}]\n"),
         ("settings.json", "registries: {x: {http: often}}\n"),
+        ("settings.json", "registries: {x: {ca: here.pem}}\n"),
         ("settings.json", "registries: {x: {insecure: true}}\n"),
         ("server.json", "listen: localhost\n"),
         ("server.json", "lisen: 127.0.0.1:80\n"),

@@ -4,7 +4,6 @@ use crate::archive::PackedFile;
 use pipelines::plan::{Job, Plan, When};
 use pipelines::status::Status;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -55,6 +54,9 @@ pub struct Stored {
     pub size: u64,
     /// What is in it.
     pub files: Vec<PackedFile>,
+    /// [`Packed::digest`](crate::archive::Packed::digest); empty: not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
 }
 
 impl std::fmt::Debug for Index {
@@ -159,33 +161,6 @@ pub fn read_text(job_directory: &Path, file: &str, limit: u64) -> io::Result<Opt
         return Ok(Some(text));
     }
     Ok(None)
-}
-
-/// Digest of what is in an archive: paths, kinds, modes, link targets, contents; not the times.
-///
-/// # Errors
-/// The archive can't be read.
-pub fn content_digest(archive: &Path) -> io::Result<[u8; 32]> {
-    let mut archive = tar::Archive::new(zstd::Decoder::new(fs::File::open(archive)?)?);
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let link = entry.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default();
-        let (mode, size) = (entry.header().mode()?, entry.size());
-        let kind = entry.header().entry_type().as_byte();
-        for part in [entry.path_bytes().as_ref(), &link, &mode.to_le_bytes(), &size.to_le_bytes(), &[kind]] {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        loop {
-            match entry.read(&mut buffer)? {
-                0 => break,
-                length => hash.update(&buffer[..length]),
-            }
-        }
-    }
-    Ok(hash.finalize().into())
 }
 
 /// Should artifacts with this `when` be kept after a job with this status?

@@ -5,7 +5,7 @@ use crate::executor::ExecutorError;
 use crate::image;
 use crate::running::system;
 use crate::sandbox::{Command, Error, Spec};
-use crate::script::DETECT_SHELL;
+use crate::script::{DETECT_SHELL, for_a_person};
 use pipelines::plan;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -94,12 +94,8 @@ impl Container {
     }
 
     /// A shell for a person, in the project directory.
-    pub(crate) fn terminal(&self, mut variables: Vec<(String, String)>) -> Command {
-        let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
-        variables.push(("TERM".to_owned(), term));
-        let script = "printf '%s\\n' 'The script has failed. This is its container; `exit` lets the job end.'; \
-             cd \"$CI_PROJECT_DIR\" || cd /; if command -v bash >/dev/null; then exec bash; fi; exec sh";
-        let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
+    pub(crate) fn terminal(&self, variables: Vec<(String, String)>) -> Command {
+        let argv = vec!["sh".to_owned(), "-c".to_owned(), for_a_person("container")];
         Command { argv, ..self.shell(variables) }
     }
 

@@ -9,12 +9,12 @@ use crate::image::{Image, Platform, PullPolicy, Store, Told, Wanted};
 use crate::running::{running, streams, system};
 use crate::sandbox::{Access, Error, Limits, Mount, Process, Sandbox, Spec, StateDir, Streams, Task};
 use crate::services::{Asked, Company, Networking, Order};
+use crate::terminal::Terminal;
 use pipelines::plan;
 use pipelines::status::FailureReason;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
@@ -238,17 +238,10 @@ impl EmbeddedExecution {
 
     /// A shell on the terminal of this process, in what the job has left.
     pub(crate) async fn debug(&mut self, environment: Vec<(String, String)>) -> Result<(), ExecutorError> {
-        let failed = |error: io::Error| ExecutorError::system("using the terminal", error);
-        let terminal = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
-        let _raw = Raw::set(&terminal).map_err(failed)?;
-        let streams = Streams {
-            stdin: Some(terminal.try_clone().map_err(failed)?),
-            stdout: Stdio::inherit(),
-            stderr: Stdio::inherit(),
-        };
+        let terminal = Terminal::take()?;
         let task = Task::Terminal(self.container.terminal(environment));
-        let mut process = self.sandbox.start(&self.spec(), task, streams).await.map_err(system)?;
-        process.wait().await.map_err(system).map(drop)
+        let started = self.sandbox.start(&self.spec(), task, terminal.streams()?).await;
+        terminal.lend(started).await
     }
 
     pub(crate) async fn pack(
@@ -279,29 +272,6 @@ impl EmbeddedExecution {
     pub(crate) async fn cleanup(self) -> Result<(), ExecutorError> {
         let stopped = self.company.stop(&self.sandbox).await;
         self.state.remove(&self.sandbox).await.map_err(system).and(stopped)
-    }
-}
-
-/// A terminal that passes on every key; as it was before when dropped.
-struct Raw<'a> {
-    terminal: &'a OwnedFd,
-    before: Termios,
-}
-
-impl<'a> Raw<'a> {
-    fn set(terminal: &'a OwnedFd) -> io::Result<Raw<'a>> {
-        let before = tcgetattr(terminal)?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(terminal, OptionalActions::Flush, &raw)?;
-        Ok(Raw { terminal, before })
-    }
-}
-
-impl Drop for Raw<'_> {
-    fn drop(&mut self) {
-        // a terminal that has gone needs no restoring
-        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
     }
 }
 

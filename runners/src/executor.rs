@@ -321,14 +321,14 @@ impl Execution {
     /// when the person has left it. Between steps only.
     ///
     /// # Errors
-    /// There is no terminal, or this executor has no place that outlives a step.
-    pub async fn debug(&mut self, environment: Vec<(String, String)>) -> Result<(), ExecutorError> {
+    /// There is no terminal, or the shell can't be started in it.
+    pub async fn debug(&mut self, mut environment: Vec<(String, String)>) -> Result<(), ExecutorError> {
+        environment.push(("TERM".to_owned(), std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned())));
         match self {
+            Execution::Fake(_) => Ok(()),
+            Execution::Shell(shell) => shell.debug(environment).await,
             Execution::Embedded(embedded) => embedded.debug(environment).await,
-            _ => Err(ExecutorError::system(
-                "opening a shell in the job's place",
-                "only containers of `ci` have one",
-            )),
+            Execution::Docker(docker) => docker.debug(environment).await,
         }
     }
 

@@ -50,5 +50,6 @@ pub mod sandbox;
 pub mod script;
 pub mod services;
 pub mod shell;
+mod terminal;
 pub mod variables;
 pub mod workspace;

@@ -24,6 +24,14 @@ pub(crate) fn shell_here() -> Option<&'static str> {
     shells.into_iter().find(|path| access(*path, Access::EXEC_OK).is_ok())
 }
 
+/// Becomes a shell for a person, in the project directory of a job that has failed; `place` is what the shell is in.
+pub(crate) fn for_a_person(place: &str) -> String {
+    format!(
+        "printf '%s\\n' 'The script has failed. This is its {place}; `exit` lets the job end.'; \
+         cd \"$CI_PROJECT_DIR\" || cd /; if command -v bash >/dev/null; then exec bash; fi; exec sh"
+    )
+}
+
 /// Where scripts leave variables for the scripts after them: lines of `NAME=value`.
 pub const ENVIRONMENT_FILE: &str = "gitlab_runner_env";
 

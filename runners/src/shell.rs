@@ -6,7 +6,8 @@ use crate::archive::{self, Packed, Selection, Unpacked};
 use crate::executor::{Directory, ExecutorError, Place, Running, Site, Step};
 use crate::running::{running, streams, system};
 use crate::sandbox::{Command, Sandbox};
-use crate::script::{DETECT_SHELL, shell_here};
+use crate::script::{DETECT_SHELL, for_a_person, shell_here};
+use crate::terminal::Terminal;
 use crate::workspace::{self, Workspace};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -68,18 +69,28 @@ impl ShellExecution {
 
     pub(crate) async fn start(&mut self, step: Step) -> Result<Running, ExecutorError> {
         let (streams, output) = streams(&step.script)?;
+        let argv = match shell_here() {
+            Some(shell) => vec![shell.to_owned()],
+            None => ["/bin/sh", "-c", DETECT_SHELL].map(str::to_owned).to_vec(),
+        };
+        let command = self.command(argv, step.environment);
+        running(self.sandbox.start_plain(command, streams).await.map_err(system)?, output)
+    }
+
+    fn command(&self, argv: Vec<String>, variables: Vec<(String, String)>) -> Command {
         let passed_on =
             PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
-        let environment: BTreeMap<String, String> = passed_on.chain(step.environment).collect();
-        let command = Command {
-            argv: match shell_here() {
-                Some(shell) => vec![shell.to_owned()],
-                None => ["/bin/sh", "-c", DETECT_SHELL].map(str::to_owned).to_vec(),
-            },
-            env: environment.into_iter().collect(),
-            cwd: self.site.builds.clone(),
-        };
-        running(self.sandbox.start_plain(command, streams).await.map_err(system)?, output)
+        let environment: BTreeMap<String, String> = passed_on.chain(variables).collect();
+        Command { argv, env: environment.into_iter().collect(), cwd: self.site.builds.clone() }
+    }
+
+    /// A shell on the terminal of this process, in the job's directory.
+    pub(crate) async fn debug(&mut self, environment: Vec<(String, String)>) -> Result<(), ExecutorError> {
+        let argv = vec!["/bin/sh".to_owned(), "-c".to_owned(), for_a_person("directory")];
+        let terminal = Terminal::take()?;
+        let command = self.command(argv, environment);
+        let started = self.sandbox.start_plain_terminal(command, terminal.streams()?).await;
+        terminal.lend(started).await
     }
 
     pub(crate) async fn pack(

@@ -4,12 +4,15 @@
 // clippy takes the functions that the tests share for production code
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test's panic is its report")]
 
-#[path = "docker/engines.rs"]
-mod engines;
+#[path = "../../tests/support/engine.rs"]
+mod engine;
+#[path = "../../tests/support/registry.rs"]
+mod registry;
 #[path = "docker/scenarios.rs"]
 mod scenarios;
 
-use engines::{Daemon, Registry};
+use engine::Daemon;
+use registry::Registry;
 use runners::conformance::suite;
 use runners::docker::{Docker, Engine};
 use runners::executor::Executor;
@@ -36,15 +39,15 @@ async fn conforms(daemon: &Daemon, registry: &Registry) {
     broken.extend(rules.into_iter().map(|rule| format!("{}: {}", rule.rule, rule.seen)));
     assert!(broken.is_empty(), "{}", broken.join("\n\n"));
     // jobs that were dropped are cleaned up in the background
-    scenarios::until(async || daemon.left().await.is_empty()).await;
-    let left = daemon.left().await;
+    scenarios::until(async || daemon.left().is_empty()).await;
+    let left = daemon.left();
     assert!(left.is_empty(), "left behind: {left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_conforms() {
     if may_run() {
-        let registry = Registry::serve(&["base", "tiny", "noshell", "many", "redis"]);
+        let registry = Registry::with(&["base", "tiny", "noshell", "many", "redis"]);
         conforms(&Daemon::docker(), &registry).await;
     }
 }
@@ -52,7 +55,7 @@ async fn docker_conforms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn podman_conforms() {
     if may_run() {
-        let registry = Registry::serve(&["base", "tiny", "noshell", "many", "redis"]);
+        let registry = Registry::with(&["base", "tiny", "noshell", "many", "redis"]);
         conforms(&Daemon::podman(), &registry).await;
     }
 }

@@ -366,7 +366,7 @@ async fn mirrors_are_asked_first_and_never_alone() {
     let mirror = Lying::before(&registry.address, Lie::None).await;
     let place = Place::new();
     let settings = |mirror: &str| {
-        let settings = Settings { mirror: Some(mirror.to_owned()), http: None };
+        let settings = Settings { mirror: Some(mirror.to_owned()), ..Settings::default() };
         BTreeMap::from([(registry.address.clone(), settings)])
     };
     let name = format!("{}/tiny", registry.address);

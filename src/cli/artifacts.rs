@@ -168,6 +168,7 @@ fn document(run: u64, kept: &[Kept]) -> serde_json::Value {
                     "type": kind.unwrap_or("archive"),
                     "path": kept.dir.join(&stored.file),
                     "bytes": stored.size,
+                    "digest": stored.digest,
                     "files": stored.files,
                 })
             })

@@ -4,7 +4,7 @@ use super::{Format, print_json, print_raw};
 use crate::error::{CliError, CliResult};
 use crate::project::Project;
 use crate::settings::{Settings, State, parse_size};
-use crate::storage::{Item, Kind, Limits, empty_trash, inventory, remove, victims};
+use crate::storage::{Item, Kind, Limits, empty_trash, inventory, remove, sweep_artifacts, victims};
 use runners::image::Store;
 use runners::sandbox::Sandbox;
 use std::collections::BTreeMap;
@@ -73,6 +73,11 @@ pub(super) fn run(args: &CleanArgs) -> CliResult {
         empty_trash(&state.trash(), None).map_err(|e| {
             CliError::failed(format!("deleting what is in `{}`: {e}", state.trash().display()))
         })?;
+        for project in &projects {
+            sweep_artifacts(project).map_err(|e| {
+                CliError::failed(format!("sweeping the artifacts in `{}`: {e}", project.display()))
+            })?;
+        }
     }
     let left =
         items.iter().map(|item| item.size).sum::<u64>() - removed.iter().map(|item| item.size).sum::<u64>();

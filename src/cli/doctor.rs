@@ -3,6 +3,7 @@
 use super::{Format, print_json, print_raw};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::settings::State;
+use crate::storage::Disk;
 use anstyle::{AnsiColor, Style};
 use runners::sandbox::{Mode, Sandbox};
 use serde::Serialize;
@@ -172,9 +173,8 @@ fn network() -> Check {
 
 fn room(states: &Path) -> Check {
     let shown = states.display();
-    match rustix::fs::statvfs(states) {
-        Ok(disk) => {
-            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    match Disk::of(states) {
+        Ok(Disk { free, .. }) => {
             let text = format!("{:.1} GiB free in {shown}", free as f64 / f64::from(1 << 30));
             if free >= ROOM {
                 return Check::new("disk", Health::Ok, text);

@@ -103,6 +103,12 @@ fn failed(error: ImageError) -> CliError {
     };
     match &error {
         ImageError::Name { .. } => CliError::usage(error.to_string()),
+        ImageError::Unreachable { registry, reason } if reason.contains("certificate") => {
+            CliError::failed(error.to_string()).hint(format!(
+                "its authority's file: `registries: {{\"{registry}\": {{ca: /path}}}}` in `.ci/settings.yml`, or \
+                 `/etc/docker/certs.d/{registry}/ca.crt`"
+            ))
+        }
         ImageError::Unreachable { registry, reason } if !reason.contains("refused") => CliError::failed(error.to_string()).hint(format!(
             "a registry without TLS needs `registries: {{\"{registry}\": {{http: true}}}}` in `.ci/settings.yml`"
         )),

@@ -27,6 +27,9 @@ mod notify;
 mod on_server;
 mod pipelines;
 mod plan;
+mod project;
+mod project_settings;
+mod project_variables;
 mod promote;
 mod receipt;
 mod release;
@@ -73,6 +76,7 @@ enum Command {
     Init(init::InitArgs),
     Runs(runs::RunsArgs),
     Logs(logs::LogsArgs),
+    Project(project::ProjectArgs),
     Pipelines(pipelines::PipelinesArgs),
     Jobs(pipelines::JobsArgs),
     Play(act::PlayArgs),
@@ -172,6 +176,7 @@ fn run(command: Command) -> CliResult {
         Command::Promote(args) => promote::run(&args),
         Command::Approve(args) => approve::run(&args),
         Command::Reject(args) => server_deployments::reject(&args),
+        Command::Project(args) => project::run(&args),
         Command::Pipelines(args) => pipelines::pipelines(&args),
         Command::Jobs(args) => pipelines::jobs(&args),
         Command::Play(args) => act::play(&args),

@@ -5,7 +5,7 @@ use crate::deploy::DeployFile;
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::notify::{Channels, Event, Failure, Notifier};
 use crate::project::Project;
-use crate::settings::{Settings, VariablesFile, load_variables, scope_matches};
+use crate::settings::{Settings, VariablesFile, closest, load_variables};
 use anstream::eprintln;
 use pipelines::request::ProjectVariable;
 use std::os::unix::process::ExitStatusExt;
@@ -191,15 +191,8 @@ pub(super) fn with_variables(
     variables: &[ProjectVariable],
     deployed_to: Option<&str>,
 ) -> Channels {
-    let here = |variable: &&ProjectVariable| {
-        let scope = &variable.environment_scope;
-        scope == "*" || deployed_to.is_some_and(|name| scope_matches(scope, name))
-    };
     Channels::new(notifiers, |name| {
-        let found = || variables.iter().filter(here).filter(|v| v.key == name);
-        // the closest scope has the most letters
-        let closest = || found().max_by_key(|v| (v.environment_scope != "*", v.environment_scope.len()));
-        environment(name).or_else(|| closest().map(|v| v.value.clone()))
+        environment(name).or_else(|| closest(variables, name, deployed_to).map(|v| v.value.clone()))
     })
 }
 

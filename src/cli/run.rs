@@ -87,7 +87,8 @@ pub(super) struct RunArgs {
     /// Change all jobs: `image=host` runs them on this machine's files, `services=none` starts no services
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = super::request::variable)]
     set: Vec<(String, String)>,
-    /// When this job's script fails, open a shell in its very container before that is removed
+    /// When this job's script fails, open a shell in its very container (`--executor shell`: in its directory) before
+    /// that is removed
     #[arg(long, value_name = "JOB", conflicts_with = "format")]
     debug: Option<String>,
     /// Text: a report for people; json: one event a line
@@ -142,18 +143,13 @@ fn once(args: &RunArgs, prepared: &Prepared) -> CliResult {
     }
 }
 
-/// `--debug` needs a job of the plan, a container and a terminal.
+/// `--debug` needs a job of the plan and a terminal.
 fn debuggable(args: &RunArgs, plan: &Plan) -> CliResult {
     use std::io::IsTerminal;
     let Some(job) = &args.debug else { return Ok(()) };
     if !plan.jobs.iter().any(|planned| planned.name == *job) {
         let error = CliError::usage(format!("`--debug {job}`: the pipeline has no such job"));
         return Err(error.hint("`ci plan` lists the jobs"));
-    }
-    if !matches!(args.executor, None | Some(ExecutorKind::Sandbox)) {
-        return Err(CliError::usage(
-            "`--debug` opens a shell in a container of `ci`: leave `--executor` out",
-        ));
     }
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         return Err(CliError::usage("`--debug` opens a shell for you: it needs a terminal"));
@@ -198,8 +194,7 @@ async fn run_choice(args: &RunArgs, prepared: &Prepared, state: &State, choice: 
     let Choice { plan, flow, reused } = choice;
     let (plan, flow) = (Arc::new(plan), Arc::new(flow));
     let settings = &prepared.settings;
-    // who wants a shell in a container of ours gets no other
-    let chosen = args.executor.or(args.debug.as_ref().map(|_| ExecutorKind::Sandbox)).or(settings.executor);
+    let chosen = args.executor.or(settings.executor);
     let executor = Arc::new(executor(chosen, state, settings, Vec::new()).await?);
     let commit = &prepared.facts.commit;
     let snapshot = prepared.project.snapshot(&commit.sha, args.request.committed, &state.snapshots())?;

@@ -42,10 +42,11 @@ impl Place {
         }))
     }
 
-    /// A path of the API below the project.
+    /// A path of the API below the project; the project's own without more.
     pub fn path(&self, rest: &str) -> String {
         let project: String = url::form_urlencoded::byte_serialize(self.project.as_bytes()).collect();
-        format!("/api/v1/projects/{}/{rest}", project.replace('+', "%20"))
+        let below = if rest.is_empty() { "" } else { "/" };
+        format!("/api/v1/projects/{}{below}{rest}", project.replace('+', "%20"))
     }
 
     /// The newest pipelines.

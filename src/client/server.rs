@@ -82,6 +82,18 @@ impl Server {
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: Option<&Json>) -> CliResult<T> {
         read(&self.address, good(&self.address, self.sent(Method::POST, path, &[], body)?)?)
     }
+
+    /// PATCH or DELETE; the document of the answer, if it has one.
+    ///
+    /// # Errors
+    /// See [`good`].
+    pub fn change(&self, method: Method, path: &str, body: Option<&Json>) -> CliResult<Json> {
+        let answer = good(&self.address, self.sent(method, path, &[], body)?)?;
+        if answer.status() == StatusCode::NO_CONTENT {
+            return Ok(Json::Null);
+        }
+        read(&self.address, answer)
+    }
 }
 
 /// A client that shows an access token to nobody but the server that it was meant for.

@@ -109,8 +109,10 @@ struct Dispatcher<S> {
     recorder: Recorder,
     start: S,
     inputs: VecDeque<Input>,
-    /// Jobs that wait for a slot.
-    queue: VecDeque<(JobId, u32)>,
+    /// Jobs that wait for a slot, by attempt and rank: for GitLab, a job's next attempt is a new job.
+    queue: BTreeMap<(u32, usize), JobId>,
+    /// Of each job, its place in [`Plan::queue_order`].
+    ranks: Vec<usize>,
     running: BTreeMap<JobId, watch::Sender<Cancel>>,
     /// Of trigger jobs that have ended; their pipelines may go on.
     left: Vec<watch::Sender<Cancel>>,
@@ -141,13 +143,16 @@ where
         }
         let (sender, events) = mpsc::unbounded_channel();
         let (token, work) = mpsc::channel(1);
+        let mut ranks = vec![0; plan.jobs.len()];
+        plan.queue_order().into_iter().enumerate().for_each(|(rank, job)| ranks[job] = rank);
         Ok(Dispatcher {
             scheduler: Scheduler::new(plan)?,
             options,
             recorder,
             start,
             inputs: VecDeque::new(),
-            queue: VecDeque::new(),
+            queue: BTreeMap::new(),
+            ranks,
             running: BTreeMap::new(),
             left: Vec::new(),
             token: Some(token),
@@ -199,7 +204,7 @@ where
     }
 
     fn run_next(&mut self, slot: OwnedSemaphorePermit) {
-        if let Some((job, attempt)) = self.queue.pop_front() {
+        if let Some(((attempt, _), job)) = self.queue.pop_first() {
             self.run(job, attempt, Some(slot));
         }
     }
@@ -209,9 +214,9 @@ where
             Action::StartJob { job, attempt } if self.scheduler.job(job).work.trigger.is_some() => {
                 self.run(job, attempt, None);
             }
-            Action::StartJob { job, attempt } => self.queue.push_back((job, attempt)),
+            Action::StartJob { job, attempt } => drop(self.queue.insert((attempt, self.ranks[job.0]), job)),
             Action::CancelJob(job) => {
-                self.queue.retain(|(queued, _)| *queued != job);
+                self.queue.retain(|_, queued| *queued != job);
                 self.stop(job, Cancel::Graceful);
             }
             Action::SetTimer { job, after } => {

@@ -18,6 +18,7 @@ fn job(text: &str) -> Job {
         match word {
             "allow" => job["allow_failure"] = json!(true),
             "retry" => job["retry"] = json!({ "max": 1 }),
+            "free" => job["needs"] = json!([]),
             when => job["when"] = json!(when),
         }
         if word == "delayed" {
@@ -30,6 +31,7 @@ fn job(text: &str) -> Job {
 fn plan(jobs: &str) -> Arc<Plan> {
     let jobs: Vec<Job> = jobs.split(';').map(job).collect();
     let mut stages: Vec<String> = jobs.iter().map(|j| j.stage.clone()).collect();
+    stages.sort();
     stages.dedup();
     Arc::new(Plan { stages, jobs, ..Plan::default() })
 }
@@ -129,6 +131,16 @@ async fn never_runs_more_jobs_than_slots() {
     let ran = run(plan("a@1;b@1;c@1;d@1;e@1"), options(2, &[]), never(), start).await;
     assert_eq!(ran.end.status, Status::Success);
     assert_eq!(most.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn earlier_stages_get_their_slots_before_jobs_with_needs_of_later_ones() {
+    let start = |_: JobRun| async { Outcome::Success };
+    let ran = run(plan("a@1;late@3 free;b@2;free@2 free;c@1"), options(1, &[]), never(), start).await;
+    let statuses = ran.statuses();
+    let begun: Vec<&str> = statuses.split(' ').filter_map(|s| s.strip_suffix("=running")).collect();
+    // `b` is in the queue when its stage is; until then others may go
+    assert_eq!(begun, ["a", "c", "b", "free", "late"]);
 }
 
 #[tokio::test]

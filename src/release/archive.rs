@@ -261,7 +261,7 @@ pub(super) fn append<W: Write>(
 }
 
 /// The SHA-256 in hex and the size of a file.
-pub(super) fn digest(path: &Path) -> Result<(String, u64), Error> {
+pub(crate) fn digest(path: &Path) -> Result<(String, u64), Error> {
     let mut file = File::open(path).map_err(Error::io("opening", path))?;
     digest_of(&mut file).map_err(Error::io("reading", path))
 }

@@ -68,6 +68,7 @@ pub mod tree;
 pub mod version;
 
 pub use appup::Appup;
+pub(crate) use archive::digest as file_digest;
 pub use diff::PackageDiff;
 pub use error::Error;
 pub use finding::{Finding, Severity};

@@ -98,7 +98,7 @@ impl Carrier {
         let files = blocking(move || zipped::unzip(File::open(from)?, &to)).await.map_err(|e| failed(&e))?;
         // what was unpacked out of it stays
         let _ = std::fs::remove_file(came);
-        let archive = Some(Stored { file: ARCHIVE.to_owned(), size, files });
+        let archive = Some(Stored { file: ARCHIVE.to_owned(), size, files, ..Stored::default() });
         let index = Index { job: name.clone(), attempt: 1, archive, ..Index::default() };
         index.write(&directory).map_err(|e| failed(&e))
     }

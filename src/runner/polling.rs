@@ -57,13 +57,18 @@ pub async fn run(
         stop,
         running: TaskTracker::new(),
     };
-    let (alive, _dead) =
+    let (alive, dead) =
         work.processes.sweep().map_err(|e| format!("looking for jobs that still run: {e}"))?;
+    for name in dead {
+        // nobody has the token any more; the server notices by the lease
+        work.processes.remove(&name);
+    }
     for name in alive {
         tracing::info!("job {name} still runs");
         let (busy, processes) = (Busy::new(&work.busy), work.processes.clone());
         work.running.spawn(async move {
             processes.outlived(&name).await;
+            processes.remove(&name);
             drop(busy);
         });
     }
@@ -167,7 +172,7 @@ async fn start(work: &Work, runner: &Registered, job: Job) {
     };
     let busy = Busy::new(&work.busy);
     let started = work.processes.start(&name, order).await;
-    let runner = runner.clone();
+    let (runner, processes) = (runner.clone(), work.processes.clone());
     work.running.spawn(async move {
         let _busy = busy;
         let why = match started {
@@ -179,6 +184,7 @@ async fn start(work: &Work, runner: &Registered, job: Job) {
         };
         tracing::error!("{}: job {} is lost: {why}", runner.name, job.id);
         tell(&runner, &job).await;
+        processes.remove(&name);
     });
 }
 

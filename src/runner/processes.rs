@@ -92,8 +92,8 @@ impl Processes {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Names of all that live and are not our children, and of those that have died without removing their directory;
-    /// what is left of these is removed. Those that were never begun are in neither list, and never will be begun.
+    /// Names of all that live and are not our children, and of those that have died without removing their directory,
+    /// which stays until [`Processes::remove`]. Those that were never begun are in neither list, and never will be begun.
     ///
     /// # Errors
     /// The directory can't be read.
@@ -107,31 +107,32 @@ impl Processes {
             let path = self.place(&name);
             // with the lock in our hands a process that is late can't begin any more
             let unbegun = File::create_new(path.join("lock")).ok().filter(|lock| lock.try_lock().is_ok());
-            if unbegun.is_none() && is_locked(&path) {
-                alive.push(name);
-                continue;
-            }
-            std::fs::remove_dir_all(&path)?;
-            if unbegun.is_none() {
-                dead.push(name);
+            match unbegun {
+                Some(_lock) => std::fs::remove_dir_all(&path)?,
+                None if is_locked(&path.join("lock")) => alive.push(name),
+                None => dead.push(name),
             }
         }
         Ok((alive, dead))
     }
 
+    /// Removes what a process left that ended [`Ended::Silent`]: only once that is written down, or else who comes after us
+    /// takes its job for one that was never begun.
+    pub fn remove(&self, name: &str) {
+        // what stays is found by the next sweep
+        let _ = std::fs::remove_dir_all(self.place(name));
+    }
+
     /// Waits for the end of a process that is not our child. It removes its directory when it has told the server.
     pub async fn outlived(&self, name: &str) -> Ended {
         let path = self.place(name);
-        while is_locked(&path) {
+        while is_locked(&path.join("lock")) {
             tokio::time::sleep(LOOK).await;
         }
-        match std::fs::remove_dir_all(&path) {
-            Ok(()) => Ended::Silent,
-            Err(_) => Ended::Told,
-        }
+        if path.exists() { Ended::Silent } else { Ended::Told }
     }
 
-    /// Starts the process of a job, in a session of its own, and gives it its order.
+    /// Starts the process of a job, in a session of its own, and gives it its order. The answer is its end.
     ///
     /// # Errors
     /// It can't be started; nothing is left then.
@@ -140,25 +141,25 @@ impl Processes {
         std::fs::create_dir_all(&path)?;
         self.children().insert(name.to_owned());
         let started = self.spawn(&path, order).await;
-        let (children, name) = (self.children.clone(), name.to_owned());
-        let forget = move || {
-            children.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
-        };
-        let mut child = match started {
-            Ok(child) => child,
-            Err(error) => {
-                forget();
-                // an empty directory, which the next sweep would find
-                let _ = std::fs::remove_dir_all(&path);
-                return Err(error);
+        let forget = {
+            let (processes, name) = (self.clone(), name.to_owned());
+            move || {
+                processes.children().remove(&name);
             }
         };
+        let mut child = started.inspect_err(|_| {
+            forget();
+            self.remove(name);
+        })?;
+        let (processes, name) = (self.clone(), name.to_owned());
         Ok(async move {
             let told = child.wait().await.is_ok_and(|status| status.success());
-            // of one that was killed everything is left
-            let _ = std::fs::remove_dir_all(&path);
             forget();
-            if told { Ended::Told } else { Ended::Silent }
+            if !told {
+                return Ended::Silent;
+            }
+            processes.remove(&name);
+            Ended::Told
         })
     }
 
@@ -183,13 +184,13 @@ impl Processes {
     }
 }
 
-/// Does a living process hold the lock of this directory?
-fn is_locked(path: &Path) -> bool {
-    match File::open(path.join("lock")).map(|lock| lock.try_lock()) {
+/// Does a living process hold the lock of this file?
+pub(crate) fn is_locked(file: &Path) -> bool {
+    match File::open(file).map(|file| file.try_lock()) {
         Ok(Ok(())) | Err(_) => false,
         Ok(Err(TryLockError::WouldBlock)) => true,
         Ok(Err(TryLockError::Error(error))) => {
-            tracing::warn!("looking at the lock in `{}`: {error}", path.display());
+            tracing::warn!("looking at the lock of `{}`: {error}", file.display());
             true
         }
     }
@@ -223,10 +224,18 @@ mod tests {
         assert!(hold(&processes.place("1")).is_err(), "one process for one job");
         let (alive, dead) = processes.sweep().expect("swept");
         assert_eq!((alive, dead), (vec!["1".to_owned()], vec!["2".to_owned()]));
-        assert!(!processes.place("2").exists() && !processes.place("3").exists());
+        assert!(!processes.place("3").exists(), "nothing comes of what was never begun");
+        assert_eq!(
+            processes.sweep().expect("swept").1,
+            ["2"],
+            "until somebody has written down that it is lost"
+        );
+        processes.remove("2");
+        assert_eq!(processes.sweep().expect("swept").1, [""; 0]);
         assert!(hold(&processes.place("3")).is_err(), "who is late does not begin");
         drop(held);
         assert_eq!(processes.outlived("1").await, Ended::Silent);
+        processes.remove("1");
         assert_eq!(processes.outlived("1").await, Ended::Told, "it has cleared up itself");
     }
 }

@@ -3,6 +3,7 @@
 use super::config::Config;
 use super::db::Db;
 use super::engine::Engine;
+use super::environments::Desks;
 use super::hooks::Hooks;
 use super::logs::Logs;
 use super::ops::{Beats, Meters};
@@ -34,6 +35,8 @@ pub struct Parts {
     pub hooks: Hooks,
     /// Who has tried to sign in.
     pub people: People,
+    /// Work trees of default branches.
+    pub desks: Desks,
     /// Logs of jobs.
     pub logs: Arc<Logs>,
     /// When each pass ran last.
@@ -128,6 +131,7 @@ impl App {
             engine: Engine::default(),
             hooks: Hooks::default(),
             people: People::default(),
+            desks: Desks::default(),
             beats: Beats::default(),
             meters: Meters::default(),
             maintenance: AtomicBool::new(false),

@@ -158,9 +158,10 @@ impl Pool {
         let Ok(job) = name.parse::<i64>() else { return };
         tracing::warn!("job {job} is lost: {why}");
         let outcome = Outcome::Lost { message: format!("lost: {why}") };
-        // its lease ends it, if the database does not answer now
-        if let Err(problem) = engine::finished(&self.app, job, outcome).await {
-            tracing::error!("ending the lost job {job}: {problem}");
+        match engine::finished(&self.app, job, outcome).await {
+            Ok(_) => self.processes.remove(name),
+            // its lease ends it
+            Err(problem) => tracing::error!("ending the lost job {job}: {problem}"),
         }
     }
 }

@@ -2,7 +2,8 @@
 //! made up for once, however often it came.
 
 use super::engine::{self, Created, NewPipeline};
-use super::{Answer, App};
+use super::{Answer, App, Problem};
+use axum::http::StatusCode;
 use croner::parser::{CronParser, Seconds};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -59,6 +60,30 @@ pub async fn run(app: &App, now: i64) -> Answer<()> {
     Ok(())
 }
 
+/// Starts one now, in the name of a person; its pipeline. It need not be active, and is due as before.
+///
+/// # Errors
+/// It has started nothing; says why.
+pub async fn run_now(app: &App, schedule: i64, person: &str) -> Answer<i64> {
+    let found: Option<Schedule> = sqlx::query_as(
+        "SELECT id, project_id, description, ref, cron, timezone, variables, owner, next_at FROM schedules WHERE id = $1",
+    )
+    .bind(schedule)
+    .fetch_optional(&app.db.pool)
+    .await?;
+    let mut schedule = found.ok_or_else(|| Problem::not_found("schedule"))?;
+    person.clone_into(&mut schedule.owner);
+    let why = format!("{person} ran schedule {} `{}`", schedule.id, schedule.description);
+    let pipeline = start(app, &schedule, why).await?;
+    let pipeline = pipeline.map_err(|why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
+    sqlx::query("UPDATE schedules SET last_pipeline = $1 WHERE id = $2")
+        .bind(pipeline)
+        .bind(schedule.id)
+        .execute(&app.db.pool)
+        .await?;
+    Ok(pipeline)
+}
+
 async fn one(app: &App, schedule: &Schedule, now: i64) -> Answer<()> {
     let mut last = None;
     if let Some(due) = schedule.next_at {
@@ -67,7 +92,7 @@ async fn one(app: &App, schedule: &Schedule, now: i64) -> Answer<()> {
         let why = format!("schedule {} `{}` of {due}", schedule.id, schedule.description);
         last = match there(app, schedule.project_id, &why).await? {
             Some(pipeline) => Some(pipeline),
-            None => start(app, schedule, why).await?,
+            None => started(schedule, start(app, schedule, why).await?),
         };
     }
     let (active, next) = match next(&schedule.cron, &schedule.timezone, now) {
@@ -92,7 +117,15 @@ async fn there(app: &App, project: i64, why: &str) -> Answer<Option<i64>> {
     Ok(sqlx::query_scalar(same).bind(project).bind(why).fetch_optional(&app.db.pool).await?)
 }
 
-async fn start(app: &App, schedule: &Schedule, why: String) -> Answer<Option<i64>> {
+fn started(schedule: &Schedule, outcome: Result<i64, String>) -> Option<i64> {
+    if let Err(why) = &outcome {
+        tracing::warn!("schedule {} has started nothing: {why}", schedule.id);
+    }
+    outcome.ok()
+}
+
+/// The pipeline, or why there is none.
+async fn start(app: &App, schedule: &Schedule, why: String) -> Answer<Result<i64, String>> {
     let tag = schedule.reference.strip_prefix("refs/tags/");
     let name = tag.or(schedule.reference.strip_prefix("refs/heads/")).unwrap_or(&schedule.reference);
     let new = NewPipeline {
@@ -106,13 +139,10 @@ async fn start(app: &App, schedule: &Schedule, why: String) -> Answer<Option<i64
         why,
         ..NewPipeline::default()
     };
-    match engine::create_scheduled(app, new, &schedule.description).await? {
-        Created::Pipeline(id) | Created::Skipped(id, _) => Ok(Some(id)),
-        Created::Nothing(why) => {
-            tracing::warn!("schedule {} has started nothing: {why}", schedule.id);
-            Ok(None)
-        }
-    }
+    Ok(match engine::create_scheduled(app, new, &schedule.description).await? {
+        Created::Pipeline(id) | Created::Skipped(id, _) => Ok(id),
+        Created::Nothing(why) => Err(why),
+    })
 }
 
 /// `[["NAME", "value"]]` or `{"NAME": "value"}`.

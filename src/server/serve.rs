@@ -12,6 +12,7 @@ use axum::{Json, Router};
 use std::future::{IntoFuture, pending};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -51,9 +52,10 @@ pub fn router(app: &App) -> (Router, OpenApi) {
     (router.layer(CatchPanicLayer::new()).layer(from_fn(ops::numbered)).layer(gzip), document)
 }
 
-/// `GET /api/v1/openapi.json`
-pub async fn document(State(app): State<App>) -> Json<OpenApi> {
-    Json(routes(&app).finish().1)
+/// `GET /api/v1/openapi.json`. The routes of one binary are always the same.
+pub async fn document(State(app): State<App>) -> Json<&'static OpenApi> {
+    static DOCUMENT: OnceLock<OpenApi> = OnceLock::new();
+    Json(DOCUMENT.get_or_init(|| routes(&app).finish().1))
 }
 
 /// Serves until [`App::closing`], then lets open requests end. All passes run beside it.

@@ -28,5 +28,5 @@ pub use network::NetworkSetting;
 pub use registries::RegistrySettings;
 pub use release::ReleaseSettings;
 pub use resource_groups::{ProcessMode, ResourceGroups};
-pub(crate) use variables::scope_matches;
+pub(crate) use variables::closest;
 pub use variables::{VariablesFile, load_variables};

@@ -4,6 +4,7 @@
 //! registries:
 //!   docker.io: {mirror: mirror.example.org}      # asked first
 //!   registry.lan:5000: {http: true}              # without TLS; registries on loopback addresses are so anyway
+//!   registry.corp: {ca: /etc/ssl/corp.pem}       # its certificate authority; also /etc/docker/certs.d/HOST/*.crt
 //! ```
 
 use runners::image::Registry;
@@ -37,6 +38,11 @@ impl<'de> Deserialize<'de> for RegistrySettings {
             registries.values().filter_map(|registry| registry.mirror.as_ref()).find(|m| !is_host(m))
         {
             return Err(D::Error::custom(no_registry(mirror)));
+        }
+        if let Some(file) = registries.values().filter_map(|r| r.ca.as_ref()).find(|ca| !ca.is_absolute()) {
+            let text =
+                format!("`ca: {}` is not an absolute path: it holds for every project", file.display());
+            return Err(D::Error::custom(text));
         }
         Ok(RegistrySettings(registries.into_iter().map(|(Host(host), registry)| (host, registry)).collect()))
     }

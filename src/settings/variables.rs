@@ -180,8 +180,26 @@ fn run_command(command: &str, base: &Path) -> Result<String, String> {
     Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
 }
 
+/// The variable that holds in an environment, or where there is none. Of several with this name the one with the closest
+/// scope: a name before a pattern, a long one before a short one; of equals the last.
+pub(crate) fn closest<'a>(
+    variables: &'a [ProjectVariable],
+    name: &str,
+    environment: Option<&str>,
+) -> Option<&'a ProjectVariable> {
+    let holds = |variable: &&ProjectVariable| {
+        let scope = &variable.environment_scope;
+        variable.key == name && (scope == "*" || environment.is_some_and(|name| scope_matches(scope, name)))
+    };
+    let closeness = |variable: &&ProjectVariable| {
+        let scope = &variable.environment_scope;
+        (!scope.contains('*'), scope.len())
+    };
+    variables.iter().filter(holds).max_by_key(closeness)
+}
+
 /// GitLab's scopes: a name, or a name with `*` for any run of characters.
-pub(crate) fn scope_matches(scope: &str, name: &str) -> bool {
+fn scope_matches(scope: &str, name: &str) -> bool {
     let pattern = scope.split('*').map(regex::escape).collect::<Vec<_>>().join(".*");
     regex::Regex::new(&format!("(?s)^{pattern}$")).is_ok_and(|r| r.is_match(name))
 }
@@ -222,6 +240,24 @@ mod tests {
         assert_eq!(got.len(), 1);
         assert_eq!((got[0].value.as_str(), got[0].environment_scope.as_str()), ("two", "dev"));
         assert_eq!(load(text, "release/1").expect("valid").len(), 2);
+    }
+
+    #[test]
+    fn the_closest_scope_wins_and_of_equals_the_last() {
+        let text = "A: [{value: all}, {value: others, environment: '*'}, {value: some, environment: 'review/*'}, \
+                    {value: one, environment: review/a}]\n";
+        let got = load(text, "main").expect("valid");
+        let value = |environment| closest(&got, "A", environment).map(|variable| variable.value.as_str());
+        let table = [
+            (None, "others"),
+            (Some("prod"), "others"),
+            (Some("review/b"), "some"),
+            (Some("review/a"), "one"),
+        ];
+        for (environment, expected) in table {
+            assert_eq!(value(environment), Some(expected), "{environment:?}");
+        }
+        assert_eq!(closest(&got, "B", None), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `kept.json` in a run's directory: what the limits ask about it, so that no later run has to look at its files.
 
 use super::artifacts::of_run;
+use super::blobs::unseen;
 use super::inventory::disk_size;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -32,7 +33,7 @@ impl Record {
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let some_left = kept.iter().filter(|kept| !kept.index.is_empty());
         let expires = some_left.filter_map(|kept| kept.expires).min().map(seconds);
-        let record = Record { size: disk_size(run), expires };
+        let record = Record { size: disk_size(run) + unseen(&kept), expires };
         // without a record the files are looked at again
         let _ = serde_json::to_vec(&record).map(|text| fs::write(run.join(RECORD), text));
         record

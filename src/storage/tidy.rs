@@ -1,8 +1,8 @@
 //! What happens at the end of each run: artifacts expire, and what is beyond the limits goes.
 
 use super::artifacts::{of_run, runs};
-use super::share::share;
-use super::{Limits, Record, empty_trash, inventory, remove, victims};
+use super::blobs::share;
+use super::{Limits, Record, empty_trash, inventory, remove, sweep_artifacts, victims};
 use crate::settings::{KeepSettings, State};
 use std::io;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub fn tidy(state: &State, keep: &KeepSettings, newest: &Path) -> io::Result<()>
     // of this thread only; being refused is no reason to leave the work undone
     let _ = rustix::process::setpriority_process(None, 19);
     let deadline = Instant::now() + PATIENCE;
-    share(&state.dir, newest, deadline)?;
+    share(&state.dir, newest)?;
     Record::make(newest);
     let now = SystemTime::now();
     expire(&state.dir, newest, now)?;
@@ -30,7 +30,8 @@ pub fn tidy(state: &State, keep: &KeepSettings, newest: &Path) -> io::Result<()>
     for index in victims(&items, &limits, now) {
         remove(&items[index], &trash)?;
     }
-    empty_trash(&trash, Some(deadline))
+    empty_trash(&trash, Some(deadline))?;
+    sweep_artifacts(&state.dir)
 }
 
 /// Removes artifacts whose time is over. Those of the newest run stay, as GitLab keeps the latest.

@@ -150,14 +150,14 @@ fn doctor_says_what_works_here() {
 }
 
 #[test]
-fn debug_needs_a_job_a_container_and_a_terminal() {
+fn debug_needs_a_job_and_a_terminal() {
     let tree = Tree::pipeline(GOOD);
     check(
         &tree,
         &[
             (&["run", "--debug", "absent"], 2, &["`--debug absent`", "ci plan"]),
             (&["run", "--debug", "unit"], 2, &["needs a terminal"]),
-            (&["run", "--debug", "unit", "--executor", "shell"], 2, &["container"]),
+            (&["run", "--debug", "unit", "--executor", "shell"], 2, &["needs a terminal"]),
         ],
     );
 }

@@ -4,6 +4,9 @@
 //! |---|---|
 //! | `tree` | a git work tree, a home for state, `ci` in it |
 //! | `cases` | runs of the pipelines below `tests/cases/`, with what is expected as data |
+//! | `debug` | `ci run --debug` on a terminal |
+//! | `engines` | Docker and Podman: runs that are ended from outside, `--debug` |
+//! | `registries` | registries with TLS and logins |
 //! | `stopping` | Ctrl-C once and twice, SIGTERM, a `ci` that is killed |
 //! | `secrets` | what must not be found anywhere |
 //! | `services` | services and networks of jobs, real servers |
@@ -25,13 +28,18 @@
 mod bucket;
 mod cases;
 mod commands;
+mod debug;
 mod disk_full;
+#[path = "../support/engine.rs"]
+mod engine;
+mod engines;
 mod events;
 mod faults;
 mod images;
 mod init;
 mod keep;
 mod notify;
+mod registries;
 #[path = "../support/registry.rs"]
 mod registry;
 mod runs;

@@ -7,21 +7,29 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const EXECUTORS: [&str; 2] = ["sandbox", "shell"];
 
 /// A run whose job `job` has begun and waits. `{mark}` in the YAML is a number that no other process has.
-struct Waiting {
-    tree: Tree,
+pub(crate) struct Waiting {
+    pub(crate) tree: Tree,
     ci: Child,
     mark: String,
 }
 
 impl Waiting {
-    fn start(name: &str, executor: &str, yaml: &str) -> Self {
-        let mark = format!("6{:07}{}{}", std::process::id(), name.len(), executor.len());
+    fn start(executor: &str, yaml: &str) -> Self {
+        Self::start_with(executor, yaml, &[])
+    }
+
+    pub(crate) fn start_with(executor: &str, yaml: &str, environment: &[(&str, &str)]) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let mark =
+            format!("6{:06}{:02}", std::process::id() % 1_000_000, NEXT.fetch_add(1, Ordering::Relaxed));
         let tree = Tree::pipeline(&yaml.replace("{mark}", &mark));
         let mut ci = tree.ci(&["run", "--executor", executor]);
+        ci.envs(environment.iter().copied());
         // a group of its own, as a shell gives every command: Ctrl-C reaches all of it
         let ci = ci.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let waiting = Self { tree, ci, mark };
@@ -30,27 +38,37 @@ impl Waiting {
         waiting
     }
 
-    fn log_has(&self, line: &str) -> bool {
+    pub(crate) fn log_has(&self, line: &str) -> bool {
         self.tree.log("job").lines().any(|got| got == line)
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let ci = Pid::from_child(&self.ci);
         let sent =
             if signal == Signal::INT { kill_process_group(ci, signal) } else { kill_process(ci, signal) };
         sent.unwrap();
     }
 
-    fn ended(&mut self) -> Option<i32> {
+    /// The second time when the first has been heard.
+    pub(crate) fn interrupt_twice(&self) {
+        self.signal(Signal::INT);
+        until("the first one has been heard", || {
+            let notice = |kind: &EventKind| matches!(kind, EventKind::Notice { job: None, .. });
+            self.tree.events().iter().any(|event| notice(&event.kind))
+        });
+        self.signal(Signal::INT);
+    }
+
+    pub(crate) fn ended(&mut self) -> Option<i32> {
         self.ci.wait().unwrap().code()
     }
 
     /// Is a process of the job still there?
-    fn left(&self) -> bool {
+    pub(crate) fn left(&self) -> bool {
         command_lines().iter().any(|line| line.contains(&self.mark))
     }
 
-    fn status(&self) -> Option<Status> {
+    pub(crate) fn status(&self) -> Option<Status> {
         self.tree.events().into_iter().rev().find_map(|event| match event.kind {
             EventKind::JobStatus { job, status, .. } if job == "job" => Some(status),
             _ => None,
@@ -65,7 +83,7 @@ impl Drop for Waiting {
     }
 }
 
-const POLITE: &str = "
+pub(crate) const POLITE: &str = "
 job:
   script:
     - trap 'sleep 0.3; echo cleaned up; exit 1' TERM
@@ -80,9 +98,9 @@ next:
 
 #[test]
 fn one_interrupt_cancels_and_lets_after_script_run() {
-    for (signal, name) in [(Signal::INT, "interrupt"), (Signal::TERM, "terminate")] {
+    for signal in [Signal::INT, Signal::TERM] {
         for executor in EXECUTORS {
-            let mut run = Waiting::start(name, executor, POLITE);
+            let mut run = Waiting::start(executor, POLITE);
             run.signal(signal);
             assert_eq!(run.ended(), Some(130), "{executor}");
             assert!(run.log_has("cleaned up"), "{executor}: {}", run.tree.log("job"));
@@ -94,9 +112,7 @@ fn one_interrupt_cancels_and_lets_after_script_run() {
     }
 }
 
-#[test]
-fn a_second_interrupt_kills_what_does_not_listen() {
-    let yaml = "
+pub(crate) const STUBBORN: &str = "
 job:
   script:
     - trap '' TERM INT
@@ -105,14 +121,12 @@ job:
     - while true; do wait; sleep 0.1; done
   after_script: [echo after]
 ";
+
+#[test]
+fn a_second_interrupt_kills_what_does_not_listen() {
     for executor in EXECUTORS {
-        let mut run = Waiting::start("second", executor, yaml);
-        run.signal(Signal::INT);
-        until("the first one has been heard", || {
-            let notice = |kind: &EventKind| matches!(kind, EventKind::Notice { job: None, .. });
-            run.tree.events().iter().any(|event| notice(&event.kind))
-        });
-        run.signal(Signal::INT);
+        let mut run = Waiting::start(executor, STUBBORN);
+        run.interrupt_twice();
         assert_eq!(run.ended(), Some(130), "{executor}");
         assert_eq!(run.status(), Some(Status::Canceled));
         assert!(!run.log_has("after"), "{executor}: {}", run.tree.log("job"));
@@ -122,7 +136,7 @@ job:
 
 #[test]
 fn a_killed_ci_leaves_no_process_and_the_next_run_sweeps() {
-    let mut run = Waiting::start("killed", "sandbox", POLITE);
+    let mut run = Waiting::start("sandbox", POLITE);
     run.signal(Signal::KILL);
     assert_eq!(run.ended(), None);
     until("the job's processes are gone", || !run.left());
@@ -148,7 +162,7 @@ job:
     - echo ready
     - sleep 1000
 ";
-    let mut run = Waiting::start("killed-shell", "shell", yaml);
+    let mut run = Waiting::start("shell", yaml);
     run.signal(Signal::KILL);
     assert_eq!(run.ended(), None);
     until("the job's processes are gone", || !run.left());

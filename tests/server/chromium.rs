@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-struct Browser {
+pub(crate) struct Browser {
     child: Child,
     write: File,
     read: BufReader<File>,
@@ -19,10 +19,10 @@ struct Browser {
 }
 
 /// A tab.
-struct Tab(String);
+pub(crate) struct Tab(String);
 
 impl Browser {
-    fn start() -> Browser {
+    pub(crate) fn start() -> Browser {
         let home = tempfile::tempdir().unwrap();
         let (theirs_in, ours_out) = std::io::pipe().unwrap();
         let (ours_in, theirs_out) = std::io::pipe().unwrap();
@@ -50,7 +50,7 @@ impl Browser {
     }
 
     #[track_caller]
-    fn call(&mut self, method: &str, params: Value, tab: Option<&Tab>) -> Value {
+    pub(crate) fn call(&mut self, method: &str, params: Value, tab: Option<&Tab>) -> Value {
         let answer = self.ask(method, params, tab);
         assert!(answer.get("error").is_none(), "{method}: {answer}");
         answer["result"].clone()
@@ -74,7 +74,7 @@ impl Browser {
         }
     }
 
-    fn tab(&mut self, address: &str) -> Tab {
+    pub(crate) fn tab(&mut self, address: &str) -> Tab {
         let target = self.call("Target.createTarget", json!({ "url": address, "newWindow": true }), None);
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let tab =
@@ -85,7 +85,7 @@ impl Browser {
 
     /// What an expression in the page is.
     #[track_caller]
-    fn eval(&mut self, tab: &Tab, script: &str) -> Value {
+    pub(crate) fn eval(&mut self, tab: &Tab, script: &str) -> Value {
         let params = json!({ "expression": script, "returnByValue": true, "awaitPromise": true });
         let answer = self.call("Runtime.evaluate", params, Some(tab));
         assert!(answer.get("exceptionDetails").is_none(), "{script}: {answer}");
@@ -94,7 +94,7 @@ impl Browser {
 
     /// Waits until an expression is true; between two pages there is none that could be asked.
     #[track_caller]
-    fn until(&mut self, tab: &Tab, script: &str) {
+    pub(crate) fn until(&mut self, tab: &Tab, script: &str) {
         eventually(script, || {
             let params = json!({ "expression": script, "returnByValue": true });
             let answer = self.ask("Runtime.evaluate", params, Some(tab));
@@ -103,17 +103,17 @@ impl Browser {
     }
 
     #[track_caller]
-    fn ready(&mut self, tab: &Tab) {
+    pub(crate) fn ready(&mut self, tab: &Tab) {
         self.until(tab, "document.readyState === 'complete' && location.protocol !== 'about:'");
     }
 
     #[track_caller]
-    fn go(&mut self, tab: &Tab, address: &str) {
+    pub(crate) fn go(&mut self, tab: &Tab, address: &str) {
         self.call("Page.navigate", json!({ "url": address }), Some(tab));
         self.ready(tab);
     }
 
-    fn sign_in(&mut self, server: &Server) -> Tab {
+    pub(crate) fn sign_in(&mut self, server: &Server) -> Tab {
         let tab = self.tab(&server.url("/"));
         self.until(&tab, "location.pathname === '/login'");
         self.ready(&tab);

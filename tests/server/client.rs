@@ -206,3 +206,85 @@ fn deployments_that_wait_are_agreed_to_and_rejected() {
     assert!(refused.contains("is rejected: admin said no: not today"), "{refused}");
     person.refused(&with(&["approve", "1.5.0"]), 2, &["no deployment of `1.5.0` for `prod` waits"]);
 }
+
+#[test]
+fn projects_are_added_changed_and_removed() {
+    let person = Person::with(JOBS);
+    let url = person.repository.url();
+    let added = person.told(&["project", "add", "group/more", "--git-url", &url, "--forge", "github"]);
+    assert!(added.contains("hook secret, shown this once") && added.contains("On GitHub"), "{added}");
+    let list = person.told(&["project", "list"]);
+    assert!(list.contains("group/app") && list.contains("github"), "{list}");
+    let project = ["--project", "group/more"];
+    let with = |first: &[&'static str]| first.iter().copied().chain(project).collect::<Vec<_>>();
+    let set = [
+        "project",
+        "set",
+        "--protect",
+        "main,v*",
+        "--forks",
+        "ignore",
+        "--keep-days",
+        "9",
+        "--paused",
+        "true",
+    ];
+    person.told(&with(&set));
+    let shown = person.told(&with(&["project", "set", "--keep-days", "default", "--public-badge", "true"]));
+    for line in [
+        "protected-refs   main, v*",
+        "forks            ignore",
+        "keep-days        -",
+        "public-badge     true",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    person.refused(&with(&["project", "set"]), 2, &["say what to change"]);
+    person.refused(&with(&["project", "set", "--keep-days", "soon"]), 2, &["`default`"]);
+    let shown: Value =
+        serde_json::from_str(&person.told(&with(&["project", "show", "--format", "json"]))).unwrap();
+    assert_eq!((&shown["paused"], &shown["settings"]["forks"]), (&json!(true), &json!("ignore")));
+    let made = person.told(&with(&["project", "hook", "--new-secret", "second"]));
+    assert!(made.starts_with("hook secret 3, shown this once: "), "{made}");
+    person.told(&with(&["project", "hook", "--remove-secret", "3"]));
+    let hook = person.told(&with(&["project", "hook"]));
+    assert!(
+        hook.contains("/hooks/") && hook.contains("secret 2: first") && !hook.contains("secret 3"),
+        "{hook}"
+    );
+    person.refused(&["project", "remove", "group/more"], 2, &["`--yes` does it"]);
+    person.told(&["project", "remove", "group/more", "--yes"]);
+    person.refused(&with(&["project", "show"]), 2, &["has no project `group/more`"]);
+}
+
+#[test]
+fn variables_are_set_from_a_file_and_never_shown() {
+    let person = Person::with(JOBS);
+    let value = person.server.home().join("value");
+    std::fs::write(&value, "canary-4711\n").unwrap();
+    let project = ["--project", "group/app"];
+    let variables = |rest: &[&str]| {
+        let all: Vec<&str> = ["project", "variables"].iter().chain(rest).chain(&project).copied().collect();
+        person.ci(&all)
+    };
+    let from = value.to_str().unwrap();
+    for (scope, more) in [("*", "--protected"), ("prod", "--unmasked")] {
+        let set = variables(&["set", "TOKEN", "--from", from, "--scope", scope, more]);
+        assert!(set.status.success() && !said(&set).contains("canary"), "{}", said(&set));
+    }
+    let listed = said(&variables(&["list"]));
+    assert!(
+        listed.contains("protected, masked") && listed.contains("prod") && !listed.contains("canary"),
+        "{listed}"
+    );
+    let id = person.server.number("SELECT id FROM variables WHERE environment_scope = 'prod'");
+    let sealed = sqlx::query_scalar("SELECT sealed FROM variables WHERE id = $1").bind(id);
+    let sealed: Vec<u8> = person.server.block_on(sealed.fetch_one(&person.server.db().pool)).unwrap();
+    let vault = slipway::server::vault::Vault::open(&person.server.data().join("key")).unwrap();
+    assert_eq!(vault.open_text(&format!("variable:{id}"), &sealed).as_deref(), Some("canary-4711"));
+    let removed = variables(&["remove", "TOKEN"]);
+    assert!(removed.status.success(), "{}", said(&removed));
+    let again = variables(&["remove", "TOKEN"]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(said(&again).contains("`--scope` names one of: prod"), "{}", said(&again));
+}

@@ -505,3 +505,46 @@ pub(crate) fn long_log(server: &Server, job: i64, lines: u64) {
     }
     Seed { server, now: now() }.log(job, &text);
 }
+
+/// A pipeline of 200 jobs in eight stages, half of them by needs; its number.
+pub(crate) fn wide(server: &Server, project: i64) -> i64 {
+    let seed = Seed { server, now: now() };
+    let stages: Vec<String> = (1..=8).map(|stage| format!("stage {stage}")).collect();
+    let mut plan = Plan { stages, ..Plan::default() };
+    for nth in 0..200_usize {
+        let stage = nth / 25;
+        let mut job =
+            Job::new(&format!("unit {} of suite {}", nth % 25, stage + 1), &format!("stage {}", stage + 1));
+        job.work.script = vec!["rebar3 ct".to_owned()];
+        if nth >= 25 && nth % 2 == 0 {
+            let need = &plan.jobs[nth - 25].name;
+            job.needs = Some(vec![Need { job: need.clone(), artifacts: true, optional: false }]);
+        }
+        plan.jobs.push(job);
+    }
+    let base = seed.now - 30 * MINUTE;
+    let row = Row {
+        project,
+        reference: "main",
+        source: "push",
+        status: "success",
+        message: "Test everything with everything",
+        author: "Ann Okafor",
+        created: base,
+        started: Some(base + 2000),
+        finished: Some(base + 900_000),
+        plan: Some(&plan),
+        errors: "[]",
+        why: "a push to the branch",
+        request: "",
+    };
+    let id = seed.pipeline(&row);
+    for (nth, job) in plan.jobs.clone().iter().enumerate() {
+        let (stage, at) = ((nth / 25) as i64, (nth % 25) as i64);
+        let began = stage * 100 + at;
+        let times = [Some(stage * 100), Some(began), Some(began + 40 + (at * 7) % 31)];
+        let status = if nth % 67 == 66 { "failed" } else { "success" };
+        seed.job((project, id, base), &plan, &job.name, status, times);
+    }
+    id
+}

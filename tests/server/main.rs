@@ -14,7 +14,7 @@
 //! | `projects` | projects over the API |
 //! | `kill` | random kills of the server and of jobs' processes |
 //! | `browser` | cookies and forms |
-//! | `chromium` | pages in a real browser |
+//! | `chromium`, `clicks` | pages in a real browser; every form of them |
 //! | `people`, `oidc` | accounts, sessions, tokens, roles, variables, the audit record |
 //! | `runner` | the server's pool, `ci runner`, a job's process and a server that behaves badly |
 //! | `start` | where it listens, what it says first |
@@ -24,6 +24,7 @@
 
 mod browser;
 mod chromium;
+mod clicks;
 mod client;
 mod demo;
 mod environments;

@@ -12,10 +12,20 @@ fn shown(server: &Server, path: &str) -> String {
 pub(crate) fn addresses(demo: &Demo) -> Vec<String> {
     let base = "/projects/shop%2Fcheckout";
     let (running, failed, job, broken) = (demo.running, demo.failed, demo.job, demo.broken);
-    let mut all: Vec<String> =
-        ["/", "/projects", "/environments", "/approvals", "/queue", "/runners", "/admin"]
-            .map(str::to_owned)
-            .to_vec();
+    let mut all: Vec<String> = [
+        "/",
+        "/projects",
+        "/projects/new",
+        "/wallboard",
+        "/calendar",
+        "/environments",
+        "/approvals",
+        "/queue",
+        "/runners",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    all.extend(["/admin", "/admin/users", "/admin/audit", "/account", "/device"].map(str::to_owned));
     for below in [
         String::new(),
         "?status=failed&q=tax".to_owned(),
@@ -36,6 +46,7 @@ pub(crate) fn addresses(demo: &Demo) -> Vec<String> {
         "/deliveries/1".to_owned(),
         "/run".to_owned(),
         "/settings".to_owned(),
+        "/members".to_owned(),
     ] {
         all.push(format!("{base}{below}"));
     }

@@ -37,6 +37,12 @@ impl Registry {
         );
         Self { address, _server: Some(server) }
     }
+
+    /// Full name of one of its images.
+    #[allow(dead_code, reason = "not every test crate asks so")]
+    pub(crate) fn image(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
 }
 
 impl Drop for Registry {

@@ -34,6 +34,17 @@ pub struct Plan {
     pub jobs: Vec<Job>,
 }
 
+impl Plan {
+    /// Indexes of the jobs in the order in which GitLab makes them, stage by stage. Of jobs that wait for a runner it
+    /// hands out the one that was made first, so jobs of earlier stages come before jobs with `needs` of later ones.
+    pub fn queue_order(&self) -> Vec<usize> {
+        let stage_of = |index: &usize| self.stages.iter().position(|stage| *stage == self.jobs[*index].stage);
+        let mut order: Vec<usize> = (0..self.jobs.len()).collect();
+        order.sort_by_cached_key(stage_of);
+        order
+    }
+}
+
 /// `workflow:auto_cancel`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AutoCancel {

@@ -2,6 +2,7 @@
 
 use super::{ArchiveError, Selection, select, state};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -26,6 +27,10 @@ pub struct Packed {
     pub matches: Vec<(String, usize)>,
     /// Sentences for the job's log.
     pub warnings: Vec<String>,
+    /// SHA-256 of what is in it, if that was wanted: paths, kinds, modes, targets of links, contents; not the times,
+    /// which differ from run to run.
+    #[serde(default)]
+    pub digest: String,
     /// Nothing was packed, see [`Selection::unless`].
     pub unchanged: bool,
 }
@@ -46,8 +51,9 @@ pub fn pack(root: &Path, selection: &Selection, out: impl Write) -> Result<Packe
     let mut encoder = zstd::Encoder::new(out, 0).map_err(&writing)?;
     encoder.include_checksum(true).map_err(&writing)?;
     let mut builder = tar::Builder::new(encoder);
+    let mut content = selection.digest.then(Sha256::new);
     for path in selected.paths {
-        match append(&mut builder, root, &path)? {
+        match append(&mut builder, root, &path, &mut content)? {
             Appended::Size(size) => {
                 packed.files.push(PackedFile { path: path.to_string_lossy().into_owned(), size });
             }
@@ -58,6 +64,8 @@ pub fn pack(root: &Path, selection: &Selection, out: impl Write) -> Result<Packe
     }
     let encoder = builder.into_inner().map_err(&writing)?;
     encoder.finish().and_then(|mut out| out.flush()).map_err(&writing)?;
+    let hex = |hash: Sha256| hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    packed.digest = content.map(hex).unwrap_or_default();
     Ok(packed)
 }
 
@@ -70,6 +78,7 @@ fn append<W: Write>(
     builder: &mut tar::Builder<W>,
     root: &Path,
     path: &Path,
+    content: &mut Option<Sha256>,
 ) -> Result<Appended, ArchiveError> {
     let full = root.join(path);
     let found = match fs::symlink_metadata(&full) {
@@ -86,20 +95,50 @@ fn append<W: Write>(
     let written = if kind.is_symlink() {
         let target = fs::read_link(&full).map_err(ArchiveError::file("reading", path))?;
         header.set_entry_type(tar::EntryType::Symlink);
+        digest(content, path, &header, target.as_os_str().as_bytes());
         builder.append_link(&mut header, path, target).map(|()| 0)
     } else if kind.is_dir() {
         header.set_entry_type(tar::EntryType::Directory);
+        digest(content, path, &header, &[]);
         builder.append_data(&mut header, path, io::empty()).map(|()| 0)
     } else if kind.is_file() {
         let file = File::open(&full).map_err(ArchiveError::file("reading", path))?;
         header.set_size(found.len());
+        digest(content, path, &header, &[]);
         // a file that changes its length meanwhile must not shift the rest of the archive
         let exactly = file.take(found.len()).chain(io::repeat(0)).take(found.len());
-        builder.append_data(&mut header, path, exactly).map(|()| found.len())
+        builder.append_data(&mut header, path, Digested { inner: exactly, content }).map(|()| found.len())
     } else {
         return Ok(Appended::Skipped("neither file, directory nor link"));
     };
     written.map(Appended::Size).map_err(ArchiveError::file("packing", path))
+}
+
+/// What the digest says of an entry before its content; each part behind its length, so that none looks like another.
+fn digest(content: &mut Option<Sha256>, path: &Path, header: &tar::Header, link: &[u8]) {
+    let Some(hash) = content else { return };
+    let mode = header.mode().unwrap_or_default().to_le_bytes();
+    let size = header.entry_size().unwrap_or_default().to_le_bytes();
+    for part in [path.as_os_str().as_bytes(), link, &mode, &size, &[header.entry_type().as_byte()]] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+}
+
+/// Content that goes into the digest while it goes into the archive.
+struct Digested<'a, R> {
+    inner: R,
+    content: &'a mut Option<Sha256>,
+}
+
+impl<R: Read> Read for Digested<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        if let Some(hash) = self.content {
+            hash.update(&buffer[..length]);
+        }
+        Ok(length)
+    }
 }
 
 /// Writes an archive of small files from memory, readable by their owner only.

@@ -18,6 +18,8 @@ pub struct Selection {
     pub exclude: Vec<String>,
     /// Some: also every file that is not in this list of tracked paths.
     pub tracked: Option<Vec<String>>,
+    /// Is [`Packed::digest`](super::Packed::digest) wanted?
+    pub digest: bool,
     /// Nothing is packed if the files still are as they were unpacked then.
     pub unless: Option<State>,
 }
@@ -51,11 +53,13 @@ pub fn select(root: &Path, selection: &Selection) -> Selected {
     if let Some(tracked) = &selection.tracked {
         let tracked: HashSet<&[u8]> = tracked.iter().map(String::as_bytes).collect();
         let mut all = BTreeSet::new();
-        walk(root, Path::new(""), &mut all, &mut selected.warnings);
-        all.retain(|path| {
-            !path.starts_with(".git")
-                && !tracked.contains(path.as_os_str().as_bytes())
-                && fs::symlink_metadata(root.join(path)).is_ok_and(|found| !found.is_dir())
+        walk(root, Found::top(), &mut selected.warnings, |found| {
+            let (path, directory) = (&found.path, found.directory);
+            let git = path.as_os_str() == ".git";
+            if !git && !directory && !tracked.contains(path.as_os_str().as_bytes()) {
+                all.insert(path.clone());
+            }
+            !git
         });
         selected.matches.push(("untracked".to_owned(), all.len()));
         selected.paths.extend(all);
@@ -91,8 +95,10 @@ fn relative_pattern(root: &Path, text: &str) -> Option<String> {
 fn find(root: &Path, pattern: &Pattern, found: &mut BTreeSet<PathBuf>, warnings: &mut Vec<String>) {
     for (literal, depth) in pattern.starts() {
         let start: PathBuf = literal.iter().map(|part| OsStr::from_bytes(part)).collect();
-        if inside(root, &start) && fs::symlink_metadata(root.join(&start)).is_ok() {
-            find_below(root, &start, depth, &mut Find { pattern, found, warnings });
+        let Ok(there) = fs::symlink_metadata(root.join(&start)) else { continue };
+        if inside(root, &start) {
+            let directory = there.is_dir() || start.as_os_str().is_empty();
+            find_below(root, Found { path: start, directory }, depth, &mut Find { pattern, found, warnings });
         }
     }
 }
@@ -103,40 +109,58 @@ struct Find<'a> {
     warnings: &'a mut Vec<String>,
 }
 
-/// Takes `path` with everything in it when it matches; else looks further down, `depth` levels.
-fn find_below(root: &Path, path: &Path, depth: Option<usize>, find: &mut Find<'_>) {
-    if find.pattern.matches(path.as_os_str().as_bytes()) {
-        walk(root, path, find.found, find.warnings);
+/// A path below the root.
+struct Found {
+    path: PathBuf,
+    directory: bool,
+}
+
+impl Found {
+    fn top() -> Found {
+        Found { path: PathBuf::new(), directory: true }
+    }
+}
+
+/// Takes `start` with everything in it when it matches; else looks further down, `depth` levels.
+fn find_below(root: &Path, start: Found, depth: Option<usize>, find: &mut Find<'_>) {
+    if find.pattern.matches(start.path.as_os_str().as_bytes()) {
+        walk(root, start, find.warnings, |found| {
+            if !found.path.as_os_str().is_empty() {
+                find.found.insert(found.path.clone());
+            }
+            true
+        });
     } else if depth != Some(0) {
-        for child in children(root, path, find.warnings) {
-            find_below(root, &child, depth.map(|levels| levels - 1), find);
+        for child in children(root, &start, find.warnings) {
+            find_below(root, child, depth.map(|levels| levels - 1), find);
         }
     }
 }
 
-/// Adds `path` and everything below it.
-fn walk(root: &Path, path: &Path, found: &mut BTreeSet<PathBuf>, warnings: &mut Vec<String>) {
-    let mut waiting = vec![path.to_owned()];
-    while let Some(path) = waiting.pop() {
-        waiting.extend(children(root, &path, warnings));
-        if !path.as_os_str().is_empty() {
-            found.insert(path);
+/// Shows `start` and everything below it; what is below a path that `visit` refuses is left out.
+fn walk(root: &Path, start: Found, warnings: &mut Vec<String>, mut visit: impl FnMut(&Found) -> bool) {
+    let mut waiting = vec![start];
+    while let Some(found) = waiting.pop() {
+        if visit(&found) {
+            waiting.extend(children(root, &found, warnings));
         }
     }
 }
 
-/// Paths in a directory; nothing when `path` is something else (a link to a directory included).
-fn children(root: &Path, path: &Path, warnings: &mut Vec<String>) -> Vec<PathBuf> {
-    let full = root.join(path);
-    let is_directory =
-        path.as_os_str().is_empty() || fs::symlink_metadata(&full).is_ok_and(|found| found.is_dir());
-    if !is_directory {
+/// What is in a directory; nothing for all else (a link to a directory included). Asks no file what it is: the
+/// directory knows.
+fn children(root: &Path, found: &Found, warnings: &mut Vec<String>) -> Vec<Found> {
+    if !found.directory {
         return Vec::new();
     }
-    match fs::read_dir(&full) {
-        Ok(entries) => entries.flatten().map(|entry| path.join(entry.file_name())).collect(),
+    let child = |entry: fs::DirEntry| Found {
+        directory: entry.file_type().is_ok_and(|kind| kind.is_dir()),
+        path: found.path.join(entry.file_name()),
+    };
+    match fs::read_dir(root.join(&found.path)) {
+        Ok(entries) => entries.flatten().map(child).collect(),
         Err(error) => {
-            warnings.push(format!("reading directory `{}`: {error}", path.display()));
+            warnings.push(format!("reading directory `{}`: {error}", found.path.display()));
             Vec::new()
         }
     }
@@ -174,7 +198,7 @@ mod tests {
             paths: texts(paths),
             exclude: texts(exclude),
             tracked: tracked.map(texts),
-            unless: None,
+            ..Selection::default()
         };
         select(root, &selection).paths.iter().map(|path| path.display().to_string()).collect()
     }

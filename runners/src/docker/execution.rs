@@ -1,5 +1,6 @@
 //! One job's container, and everything that goes with it.
 
+use super::debug;
 use super::engine::Engine;
 use super::files::Files;
 use super::owner::{remove_container, remove_network, remove_volume};
@@ -40,6 +41,11 @@ impl DockerExecution {
 
     pub(crate) async fn start(&mut self, step: Step) -> Result<Running, ExecutorError> {
         step::start(&self.engine, &self.container, &self.image, step).await
+    }
+
+    /// A shell on the terminal of this process, in the job's container.
+    pub(crate) async fn debug(&mut self, environment: Vec<(String, String)>) -> Result<(), ExecutorError> {
+        debug::open(&self.engine, &self.container, &self.image, environment).await
     }
 
     pub(crate) async fn pack(

@@ -213,8 +213,7 @@ fn relative(selection: Selection, project: &Path) -> Selection {
     Selection {
         paths: selection.paths.into_iter().map(one).collect(),
         exclude: selection.exclude.into_iter().map(one).collect(),
-        tracked: selection.tracked,
-        unless: selection.unless,
+        ..selection
     }
 }
 

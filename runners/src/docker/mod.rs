@@ -15,6 +15,7 @@
 //! | what is left after `kill -9`? | what carries our label; the next run removes it ([`sweep`]) |
 
 mod credentials;
+mod debug;
 mod engine;
 mod execution;
 mod executor;

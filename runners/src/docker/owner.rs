@@ -1,12 +1,12 @@
 //! Whose containers, networks and volumes are whose: a label names the process that made them, so that the next
 //! run removes what a killed one left, and nobody else's.
 
-use super::engine::{Engine, told};
+use super::engine::{Engine, Kind, told};
 use bollard::errors::Error;
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
+    KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -183,6 +183,11 @@ fn unless_gone(result: Result<(), bollard::errors::Error>, what: &str) -> Result
 
 /// Kills it first when it runs; its anonymous volumes go with it.
 pub(super) async fn remove_container(engine: &Engine, id: &str) -> Result<(), String> {
+    if engine.kind == Kind::Podman {
+        // to it, force means ten seconds for SIGTERM first; what has ended already can't be killed
+        let kill = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
+        let _ended = engine.api.kill_container(id, Some(kill)).await;
+    }
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     unless_gone(engine.api.remove_container(id, Some(options)).await, &format!("container `{id}`"))
 }

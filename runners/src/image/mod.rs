@@ -9,7 +9,7 @@
 //! | `store` | [`Store`]: from a name to an image, by policy; what is there; removal |
 //! | `shelf` | the files of the store, and what is in them |
 //! | `pull`, `layer` | from a registry: manifests, and layers at once |
-//! | `registry`, `credentials` | clients, mirrors, retries; who we are |
+//! | `registry`, `credentials`, `authority` | clients, mirrors, retries; who we are; whom to trust |
 //! | `import` | from archives and directories |
 //! | `collect` | limits by age and size |
 //! | `manifest` | the documents of OCI and Docker, and which of an index fits a platform |
@@ -27,6 +27,7 @@
 //!     new/                layers that are being made; those of dead processes are swept
 //! ```
 
+mod authority;
 mod collect;
 mod config;
 mod credentials;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
 use serde::Deserialize;
 
+use super::authority::authorities;
 use super::manifest::{MANIFEST_TYPES, sha256};
 use super::store::Tell;
 use super::{ImageError, credentials};
@@ -28,6 +30,8 @@ pub struct Registry {
     pub http: Option<bool>,
     /// Host (and port) that is asked first.
     pub mirror: Option<String>,
+    /// File with the certificate authority of the registry, in PEM form, beside those that the system trusts.
+    pub ca: Option<PathBuf>,
 }
 
 /// How long a registry may take.
@@ -121,13 +125,17 @@ impl Registries {
         if let Some((_, client)) = clients.iter().find(|(known, _)| *known == key) {
             return Ok(client.clone());
         }
-        let http = self.settings.get(&key.registry).and_then(|settings| settings.http);
-        let plain = http.unwrap_or_else(|| is_loopback(&key.registry));
+        let settings = self.settings.get(&key.registry);
+        let authority = settings.and_then(|settings| settings.ca.as_deref());
+        let authorities = authorities(&key.registry, authority)?;
+        let http = settings.and_then(|settings| settings.http);
+        let plain = http.unwrap_or_else(|| authorities.is_empty() && is_loopback(&key.registry));
         let config = ClientConfig {
             protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
             read_timeout: Some(self.patience.stall),
             connect_timeout: Some(self.patience.stall.min(Duration::from_secs(10))),
             user_agent: concat!("slipway/", env!("CARGO_PKG_VERSION")),
+            extra_root_certificates: authorities,
             ..ClientConfig::default()
         };
         let client = Client::try_from(config).map_err(|error| ImageError::Unreachable {

@@ -169,6 +169,7 @@ impl Attempt<'_> {
         let failed = |error: io::Error| End::system(format!("writing `{name}`: {error}"));
         let directory = self.spec.dir();
         let file = tempfile::NamedTempFile::new_in(&directory).map_err(failed)?;
+        let selection = Selection { digest: true, ..selection };
         let packed = execution.pack(selection, file.as_file().try_clone().map_err(failed)?).await?;
         self.tell(&packed);
         if packed.files.is_empty() {
@@ -178,7 +179,7 @@ impl Attempt<'_> {
         let size = file.as_file().metadata().map_err(failed)?.len();
         file.persist(directory.join(name)).map_err(|error| failed(error.error))?;
         self.say(&format!("Kept {} files and directories, {size} bytes packed", packed.files.len()));
-        Ok(Some(Stored { file: name.to_owned(), size, files: packed.files }))
+        Ok(Some(Stored { file: name.to_owned(), size, files: packed.files, digest: packed.digest }))
     }
 
     fn tell(&mut self, packed: &Packed) {
@@ -198,7 +199,7 @@ impl Attempt<'_> {
         let paths = paths.iter().map(|path| self.expand(path)).filter(|path| !path.is_empty()).collect();
         let exclude = exclude.iter().map(|path| self.expand(path)).collect();
         let tracked = untracked.then(|| self.brought.tracked.to_vec());
-        Selection { paths, exclude, tracked, unless: None }
+        Selection { paths, exclude, tracked, ..Selection::default() }
     }
 
     /// POSIX expansion; a text that can't be expanded stays, with a warning.

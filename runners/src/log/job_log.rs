@@ -174,6 +174,7 @@ impl JobLog {
     /// Ends the section that is open.
     pub fn end_section(&mut self) {
         self.end_output();
+        self.write_tail();
         if let Some(name) = self.section.take() {
             let newline = if self.at_line_start { "" } else { "\n" };
             self.write(format!("{newline}section_end:{}:{name}\r\x1b[0K", unix_time()).as_bytes());
@@ -218,11 +219,21 @@ impl JobLog {
             let limit = self.options.limit;
             let newline = if self.at_line_start { "" } else { "\n" };
             let text = format!(
-                "{newline}\x1b[31;1mJob's log exceeded limit of {limit} bytes: the job goes on, further output of its \
-                 scripts is not kept.\x1b[0;m\n"
+                "{newline}\x1b[31;1mJob's log exceeded limit of {limit} bytes: the job goes on, of further output of its \
+                 scripts only the end is kept.\x1b[0;m\n"
             );
             self.write(text.as_bytes());
         }
+    }
+
+    fn write_tail(&mut self) {
+        let Some(tail) = self.limit.tail() else { return };
+        if tail.lost > 0 {
+            let newline = if self.at_line_start { "" } else { "\n" };
+            let lost = tail.lost;
+            self.write(format!("{newline}\x1b[31;1m({lost} bytes are left out)\x1b[0;m\n").as_bytes());
+        }
+        self.write(&tail.bytes);
     }
 
     fn write(&mut self, bytes: &[u8]) {

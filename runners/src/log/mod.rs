@@ -9,5 +9,5 @@ mod mask;
 
 pub use coverage::coverage;
 pub use job_log::{JobLog, JobLogOptions, Tone};
-pub use limit::{DEFAULT_LIMIT, Limit};
+pub use limit::{DEFAULT_LIMIT, Limit, Tail};
 pub use mask::Masker;

@@ -110,17 +110,17 @@ pub(super) fn execute(command: &Command, user: &User, stdin: Option<OwnedFd>) ->
     };
     // no controlling terminal: nothing inside can type into the user's shell
     let _always_works = rustix::process::setsid();
-    if let Err(failure) = leave_ours(command, user) {
+    if let Err(failure) = leave_ours(command, Some(user)) {
         return failure;
     }
-    let error = program_of(command, user, program, arguments)
+    let error = program_of(command, Some(user), program, arguments)
         .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
         .exec();
     not_executed(program, &error)
 }
 
 /// The same on a terminal that is ours already.
-pub(super) fn execute_on_terminal(command: &Command, user: &User) -> Failure {
+pub(super) fn execute_on_terminal(command: &Command, user: Option<&User>) -> Failure {
     let [program, arguments @ ..] = command.argv.as_slice() else {
         return Failure::new("starting the task", "its argv is empty");
     };
@@ -130,9 +130,14 @@ pub(super) fn execute_on_terminal(command: &Command, user: &User) -> Failure {
     not_executed(program, &program_of(command, user, program, arguments).exec())
 }
 
-fn program_of(command: &Command, user: &User, program: &str, arguments: &[String]) -> std::process::Command {
+fn program_of(
+    command: &Command,
+    user: Option<&User>,
+    program: &str,
+    arguments: &[String],
+) -> std::process::Command {
     let mut made = std::process::Command::new(program);
-    made.args(arguments).env_clear().env("HOME", &user.home);
+    made.args(arguments).env_clear().envs(user.map(|user| ("HOME", &user.home)));
     made.envs(command.env.iter().map(|(name, value)| (name, value)));
     made
 }
@@ -148,11 +153,11 @@ pub(super) fn not_executed(program: &str, error: &std::io::Error) -> Failure {
 }
 
 /// Sheds what the program shall not inherit from us: user, directory, blocked signals, files.
-fn leave_ours(command: &Command, user: &User) -> Result<(), Failure> {
+fn leave_ours(command: &Command, user: Option<&User>) -> Result<(), Failure> {
     let cwd: &Path = &command.cwd;
     // while we are root: a directory that the user may not enter is the image's mistake, as under Docker
     rustix::process::chdir(cwd).doing(|| format!("changing to the working directory `{}`", cwd.display()))?;
-    become_user(user)?;
+    user.map_or(Ok(()), become_user)?;
     sys::reset_signals().doing(|| "resetting signals".to_owned())?;
     sys::close_on_exec_all().doing(|| "closing our files".to_owned())
 }
@@ -176,13 +181,14 @@ fn become_user(user: &User) -> Result<(), Failure> {
 fn perform(task: &Task, user: &User, stdin: Option<OwnedFd>, socket: &UnixStream) -> i32 {
     let done = match task {
         Task::Archive { dir, selection } => archive::archive(dir, selection),
-        Task::Terminal(command) => terminal::serve(command, user, stdin),
+        Task::Terminal(command) => terminal::serve(command, Some(user), stdin),
         // what comes in is the user's, as what the script writes
         Task::Restore { dir } => become_user(user).and_then(|()| archive::restore(dir, stdin)),
         Task::Check
         | Task::Run(_)
         | Task::Serve(..)
         | Task::Plain(_)
+        | Task::PlainTerminal(_)
         | Task::Remove { .. }
         | Task::Route { .. }
         | Task::Settle { .. }

@@ -83,6 +83,15 @@ impl Sandbox {
         self.start(&Spec::none(), Task::Plain(command), streams).await
     }
 
+    /// The same on a terminal of its own, which is shown on the terminal that the streams are, in raw mode.
+    pub(crate) async fn start_plain_terminal(
+        &self,
+        command: Command,
+        streams: Streams,
+    ) -> Result<Process, Error> {
+        self.start(&Spec::none(), Task::PlainTerminal(command), streams).await
+    }
+
     /// Deletes a directory of a dead sandbox. An ordinary user needs the user namespace for that: it has files of
     /// other ids, and the kernel's overlay directories have no permissions.
     pub(crate) async fn delete(&self, path: &Path) -> Result<(), Error> {

@@ -10,19 +10,19 @@ use std::process::Stdio;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, set_child_subreaper, wait};
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, kill_process, set_child_subreaper, set_parent_process_death_signal,
+    wait,
+};
 
 use super::error::Doing;
 use super::first::{not_executed, outcome};
 use super::wire::{self, Status};
-use super::{Command, Failure, sys};
+use super::{Command, Failure, sys, terminal};
 
 /// Runs `command` to its end, and tells that.
 pub(super) fn run(socket: &UnixStream, command: &Command, stdin: Option<OwnedFd>) -> Result<(), Failure> {
-    // orphans become our children instead of the system's
-    let us = Some(rustix::process::getpid());
-    set_child_subreaper(us).doing(|| "adopting orphans".to_owned())?;
-    let signals = sys::child_signals().doing(|| "watching processes".to_owned())?;
+    let signals = adopt()?;
     let [program, arguments @ ..] = command.argv.as_slice() else {
         return Err(Failure::new("starting the task", "its argv is empty"));
     };
@@ -32,8 +32,42 @@ pub(super) fn run(socket: &UnixStream, command: &Command, stdin: Option<OwnedFd>
     sys::start_clean_and_die_with_us(&mut shell);
     let child = shell.spawn().map_err(|error| not_executed(program, &error))?;
     drop(shell);
+    to_its_end(socket, &signals, Pid::from_child(&child))
+}
+
+/// The same on a terminal of its own, which is shown on that of `stdin`.
+pub(super) fn run_on_terminal(
+    socket: &UnixStream,
+    command: &Command,
+    stdin: Option<OwnedFd>,
+) -> Result<(), Failure> {
+    let doing = || "starting a terminal".to_owned();
+    let signals = adopt()?;
+    let server = match sys::fork().doing(doing)? {
+        sys::Fork::Child => {
+            let tied = set_parent_process_death_signal(Some(Signal::KILL)).doing(doing);
+            let served = tied.and_then(|()| terminal::serve(command, None, stdin));
+            let code = i32::from(served.is_err());
+            if let Err(failure) = served {
+                wire::send_status(socket, &Status::Failed(failure));
+            }
+            sys::exit_now(code)
+        }
+        sys::Fork::Parent(pid) => pid,
+    };
+    to_its_end(socket, &signals, server)
+}
+
+/// Orphans become our children instead of the system's; tells when one of our children has died.
+fn adopt() -> Result<OwnedFd, Failure> {
+    let us = Some(rustix::process::getpid());
+    set_child_subreaper(us).doing(|| "adopting orphans".to_owned())?;
+    sys::child_signals().doing(|| "watching processes".to_owned())
+}
+
+fn to_its_end(socket: &UnixStream, signals: &OwnedFd, program: Pid) -> Result<(), Failure> {
     wire::send_status(socket, &Status::Started);
-    let status = watch(socket, &signals, Pid::from_child(&child));
+    let status = watch(socket, signals, program);
     end_all();
     wire::send_status(socket, &status?);
     Ok(())

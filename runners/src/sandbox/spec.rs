@@ -154,6 +154,8 @@ pub enum Task {
     },
     /// A program on this machine, as this user, without any sandbox; what it starts ends with it.
     Plain(Command),
+    /// The same on a terminal of its own, as [`Task::Terminal`].
+    PlainTerminal(Command),
     /// A layer of an image (tar, plain or with gzip or zstd) on stdin, unpacked into a directory *of the host*; on
     /// stdout, as JSON, an [`UnpackedLayer`]. Builds no sandbox, but is shut into the directory.
     Unpack {

@@ -52,8 +52,10 @@ fn receive() -> Result<(UnixStream, Order, Option<OwnedFd>), Failure> {
 }
 
 fn supervise(socket: &UnixStream, order: Order, stdin: Option<OwnedFd>) -> Result<(), Failure> {
-    if let Task::Plain(command) = &order.task {
-        return plain::run(socket, command, stdin);
+    match &order.task {
+        Task::Plain(command) => return plain::run(socket, command, stdin),
+        Task::PlainTerminal(command) => return plain::run_on_terminal(socket, command, stdin),
+        _ => {}
     }
     let rootless = !privilege::is_root_of_host();
     match &order.spec.network {

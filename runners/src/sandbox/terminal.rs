@@ -18,13 +18,16 @@ use super::{Command, Failure, sys};
 /// How often the person's terminal is asked for its size.
 const PULSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
-/// Runs `command` on a terminal of its own; `stdin` and our standard output are the person's, in raw mode.
-pub(super) fn serve(command: &Command, user: &User, stdin: Option<OwnedFd>) -> Result<(), Failure> {
+/// Runs `command` on a terminal of its own; `stdin` and our standard output are the person's, in raw mode. Without
+/// `user` it stays ours.
+pub(super) fn serve(command: &Command, user: Option<&User>, stdin: Option<OwnedFd>) -> Result<(), Failure> {
     let doing = || "making a terminal".to_owned();
     let typed = stdin.ok_or_else(|| Failure::new(doing(), "there is no input"))?;
     let ours = File::options().read(true).write(true).open("/dev/ptmx").doing(doing)?;
     let theirs = sys::other_end_of_terminal(ours.as_fd()).doing(doing)?;
-    rustix::fs::fchown(&theirs, Some(Uid::from_raw(user.uid)), None::<Gid>).doing(doing)?;
+    if let Some(user) = user {
+        rustix::fs::fchown(&theirs, Some(Uid::from_raw(user.uid)), None::<Gid>).doing(doing)?;
+    }
     let shell = match sys::fork().doing(doing)? {
         sys::Fork::Child => {
             drop(ours);

@@ -1,6 +1,6 @@
 //! What the suite for all executors can't show: images, users, services, volumes, leftovers.
 
-use crate::engines::Registry;
+use crate::registry::Registry;
 use futures_util::future::{FutureExt, LocalBoxFuture, join_all};
 use pipelines::plan::{Image, JobVariable, Service};
 use pipelines::status::FailureReason;

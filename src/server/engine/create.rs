@@ -21,6 +21,7 @@ use pipelines::request::{Request, skipped};
 use pipelines::schedule::{Input, Scheduler};
 use pipelines::status::Status;
 use pipelines::variables::{Unknown, expand};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// GitLab's default: an hour.
@@ -268,10 +269,13 @@ impl Birth<'_> {
             .bind(id)
             .execute(&mut *tx)
             .await?;
-        let mut attempts = Vec::with_capacity(sealed.plan.jobs.len());
-        for (job, position) in sealed.plan.jobs.iter().zip(0..) {
-            attempts.push(insert_job(&mut tx, &pipeline, job, position, at).await?);
+        // who is made first is handed out first
+        let mut attempts = BTreeMap::new();
+        for position in sealed.plan.queue_order() {
+            let job = &sealed.plan.jobs[position];
+            attempts.insert(position, insert_job(&mut tx, &pipeline, job, position as i64, at).await?);
         }
+        let attempts = attempts.into_values().collect();
         self.parent_knows(&mut tx, id).await?;
         let scheduler = Scheduler::new(Arc::new(sealed.plan))
             .map_err(|e| Problem::internal("scheduling a plan that was fine before", &e))?;

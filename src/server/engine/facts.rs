@@ -180,7 +180,11 @@ type VariableRow = (i64, String, Vec<u8>, String, i64, i64, i64, i64);
 ///
 /// # Errors
 /// The database does not answer, or one can't be opened; names it.
-pub(super) async fn variables(app: &App, project: i64, trust: Trust) -> Answer<Vec<ProjectVariable>> {
+pub(in crate::server) async fn variables(
+    app: &App,
+    project: i64,
+    trust: Trust,
+) -> Answer<Vec<ProjectVariable>> {
     if !trust.trusted {
         return Ok(Vec::new());
     }
@@ -206,14 +210,17 @@ pub(super) async fn variables(app: &App, project: i64, trust: Trust) -> Answer<V
 
 /// What a pipeline may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Trust {
+pub(in crate::server) struct Trust {
     /// Not of a fork.
-    pub(super) trusted: bool,
+    pub(in crate::server) trusted: bool,
     /// Its ref is protected; with a merge request its target, too.
-    pub(super) protected: bool,
+    pub(in crate::server) protected: bool,
 }
 
 impl Trust {
+    /// What is no pipeline's code, but of the default branch, and was asked for by who may: it sees everything.
+    pub(in crate::server) const FULL: Trust = Trust { trusted: true, protected: true };
+
     pub(super) fn of(project: &Project, new: &NewPipeline) -> Trust {
         let target = |mr: &MergeRequest| is_protected(project, &mr.target_branch, false) && !mr.fork;
         let protected = new.trusted

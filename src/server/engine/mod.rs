@@ -51,6 +51,7 @@ pub use asked::{Claimed, Context, Created, MergeRequest, NewPipeline};
 pub use claim::{attempt_variables, by_token, claim, context, finished, heard};
 pub use create::create;
 pub(in crate::server) use create::create_scheduled;
+pub(in crate::server) use facts::{Trust, variables};
 pub(in crate::server) use leases::never_started;
 pub use live::Engine;
 pub use passes::passes;

@@ -3,7 +3,7 @@
 use super::approval::{Said, vote};
 use super::carry;
 use super::desk::Desk;
-use super::grid::{Row, grid, look_key};
+use super::grid::{Row, grid, look_key, row};
 use super::jobs;
 use super::request::{Wanted, request};
 use super::rows::{Bundle, Deployment, Vote, bundles};
@@ -25,7 +25,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::process::Stdio;
 use utoipa_axum::routes;
 
 /// Adds this module's routes.
@@ -89,17 +88,20 @@ async fn of_project(State(app): State<App>, Path(name): Path<String>) -> Answer<
 
 /// An environment: what is there, what happened.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct One {
-    cell: super::Cell,
+pub struct One {
+    /// What is there.
+    pub cell: super::Cell,
     /// Newest first, as the ledger has them.
     #[schema(value_type = Vec<Object>)]
-    history: Vec<Entry>,
-    deployments: Vec<Deployment>,
-    bundles: Vec<Bundle>,
+    pub history: Vec<Entry>,
+    /// Those that were asked for, newest first.
+    pub deployments: Vec<Deployment>,
+    /// Newest first.
+    pub bundles: Vec<Bundle>,
     /// Versions that are marked bad, with the reason.
-    bad: Vec<(String, String)>,
+    pub bad: Vec<(String, String)>,
     /// Versions that are kept, newest first.
-    releases: Vec<String>,
+    pub releases: Vec<String>,
 }
 
 /// One environment of a project
@@ -107,10 +109,21 @@ struct One {
     params(("project" = String, Path), ("environment" = String, Path)), responses((status = 200, body = One)))]
 async fn one(State(app): State<App>, Path((name, environment)): Path<(String, String)>) -> Answer<Json<One>> {
     let project = app.project(&name).await?;
-    let row = grid(&app, &project).await?.ok_or_else(|| Problem::not_found("environment"))?;
-    let cell = row.cells.into_iter().find(|cell| cell.environment == environment);
-    let cell = cell.ok_or_else(|| Problem::not_found("environment"))?;
-    let entries = Desk::of(&app, &project).await?.entries()?;
+    let about = about(&app, &project, &environment).await?;
+    about.map(Json).ok_or_else(|| Problem::not_found("environment"))
+}
+
+/// One environment of a project; none: `.ci/deploy.yml` does not name it.
+///
+/// # Errors
+/// The ledger can't be read; or the database does not answer.
+pub async fn about(app: &App, project: &Project, environment: &str) -> Answer<Option<One>> {
+    let Ok(desk) = Desk::of(app, project).await else { return Ok(None) };
+    let Some(row) = row(app, project, &desk).await? else { return Ok(None) };
+    let Some(cell) = row.cells.into_iter().find(|cell| cell.environment == environment) else {
+        return Ok(None);
+    };
+    let entries = desk.entries()?;
     let mut releases: Vec<String> = Vec::new();
     for entry in entries.iter().rev() {
         if let Fact::Release(released) = &entry.fact
@@ -120,16 +133,16 @@ async fn one(State(app): State<App>, Path((name, environment)): Path<(String, St
         }
     }
     let bad = releases.iter().filter_map(|version| {
-        standing::bad(&entries, &environment, version).map(|mark| (version.clone(), mark.reason.clone()))
+        standing::bad(entries, environment, version).map(|mark| (version.clone(), mark.reason.clone()))
     });
     let bad = bad.collect();
-    let mut history: Vec<Entry> = standing::history(&entries, &environment).cloned().collect();
+    let mut history: Vec<Entry> = standing::history(entries, environment).cloned().collect();
     history.reverse();
-    let mut deployments = Deployment::newest(&app, project.id, 200).await?;
+    let mut deployments = Deployment::newest(app, project.id, 200).await?;
     deployments.retain(|deployment| deployment.environment == environment);
-    let mut bundles = bundles(&app, project.id).await?;
+    let mut bundles = bundles(app, project.id).await?;
     bundles.retain(|bundle| bundle.environment == environment);
-    Ok(Json(One { cell, history, deployments, bundles, bad, releases }))
+    Ok(Some(One { cell, history, deployments, bundles, bad, releases }))
 }
 
 /// The newest deployments of a project
@@ -334,7 +347,7 @@ async fn look(
 ) -> Answer<Json<serde_json::Value>> {
     let project = app.project(&name).await?;
     let desk = Desk::of(&app, &project).await?;
-    let known = desk.file()?.unwrap_or_default().environments.contains_key(&environment);
+    let known = desk.file()?.is_some_and(|file| file.environments.contains_key(&environment));
     if !known {
         return Err(Problem::not_found("environment"));
     }
@@ -342,7 +355,10 @@ async fn look(
     let mut command = tokio::process::Command::new(exe);
     command.args(["env", "status", "--format", "json", "--"]).arg(&environment);
     command.current_dir(&desk.root).env("SLIPWAY_HOME", &desk.home).env("NO_COLOR", "1");
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let held = tokio::task::spawn_blocking(move || desk.hold()).await;
+    let held = held.map_err(|e| Problem::internal("asking the targets", &e))?;
+    command.stdin(held.map_err(|e| Problem::internal("asking the targets", &e))?);
+    let output = command.kill_on_drop(true).output().await;
     let output = output.map_err(|e| Problem::internal("asking the targets", &e))?;
     let seen: serde_json::Value = serde_json::from_slice(&output.stdout)
         .map_err(|_| Problem::conflict(String::from_utf8_lossy(&output.stderr).into_owned()))?;
@@ -404,7 +420,7 @@ async fn receipt(
         )));
     }
     let desk = Desk::of(&app, &project).await?;
-    let people = desk.file()?.unwrap_or_default().people;
+    let people = desk.file()?.map(|file| file.people.clone()).unwrap_or_default();
     let import = move || {
         let failed = |e: std::io::Error| CliError::failed(format!("keeping the report: {e}"));
         let file = tempfile::NamedTempFile::new().map_err(failed)?;

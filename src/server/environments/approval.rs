@@ -110,10 +110,8 @@ struct Rules {
 
 async fn rules(app: &App, project: &Project, deployment: &Deployment) -> Answer<Rules> {
     let desk = Desk::of(app, project).await?;
-    let file = desk.file()?.unwrap_or_default();
-    let settings = file.environments.get(&deployment.environment);
-    let entries = desk.entries()?;
-    let released = standing::releases(&entries, &deployment.version)
+    let settings = desk.file()?.and_then(|file| file.environments.get(&deployment.environment));
+    let released = standing::releases(desk.entries()?, &deployment.version)
         .find(|released| released.content == deployment.content);
     Ok(Rules {
         rules: settings.map(|settings| settings.approvals.clone()).unwrap_or_default(),

@@ -71,14 +71,21 @@ pub struct Cell {
 /// # Errors
 /// The database does not answer.
 pub async fn grid(app: &App, project: &Project) -> Answer<Option<Row>> {
+    // a project whose branch was not fetched yet has no environments yet
+    match Desk::of(app, project).await {
+        Ok(desk) => row(app, project, &desk).await,
+        Err(_) => Ok(None),
+    }
+}
+
+/// As [`grid`], of a desk that is there.
+pub(super) async fn row(app: &App, project: &Project, desk: &Desk) -> Answer<Option<Row>> {
     let row = Row {
         project_id: project.id,
         project: project.path.clone(),
         cells: Vec::new(),
         problem: String::new(),
     };
-    // a project whose branch was not fetched yet has no environments yet
-    let Ok(desk) = Desk::of(app, project).await else { return Ok(None) };
     let file = match desk.file() {
         Ok(Some(file)) => file,
         Ok(None) => return Ok(None),
@@ -92,7 +99,7 @@ pub async fn grid(app: &App, project: &Project) -> Answer<Option<Row>> {
     let deployments = Deployment::newest(app, project.id, 200).await?;
     let mut cells = Vec::new();
     for name in file.environments.keys() {
-        let mut cell = cell(&file, &entries, name);
+        let mut cell = cell(file, entries, name);
         cell.lock = locks.iter().find(|lock| lock.environment == *name).cloned();
         let open = |d: &&Deployment| {
             d.environment == *name
@@ -100,7 +107,7 @@ pub async fn grid(app: &App, project: &Project) -> Answer<Option<Row>> {
         };
         cell.deployment = deployments.iter().find(open).cloned();
         let before = cells.last();
-        compare(&mut cell, before, &entries, &desk);
+        compare(&mut cell, before, entries, desk);
         look(app, project, &mut cell).await?;
         cells.push(cell);
     }

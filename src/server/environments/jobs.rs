@@ -92,8 +92,9 @@ pub(super) async fn keep(
         })
     });
     let released = kept.await.map_err(|e| internal(&e))??;
-    let known =
-        standing::releases(&desk.entries()?, &released.version).any(|r| r.archive == released.archive);
+    // the package took its time: others may have written meanwhile
+    let desk = Desk::of(&app, &project).await?;
+    let known = standing::releases(desk.entries()?, &released.version).any(|r| r.archive == released.archive);
     if !known {
         append(&app, &project, Fact::Release(released), pipeline.actor).await?;
     }

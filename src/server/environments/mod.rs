@@ -22,8 +22,10 @@ mod pass;
 mod request;
 mod rows;
 
-pub use api::routes;
-pub use desk::Desk;
+pub use api::{One, about, routes};
+#[cfg(test)]
+pub(super) use desk::tests::commit;
+pub use desk::{Desk, Desks};
 pub use grid::{Cell, Row, grid};
 pub use pass::passes;
-pub use rows::Deployment;
+pub use rows::{Bundle, Deployment};

@@ -6,15 +6,14 @@ use super::desk::Desk;
 use super::rows::{Deployment, locks};
 use crate::notify::{Event, Occasion};
 use crate::promotion::freeze;
+use crate::release::file_digest;
 use crate::server::access::Actor;
 use crate::server::db::now;
 use crate::server::rows::{Audit, Project, audit};
-use crate::server::{Answer, App};
+use crate::server::{Answer, App, Problem};
 use serde_json::{Value as Json, json};
-use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::io::Read;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,9 +49,6 @@ async fn pass(app: &App, watched: &Watched) -> Answer<()> {
         if deployment.expires_at.is_some_and(|at| at < now()) {
             deployment.advance(app, "waiting", "expired", "nobody agreed in time").await?;
         }
-    }
-    for deployment in Deployment::in_state(app, "running").await? {
-        watch(app, watched, deployment, "run");
     }
     // in maintenance nothing begins
     let queued = match app.maintenance.load(Ordering::Relaxed) {
@@ -102,8 +98,8 @@ async fn project(app: &App, deployment: &Deployment) -> Answer<Project> {
 async fn plan(app: &App, deployment: &Deployment) -> Answer<()> {
     let project = project(app, deployment).await?;
     let desk = Desk::of(app, &project).await?;
-    let file = desk.file()?.unwrap_or_default();
-    let approvals = file.environments.get(&deployment.environment).map_or(0, |e| e.approvals.count);
+    let settings = desk.file()?.and_then(|file| file.environments.get(&deployment.environment));
+    let approvals = settings.map_or(0, |settings| settings.approvals.count);
     let (document, digest) = match deployment.kind.as_str() {
         "promote" => {
             let mut arguments = promote(deployment);
@@ -146,13 +142,12 @@ async fn begin(app: &App, deployment: &Deployment) -> Answer<()> {
         other.project_id == deployment.project_id && other.environment == deployment.environment
     };
     let desk = Desk::of(app, &project).await?;
-    let file = desk.file()?.unwrap_or_default();
-    let settings = file.environments.get(&deployment.environment);
+    let settings = desk.file()?.and_then(|file| file.environments.get(&deployment.environment));
     let lock = locks(app, project.id).await?.into_iter().find(|l| l.environment == deployment.environment);
     let frozen = match settings {
         Some(settings) if deployment.set_aside.is_empty() && deployment.kind != "rollback" => {
             freeze::frozen(&settings.freeze, jiff::Timestamp::now())
-                .map_err(|e| crate::server::Problem::conflict(e.message))?
+                .map_err(|e| Problem::conflict(e.message))?
         }
         _ => None,
     };
@@ -276,23 +271,9 @@ async fn told(app: &App, deployment: &Deployment, status: &str, reason: &str) ->
 async fn keep_bundle(app: &App, deployment: &Deployment) -> Answer<()> {
     let filename = format!("{}-{}.tar.gz", deployment.environment, deployment.version);
     let path = carry::dir(app, deployment.id).join(&filename);
-    let digest = move || -> std::io::Result<(String, u64)> {
-        let mut file = std::fs::File::open(path)?;
-        let (mut digest, mut buffer, mut size) = (Sha256::new(), vec![0; 1 << 16], 0);
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok((crate::digest::hex(&digest.finalize()), size)),
-                n => {
-                    digest.update(&buffer[..n]);
-                    size += n as u64;
-                }
-            }
-        }
-    };
-    let done = tokio::task::spawn_blocking(digest)
-        .await
-        .map_err(|e| crate::server::Problem::internal("reading a bundle", &e))?;
-    let (sha256, size) = done.map_err(|e| crate::server::Problem::internal("reading a bundle", &e))?;
+    let done = tokio::task::spawn_blocking(move || file_digest(&path)).await;
+    let done = done.map_err(|e| Problem::internal("reading a bundle", &e))?;
+    let (sha256, size) = done.map_err(|e| Problem::internal("reading a bundle", &e))?;
     let text = "INSERT INTO bundles (project_id, deployment_id, environment, version, filename, sha256, size, created_at) \
                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     sqlx::query(text)

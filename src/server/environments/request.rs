@@ -69,7 +69,7 @@ pub(super) async fn request(
         return Err(Problem::conflict(format!("`{environment}` is locked by {by_whom}: {reason}")));
     }
     let entries = desk.entries()?;
-    let released = allowed(&desk, &file, &entries, environment, kind, &wanted)?;
+    let released = allowed(&desk, file, entries, environment, kind, &wanted)?;
     let approvals = if kind == "rollback" { 0 } else { settings.approvals.count };
     let (version, content, sha) = released;
     let mut tx = app.db.write().await?;
@@ -143,29 +143,4 @@ fn allowed(
     let released = standing::releases(entries, &wanted.version).find(|released| released.content == content);
     let sha = released.map(|released| released.commit.clone()).unwrap_or_default();
     Ok((wanted.version.clone(), content, sha))
-}
-
-/// A variable of a process.
-pub(super) struct Variable {
-    pub(super) key: String,
-    pub(super) value: String,
-    pub(super) file: bool,
-}
-
-/// The project's variables in the scope of the deployment's environment: keys and passwords for its targets.
-pub(super) async fn variables(app: &App, deployment: &Deployment) -> Answer<Vec<Variable>> {
-    let text = "SELECT id, key, sealed, environment_scope, file FROM variables \
-                WHERE project_id = $1 OR project_id IS NULL ORDER BY project_id IS NULL DESC, id";
-    let rows: Vec<(i64, String, Vec<u8>, String, i64)> =
-        sqlx::query_as(text).bind(deployment.project_id).fetch_all(&app.db.pool).await?;
-    let in_scope = |scope: &str| {
-        scope == "*"
-            || scope == deployment.environment
-            || scope.strip_suffix('*').is_some_and(|prefix| deployment.environment.starts_with(prefix))
-    };
-    let open = |(id, key, sealed, scope, file): (i64, String, Vec<u8>, String, i64)| {
-        let value = app.vault.open_text(&format!("variable:{id}"), &sealed)?;
-        in_scope(&scope).then_some(Variable { key, value, file: file == 1 })
-    };
-    Ok(rows.into_iter().filter_map(open).collect())
 }

@@ -60,21 +60,21 @@ pub struct Vote {
 
 /// A row of `bundles`.
 #[derive(Clone, Debug, FromRow, Serialize, utoipa::ToSchema)]
-pub(super) struct Bundle {
+pub struct Bundle {
     /// Its number.
-    pub(super) id: i64,
+    pub id: i64,
     /// Environment that it is for.
-    pub(super) environment: String,
+    pub environment: String,
     /// Release version.
-    pub(super) version: String,
+    pub version: String,
     /// Name of the file.
-    pub(super) filename: String,
+    pub filename: String,
     /// SHA-256 of the file.
-    pub(super) sha256: String,
+    pub sha256: String,
     /// Bytes.
-    pub(super) size: i64,
+    pub size: i64,
     /// When it was made.
-    pub(super) created_at: i64,
+    pub created_at: i64,
 }
 
 /// A row of `environment_locks`.

@@ -19,7 +19,6 @@ use utoipa_axum::routes;
 
 /// Deliveries of one answer.
 const MOST: i64 = 200;
-const COLUMNS: &str = "id, key, forge, event, received_at, state, reason, pipeline_id, processed_at, tries";
 
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
@@ -31,8 +30,8 @@ pub(super) fn routes(routes: Routes) -> Routes {
 
 /// What a forge sent.
 #[derive(Debug, Serialize, ToSchema, sqlx::FromRow)]
-struct Delivery {
-    id: i64,
+pub(in crate::server) struct Delivery {
+    pub(in crate::server) id: i64,
     /// The forge's id of it; our own begin with `reconcile:`, `replay:`, `approved:`.
     key: String,
     forge: String,
@@ -47,6 +46,12 @@ struct Delivery {
     pipeline_id: Option<i64>,
     processed_at: Option<i64>,
     tries: i64,
+}
+
+impl Delivery {
+    /// Columns for `SELECT`.
+    pub(in crate::server) const COLUMNS: &str =
+        "id, key, forge, event, received_at, state, reason, pipeline_id, processed_at, tries";
 }
 
 /// Deliveries, newest first.
@@ -80,8 +85,9 @@ async fn list_deliveries(
 ) -> Answer<Json<Deliveries>> {
     let project = app.project(&project).await?;
     let text = format!(
-        "SELECT {COLUMNS} FROM deliveries WHERE project_id = $1 AND ($2 = '' OR state = $2) AND id < $3 \
-         ORDER BY id DESC LIMIT $4"
+        "SELECT {} FROM deliveries WHERE project_id = $1 AND ($2 = '' OR state = $2) AND id < $3 \
+         ORDER BY id DESC LIMIT $4",
+        Delivery::COLUMNS
     );
     let rows =
         sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(project.id).bind(filter.state.unwrap_or_default());
@@ -112,7 +118,7 @@ async fn read_delivery(
 ) -> Answer<Json<Whole>> {
     let project = app.project(&project).await?;
     let stored = stored(&app, project.id, delivery).await?;
-    let text = format!("SELECT {COLUMNS} FROM deliveries WHERE id = $1");
+    let text = format!("SELECT {} FROM deliveries WHERE id = $1", Delivery::COLUMNS);
     let row = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(delivery).fetch_one(&app.db.pool).await?;
     Ok(Json(Whole {
         delivery: row,

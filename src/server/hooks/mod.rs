@@ -32,6 +32,7 @@ pub mod signature;
 mod status_calls;
 mod statuses;
 
+pub(in crate::server) use deliveries::Delivery;
 pub use inbox::Hooks;
 pub use reconcile::{Looked, look};
 pub use refusals::Refused;

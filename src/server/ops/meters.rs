@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -181,6 +182,13 @@ pub(super) async fn show(State(app): State<App>, actor: Actor, headers: HeaderMa
         gauge.set(sqlx::query_scalar(*text).fetch_one(&app.db.pool).await?);
         registry.register(*name, *help, gauge);
     }
+    let refused: Counter = Counter::default();
+    refused.inc_by(app.hooks.refused_total());
+    registry.register(
+        "slipway_deliveries_refused",
+        "Deliveries turned away since the server started",
+        refused,
+    );
     let stuck: Gauge = Gauge::default();
     stuck.set(app.engine.stuck.load(Ordering::Relaxed));
     registry.register("slipway_stuck", "Jobs that nobody looks after; never above 0", stuck);

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`backup`] | a copy of everything, proved; and back |
+//! | `copies` | backups that were made here: listed, fetched, removed |
 //! | `handover` | another binary takes over the listening socket |
 //! | `health` | is it alive, can it take work, when did each pass run last |
 //! | `maintenance` | no job is handed out |
@@ -12,6 +13,7 @@
 //! | `retention` | what is old goes, what is deployed stays |
 
 pub mod backup;
+pub mod copies;
 pub mod handover;
 mod health;
 pub mod maintenance;
@@ -24,12 +26,11 @@ pub use health::Beats;
 pub use meters::Meters;
 pub use requests::{begin_log, numbered};
 
+use super::App;
 use super::access::Access;
 use super::routes::Routes;
-use super::{Answer, App, Problem};
-use axum::extract::State;
 use axum::http::Method;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 /// Adds this module's routes.
 pub fn routes(routes: Routes) -> Routes {
@@ -38,7 +39,9 @@ pub fn routes(routes: Routes) -> Routes {
         .page(Method::GET, "/readyz", Access::Public, get(health::ready))
         .page(Method::GET, "/metrics", Access::Public, get(meters::show))
         .page(Method::GET, "/api/v1/openapi.json", Access::Public, get(super::serve::document))
-        .page(Method::POST, "/api/v1/admin/backup", Access::Admin, post(make_backup))
+        .page(Method::POST, "/api/v1/admin/backup", Access::Admin, post(copies::make))
+        .page(Method::GET, "/api/v1/admin/backups/{file}", Access::Admin, get(copies::fetch))
+        .page(Method::DELETE, "/api/v1/admin/backups/{file}", Access::Admin, delete(copies::remove))
         .api(Access::Admin, utoipa_axum::routes!(health::components))
         .api(Access::Admin, utoipa_axum::routes!(maintenance::set))
 }
@@ -46,21 +49,4 @@ pub fn routes(routes: Routes) -> Routes {
 /// The passes of this module. End with [`App::ending`].
 pub async fn passes(app: App) {
     tokio::join!(retention::pass(app.clone()), notices::pass(app.clone()), meters::pass(app));
-}
-
-/// `POST /api/v1/admin/backup`: a copy in the data directory's `backups`.
-async fn make_backup(State(app): State<App>) -> Answer<axum::Json<serde_json::Value>> {
-    let dir = app.dir("backups");
-    let doing = |e: std::io::Error| Problem::internal("making a backup", &e);
-    std::fs::create_dir_all(&dir).map_err(doing)?;
-    let name = format!("slipway-{}.tar.zst", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
-    let config = app.config.clone();
-    let path = dir.join(&name);
-    // packing blocks: it has a thread of its own
-    let handle = tokio::runtime::Handle::current();
-    let made =
-        tokio::task::spawn_blocking(move || handle.block_on(backup::backup(&config, &path, false))).await;
-    let manifest = made.map_err(|e| Problem::internal("making a backup", &e))?.map_err(doing)?;
-    backup::remember(&app).await?;
-    Ok(axum::Json(serde_json::json!({ "file": format!("backups/{name}"), "manifest": manifest })))
 }

@@ -1,13 +1,12 @@
 //! The outbox of messages to people: `notify` of the default branch's `.ci/deploy.yml` and `.ci/settings.yml` says who
 //! wants to know; the project's variables hold the addresses.
 
-use crate::deploy::DeployFile;
 use crate::notify::{Channels, Event, Subject};
 use crate::server::db::now;
+use crate::server::engine::{Trust, variables};
 use crate::server::environments::Desk;
 use crate::server::{Answer, App, Problem};
-use crate::settings::Settings;
-use std::collections::HashMap;
+use crate::settings::{Settings, closest};
 use std::time::Duration;
 
 const EVERY: u64 = 30;
@@ -50,32 +49,21 @@ async fn one(app: &App, project: Option<i64>, body: &str) -> Answer<()> {
     let Some(project) = project else { return Ok(()) };
     let project = app.project(&project.to_string()).await?;
     let desk = Desk::of(app, &project).await?;
-    let told = |e: &dyn std::fmt::Display| Problem::conflict(e.to_string());
     let notifiers = match event.subject {
-        Subject::Deployment => DeployFile::load(&desk.root).map_err(|e| told(&e))?.unwrap_or_default().notify,
-        _ => Settings::load(&desk.root).map_err(|e| told(&e))?.notify,
+        Subject::Deployment => desk.file()?.map(|file| file.notify.clone()).unwrap_or_default(),
+        _ => Settings::load(&desk.root).map_err(|e| Problem::conflict(e.to_string()))?.notify,
     };
     if notifiers.is_empty() {
         return Ok(());
     }
-    let values: HashMap<String, String> = variables(app, project.id).await?;
-    let channels = Channels::new(&notifiers, |name| values.get(name).cloned());
+    let variables = variables(app, project.id, Trust::FULL).await?;
+    let channels = Channels::new(&notifiers, |name| {
+        closest(&variables, name, event.environment.as_deref()).map(|variable| variable.value.clone())
+    });
     let failures = tokio::task::spawn_blocking(move || channels.tell(&event)).await;
     let failures = failures.map_err(|e| Problem::internal("telling people", &e))?;
     match failures.first() {
         None => Ok(()),
         Some(failure) => Err(Problem::conflict(failure.to_string())),
     }
-}
-
-/// Variables of a project that hold in every environment.
-async fn variables(app: &App, project: i64) -> Answer<HashMap<String, String>> {
-    let text = "SELECT id, key, sealed FROM variables WHERE (project_id = $1 OR project_id IS NULL) \
-                AND environment_scope = '*' ORDER BY project_id IS NULL DESC, id";
-    let rows: Vec<(i64, String, Vec<u8>)> =
-        sqlx::query_as(text).bind(project).fetch_all(&app.db.pool).await?;
-    let open = |(id, key, sealed): (i64, String, Vec<u8>)| {
-        Some((key, app.vault.open_text(&format!("variable:{id}"), &sealed)?))
-    };
-    Ok(rows.into_iter().filter_map(open).collect())
 }

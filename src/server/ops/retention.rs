@@ -6,6 +6,7 @@ use crate::server::db::now;
 use crate::server::environments::Desk;
 use crate::server::rows::Project;
 use crate::server::{Answer, App, artifacts};
+use crate::storage::Disk;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -31,8 +32,7 @@ pub(super) async fn pass(app: App) {
 /// Bytes that are free where the data is.
 pub(super) fn free_bytes(app: &App) -> u64 {
     // what can't be told is no reason to stop
-    rustix::fs::statvfs(&app.config.data)
-        .map_or(u64::MAX, |found| found.f_bavail.saturating_mul(found.f_frsize))
+    Disk::of(&app.config.data).map_or(u64::MAX, |disk| disk.free)
 }
 
 async fn clean(app: &App) -> Answer<()> {
@@ -93,9 +93,9 @@ async fn deployed(app: &App, project: &Project) -> Answer<HashSet<String>> {
     let desk = Desk::of(app, project).await?;
     let entries = desk.entries()?;
     let Some(file) = desk.file()? else { return Ok(HashSet::new()) };
-    let versions = file.environments.keys().flat_map(|name| standing::running(&entries, name));
+    let versions = file.environments.keys().flat_map(|name| standing::running(entries, name));
     let commits = versions.flat_map(|version| {
-        standing::releases(&entries, &version).map(|r| r.commit.clone()).collect::<Vec<_>>()
+        standing::releases(entries, &version).map(|r| r.commit.clone()).collect::<Vec<_>>()
     });
     Ok(commits.collect())
 }
@@ -126,6 +126,7 @@ mod tests {
     use super::*;
     use crate::ledger::{Arrival, Ended, Fact, Ledger, Released};
     use crate::server::config::{Config, Keep};
+    use crate::server::environments::commit;
     use sqlx::AssertSqlSafe;
 
     async fn run(app: &App, text: String) {
@@ -185,19 +186,6 @@ mod tests {
         assert_eq!(left(&app).await, [2, 4, 5, 6]);
     }
 
-    /// The default branch of the project as its mirror has it.
-    fn mirror(app: &App, deploy: &str) {
-        let repository = git2::Repository::init_bare(app.dir("mirrors").join("1.git")).unwrap();
-        let blob = repository.blob(deploy.as_bytes()).unwrap();
-        let mut below = repository.treebuilder(None).unwrap();
-        below.insert("deploy.yml", blob, 0o100_644).unwrap();
-        let mut tree = repository.treebuilder(None).unwrap();
-        tree.insert(".ci", below.write().unwrap(), 0o040_000).unwrap();
-        let tree = repository.find_tree(tree.write().unwrap()).unwrap();
-        let ann = git2::Signature::now("Ann", "ann@localhost").unwrap();
-        repository.commit(Some("refs/heads/main"), &ann, &ann, "first", &tree, &[]).unwrap();
-    }
-
     fn deployed_to(ledger: &Ledger, environment: &str, version: &str, commit: &str) {
         let (version, environment) = (version.to_owned(), environment.to_owned());
         let released =
@@ -212,7 +200,7 @@ mod tests {
     async fn the_commit_that_runs_somewhere_keeps_its_pipeline() {
         let dir = tempfile::tempdir().unwrap();
         let app = app(dir.path()).await;
-        mirror(&app, "environments: {prod: {targets: [app@prod]}}\n");
+        commit(&app, "environments: {prod: {targets: [app@prod]}}\n");
         let project = app.project("1").await.unwrap();
         let desk = Desk::of(&app, &project).await.unwrap();
         deployed_to(&desk.ledger, "prod", "1.0", "sha1");

@@ -3,12 +3,12 @@
 use super::page;
 use super::place::Place;
 use crate::server::access::Actor;
+use crate::server::hooks::Delivery;
 use crate::server::{Answer, App, Problem};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use sqlx::FromRow;
 
 /// Deliveries on one page.
 const MANY: i64 = 50;
@@ -17,20 +17,6 @@ const BODY: usize = 200 << 10;
 /// Headers that may prove who sent something; they are not shown, whatever was stored.
 const PROOFS: &[&str] = &["authorization", "cookie", "x-gitlab-token"];
 
-#[derive(FromRow, Serialize)]
-struct Listed {
-    id: i64,
-    key: String,
-    forge: String,
-    event: String,
-    received_at: i64,
-    state: String,
-    reason: String,
-    pipeline_id: Option<i64>,
-    processed_at: Option<i64>,
-    tries: i64,
-}
-
 /// What the list is asked with.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -38,8 +24,6 @@ pub(super) struct Filter {
     state: String,
     before: Option<i64>,
 }
-
-const COLUMNS: &str = "SELECT id, key, forge, event, received_at, state, reason, pipeline_id, processed_at, tries FROM deliveries";
 
 /// `GET /projects/{project}/deliveries`
 pub(super) async fn list(
@@ -50,10 +34,11 @@ pub(super) async fn list(
 ) -> Answer<Response> {
     let (project, place) = Place::of(&app, &actor, &name, "deliveries").await?;
     let text = format!(
-        "{COLUMNS} WHERE project_id = $1 AND id < $2 AND ($3 = '' OR state = $3) ORDER BY id DESC LIMIT {}",
+        "SELECT {} FROM deliveries WHERE project_id = $1 AND id < $2 AND ($3 = '' OR state = $3) ORDER BY id DESC LIMIT {}",
+        Delivery::COLUMNS,
         MANY + 1
     );
-    let mut rows: Vec<Listed> = sqlx::query_as(sqlx::AssertSqlSafe(text))
+    let mut rows: Vec<Delivery> = sqlx::query_as(sqlx::AssertSqlSafe(text))
         .bind(project.id)
         .bind(filter.before.unwrap_or(i64::MAX))
         .bind(&filter.state)
@@ -79,8 +64,8 @@ pub(super) async fn show(
     Path((name, id)): Path<(String, i64)>,
 ) -> Answer<Response> {
     let (project, place) = Place::of(&app, &actor, &name, "deliveries").await?;
-    let text = format!("{COLUMNS} WHERE project_id = $1 AND id = $2");
-    let found: Option<Listed> = sqlx::query_as(sqlx::AssertSqlSafe(text))
+    let text = format!("SELECT {} FROM deliveries WHERE project_id = $1 AND id = $2", Delivery::COLUMNS);
+    let found: Option<Delivery> = sqlx::query_as(sqlx::AssertSqlSafe(text))
         .bind(project.id)
         .bind(id)
         .fetch_optional(&app.db.pool)

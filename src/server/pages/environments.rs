@@ -278,6 +278,29 @@ struct Vote {
     at: i64,
 }
 
+/// What the ledger knows of an environment.
+#[derive(Serialize)]
+struct Known<'a> {
+    releases: Vec<Release<'a>>,
+    bundles: &'a [environments::Bundle],
+}
+
+#[derive(Serialize)]
+struct Release<'a> {
+    version: &'a str,
+    /// Why it is marked bad here; empty: it is not.
+    bad: &'a str,
+}
+
+impl Known<'_> {
+    fn of(about: &environments::One) -> Known<'_> {
+        let bad = |version: &str| about.bad.iter().find(|(bad, _)| bad == version);
+        let release = |version| Release { version, bad: bad(version).map_or("", |(_, why)| why) };
+        let releases = about.releases.iter().take(30).map(|version| release(version.as_str()));
+        Known { releases: releases.collect(), bundles: &about.bundles }
+    }
+}
+
 /// `GET /projects/{project}/environments/{environment}`
 pub(super) async fn one(
     State(app): State<App>,
@@ -295,9 +318,14 @@ pub(super) async fn one(
     .await?;
     let jobs = by_jobs(&app, project.id, &place.url).await?;
     let job = jobs.into_iter().find(|job| job.environment == environment);
-    let grid = grid(&app, &actor, project.id).await?;
-    let cell = grid.rows.into_iter().flat_map(|row| row.cells).flatten();
-    let cell = cell.into_iter().find(|cell| cell.environment == environment);
+    let (about, problem) = match environments::about(&app, &project, &environment).await {
+        Ok(about) => (about, String::new()),
+        Err(problem) => (None, problem.message),
+    };
+    let cell = match &about {
+        Some(about) => Some(told(about.cell.clone())),
+        None => recorded(&app, &project).await?.into_iter().find(|cell| cell.environment == environment),
+    };
     if past.is_empty() && job.is_none() && cell.is_none() {
         return Err(Problem::not_found("environment"));
     }
@@ -311,8 +339,9 @@ pub(super) async fn one(
     let current = past.iter().find(|one| one.current);
     let rights = people::rights(&app, &actor, project.id).await?;
     let data = json!({
-        "place": place, "environment": environment, "current": current, "past": past, "cell": cell, "job": job,
-        "deploys": rights.deploys(&environment),
+        "environment": environment, "current": current, "past": past, "cell": cell, "job": job,
+        "deploys": rights.deploys(&environment), "problem": problem, "known": about.as_ref().map(Known::of),
+        "api": format!("/api/v1/projects/{}/environments/{}", project.id, place::encode(&environment)), "place": place,
     });
     Ok(page(&app, &actor, "environment", &format!("{environment} · {}", project.path), &data))
 }

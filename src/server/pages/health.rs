@@ -3,12 +3,12 @@
 use super::page;
 use crate::server::access::Actor;
 use crate::server::db::now;
-use crate::server::ops::maintenance;
-use crate::server::{Answer, App};
+use crate::server::ops::{copies, maintenance};
+use crate::server::{Answer, App, people};
+use crate::storage::Disk;
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::json;
-use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Instant;
 
@@ -39,7 +39,7 @@ pub(super) async fn show(State(app): State<App>, actor: Actor) -> Answer<Respons
         "database": if app.db.is_sqlite() { "SQLite" } else { "PostgreSQL" },
         "database_bytes": database_bytes(&app).await,
         "data": config.data,
-        "disk": disk(&config.data),
+        "disk": Disk::of(&config.data).ok(),
         "free_wanted": config.keep.free_bytes,
         "pending": count("SELECT COUNT(*) FROM pending").await?,
         "oldest": oldest,
@@ -57,6 +57,10 @@ pub(super) async fn show(State(app): State<App>, actor: Actor) -> Answer<Respons
         "artifacts": count("SELECT COUNT(*) FROM artifacts").await?,
         "artifact_bytes": count("SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM artifacts").await?,
         "now": now(),
+        "copies": copies::list(&app),
+        "backup_at": one(&app, "SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'backup'").await.unwrap_or(None),
+        "variables": people::variables(&app, None).await?,
+        "api": "/api/v1",
     });
     Ok(page(&app, &actor, "health", "Server", &data))
 }
@@ -74,11 +78,4 @@ async fn database_bytes(app: &App) -> Option<i64> {
     };
     // a figure for people; without it the page is still right
     sqlx::query_as::<_, (i64,)>(text).fetch_one(&app.db.pool).await.ok().map(|(bytes,)| bytes)
-}
-
-/// Free and all bytes of the disk that holds the data.
-fn disk(data: &Path) -> Option<serde_json::Value> {
-    let stat = rustix::fs::statvfs(data).ok()?;
-    let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(stat.f_frsize)).unwrap_or(i64::MAX);
-    Some(json!({ "free": bytes(stat.f_bavail), "all": bytes(stat.f_blocks) }))
 }

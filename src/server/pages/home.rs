@@ -1,4 +1,4 @@
-//! The home page: what is mine, what waits for me; and the list of projects.
+//! The home page: what is mine, what waits for me; the list of projects; the board for a wall.
 
 use super::page;
 use super::pipelines::{Wanted, escape_like, listed};
@@ -14,6 +14,9 @@ use sqlx::{AssertSqlSafe, FromRow};
 
 /// Projects on one page.
 const MANY: i64 = 50;
+
+/// Projects on a wall.
+const WALL: i64 = 60;
 
 #[derive(FromRow, Serialize)]
 struct Listed {
@@ -100,6 +103,20 @@ pub(super) async fn list(
     let next = more.then(|| format!("?{}", query.finish()));
     let data = json!({ "projects": rows, "q": search.q, "next": next, "first": at == 0 });
     Ok(page(&app, &actor, "projects", "Projects", &data))
+}
+
+/// `GET /wallboard`: a tile for each project, what is broken first.
+pub(super) async fn wallboard(State(app): State<App>, actor: Actor) -> Answer<Response> {
+    let mut tiles = projects(&app, &actor, "", 0, WALL).await?;
+    tiles.retain(|tile| !tile.status.is_empty());
+    tiles.sort_by_key(|tile| match look(&tile.status) {
+        "failed" => 0,
+        "running" => 1,
+        _ => 2,
+    });
+    let tiles: Vec<_> =
+        tiles.iter().map(|tile| json!({ "tile": tile, "look": look(&tile.status) })).collect();
+    Ok(page(&app, &actor, "wallboard", "Wallboard", &json!({ "tiles": tiles })))
 }
 
 /// `GET /projects/new`

@@ -9,13 +9,16 @@
 //! | [`home`], [`pipelines`], [`pipeline`], [`job`], [`log_search`] | what runs, and how it went |
 //! | [`graph`], [`timing`] | drawings of a pipeline |
 //! | [`reports`], [`artifacts`] | what jobs left |
-//! | [`environments`], [`approvals`] | what runs where, and what waits for a person |
+//! | [`environments`], [`approvals`], [`calendar`] | what runs where, what waits for a person, what is frozen or due |
+//! | [`badge`] | how a branch is, for other pages |
 //! | [`deliveries`], [`queue`], [`settings`], [`health`] | the machine behind it |
 //! | [`actions`] | buttons |
 
 mod actions;
 mod approvals;
 mod artifacts;
+mod badge;
+mod calendar;
 mod deliveries;
 mod environments;
 mod events;
@@ -34,6 +37,7 @@ mod settings;
 mod timing;
 mod words;
 
+pub use place::Place;
 pub use render::{page, problem_page};
 
 use super::access::Access;
@@ -62,6 +66,8 @@ pub fn routes(mut routes: Routes) -> Routes {
         ("/", Access::SignedIn, get(home::home)),
         ("/events", Access::SignedIn, get(events::show)),
         ("/projects", Access::SignedIn, get(home::list)),
+        ("/calendar", Access::SignedIn, get(calendar::show)),
+        ("/wallboard", Access::SignedIn, get(home::wallboard)),
         ("/environments", Access::SignedIn, get(environments::all)),
         ("/approvals", Access::SignedIn, get(approvals::show)),
         ("/queue", Access::SignedIn, get(queue::show)),
@@ -90,6 +96,7 @@ pub fn routes(mut routes: Routes) -> Routes {
         ("/pipelines/{pipeline}/{action}", post(actions::pipeline)),
         ("/jobs/{job}/{action}", post(actions::job)),
     ];
+    routes = routes.page(Method::GET, &in_project("/badge.svg"), Access::Public, get(badge::show));
     for (path, access, handler) in shown {
         routes = routes.page(Method::GET, path, access, handler);
     }

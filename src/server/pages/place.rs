@@ -17,7 +17,7 @@ pub(super) fn seen_by(actor: &Actor) -> (i64, i64, i64) {
 
 /// The project of a page.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Place {
+pub struct Place {
     /// Number.
     pub id: i64,
     /// `group/name`.
@@ -36,12 +36,10 @@ pub(super) struct Place {
 
 impl Place {
     /// Looks up the project and what the actor may do there.
-    pub(super) async fn of(
-        app: &App,
-        actor: &Actor,
-        name: &str,
-        tab: &'static str,
-    ) -> Answer<(Project, Place)> {
+    ///
+    /// # Errors
+    /// There is no such project; or the database does not answer.
+    pub async fn of(app: &App, actor: &Actor, name: &str, tab: &'static str) -> Answer<(Project, Place)> {
         let project = app.project(name).await?;
         // what is shown, not what is allowed: that the guard decides
         let rights = people::rights(app, actor, project.id).await?;

@@ -95,6 +95,7 @@ struct Machine {
     contacted_at: Option<i64>,
     machines: i64,
     running: i64,
+    maximum_timeout: Option<i64>,
 }
 
 /// `GET /runners`
@@ -121,7 +122,10 @@ pub(super) async fn runners(State(app): State<App>, actor: Actor) -> Answer<Resp
         })
         .collect();
     let online = rows.iter().filter(|row| row.state == "online").count();
-    Ok(page(&app, &actor, "runners", "Runners", &json!({ "runners": rows, "online": online })))
+    let text = "SELECT COUNT(*) FROM meta WHERE key = 'registration_token'";
+    let registration: i64 = sqlx::query_scalar(text).fetch_one(&app.db.pool).await?;
+    let data = json!({ "runners": rows, "online": online, "registration": registration });
+    Ok(page(&app, &actor, "runners", "Runners", &data))
 }
 
 impl Machine {
@@ -151,6 +155,7 @@ impl Machine {
             contacted_at: row.contacted_at,
             machines: 0,
             running: 0,
+            maximum_timeout: row.maximum_timeout,
         }
     }
 }

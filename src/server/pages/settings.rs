@@ -1,29 +1,17 @@
-//! Settings of a project, by name: no secret is shown. And its schedules.
+//! Settings of a project and the forms that change them; values of variables and secrets are not shown. And its schedules.
 
 use super::page;
 use super::place::Place;
 use crate::server::access::Actor;
-use crate::server::{Answer, App};
+use crate::server::hooks::forge::Forge;
+use crate::server::projects::{Settings, hook_url, setup};
+use crate::server::{Answer, App, people};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use sqlx::FromRow;
-
-#[derive(FromRow, Serialize)]
-struct Variable {
-    id: i64,
-    key: String,
-    project_id: Option<i64>,
-    environment_scope: String,
-    protected: i64,
-    masked: i64,
-    file: i64,
-    raw: i64,
-    updated_at: i64,
-    updated_by: String,
-    used_at: Option<i64>,
-}
+use std::collections::BTreeMap;
 
 #[derive(FromRow, Serialize)]
 struct Secret {
@@ -37,53 +25,58 @@ struct Secret {
 /// `GET /projects/{project}/settings`
 pub(super) async fn show(State(app): State<App>, actor: Actor, Path(name): Path<String>) -> Answer<Response> {
     let (project, place) = Place::of(&app, &actor, &name, "settings").await?;
-    let variables: Vec<Variable> = sqlx::query_as(
-        "SELECT id, key, project_id, environment_scope, protected, masked, file, raw, updated_at, updated_by, used_at \
-         FROM variables WHERE project_id = $1 OR project_id IS NULL ORDER BY key, environment_scope",
-    )
-    .bind(project.id)
-    .fetch_all(&app.db.pool)
-    .await?;
     let secrets: Vec<Secret> = sqlx::query_as(
         "SELECT id, kind, name, created_at, used_at FROM secrets WHERE project_id = $1 ORDER BY id",
     )
     .bind(project.id)
     .fetch_all(&app.db.pool)
     .await?;
-    let groups: Vec<(String, String)> =
-        sqlx::query_as("SELECT name, mode FROM resource_groups WHERE project_id = $1 ORDER BY name")
-            .bind(project.id)
-            .fetch_all(&app.db.pool)
-            .await?;
-    let settings: Json = serde_json::from_str(&project.settings).unwrap_or_default();
-    let settings: Vec<Json> = settings.as_object().into_iter().flatten().map(setting).collect();
+    let groups: Vec<(String, String)> = sqlx::query_as(
+        "SELECT g.name, COALESCE(m.mode, 'unordered') FROM (SELECT name FROM held WHERE project_id = $1 \
+         UNION SELECT name FROM resource_groups WHERE project_id = $1) g \
+         LEFT JOIN resource_groups m ON m.project_id = $1 AND m.name = g.name ORDER BY g.name",
+    )
+    .bind(project.id)
+    .fetch_all(&app.db.pool)
+    .await?;
     let protected: Vec<String> = serde_json::from_str(&project.protected_refs)
         .unwrap_or_else(|_| project.protected_refs.split_whitespace().map(str::to_owned).collect());
+    let hook = hook_url(&app, &project);
+    let forge = Forge::named(&project.forge).unwrap_or(Forge::Generic);
     let data = json!({
         "place": place,
+        "api": format!("/api/v1/projects/{}", project.id),
         "git_url": without_password(&project.git_url),
         "forge": project.forge,
+        "forges": Forge::ALL.map(|one| json!({ "value": one.name(), "chosen": one == forge })),
         "forge_url": project.forge_url,
         "default_branch": project.default_branch,
         "created_at": project.created_at,
-        "hook": format!("{}/hooks/{}", app.config.public_url(), project.hook),
-        "protected": protected,
-        "settings": settings,
-        "variables": variables,
+        "setup": setup(forge, &hook),
+        "hook": hook,
+        "protected_refs": protected.join(", "),
+        "settings": Settings::of(&project),
+        "forks": FORKS.map(|(value, said)| json!({
+            "value": value, "said": said, "chosen": json!(Settings::of(&project).forks) == value,
+        })),
+        "variables": people::variables(&app, Some(project.id)).await?,
         "secrets": secrets,
-        "groups": groups.into_iter().map(|(name, mode)| json!({ "name": name, "mode": mode })).collect::<Vec<_>>(),
+        "groups": groups.into_iter().map(group).collect::<Vec<_>>(),
     });
     Ok(page(&app, &actor, "settings", &format!("Settings · {}", project.path), &data))
 }
 
-fn setting((key, value): (&String, &Json)) -> Json {
-    let said = match value {
-        Json::String(text) => text.clone(),
-        Json::Null => "–".to_owned(),
-        other => other.to_string(),
-    };
-    json!({ "key": key.replace('_', " "), "value": said })
+fn group((name, mode): (String, String)) -> Json {
+    let modes = ["unordered", "oldest_first", "newest_first", "newest_ready_first"];
+    json!({ "name": name, "modes": modes.map(|one| json!({ "value": one, "chosen": one == mode })) })
 }
+
+/// What can be said of merge requests from forks.
+const FORKS: [(&str, &str); 3] = [
+    ("approve", "run when a maintainer says yes to the commit"),
+    ("ignore", "run nothing"),
+    ("run", "run, without secrets"),
+];
 
 /// A password in an address is nobody's business.
 fn without_password(address: &str) -> String {
@@ -107,6 +100,9 @@ struct Schedule {
     next_at: Option<i64>,
     last_pipeline: Option<i64>,
     last_status: Option<String>,
+    variables: String,
+    #[sqlx(skip)]
+    names: Vec<String>,
 }
 
 /// `GET /projects/{project}/schedules`
@@ -116,14 +112,20 @@ pub(super) async fn schedules(
     Path(name): Path<String>,
 ) -> Answer<Response> {
     let (project, place) = Place::of(&app, &actor, &name, "schedules").await?;
-    let rows: Vec<Schedule> = sqlx::query_as(
-        "SELECT s.id, s.description, s.ref, s.cron, s.timezone, s.active, s.owner, s.next_at, s.last_pipeline, \
+    let mut rows: Vec<Schedule> = sqlx::query_as(
+        "SELECT s.id, s.description, s.ref, s.cron, s.timezone, s.active, s.owner, s.next_at, s.last_pipeline, s.variables, \
          pl.status AS last_status FROM schedules s LEFT JOIN pipelines pl ON pl.id = s.last_pipeline \
          WHERE s.project_id = $1 ORDER BY s.active DESC, s.next_at, s.id",
     )
     .bind(project.id)
     .fetch_all(&app.db.pool)
     .await?;
+    for row in &mut rows {
+        // values stay here
+        let variables: BTreeMap<String, String> =
+            serde_json::from_str(&std::mem::take(&mut row.variables)).unwrap_or_default();
+        row.names = variables.into_keys().collect();
+    }
     let data = json!({ "place": place, "schedules": rows, "branch": project.default_branch });
     Ok(page(&app, &actor, "schedules", &format!("Schedules · {}", project.path), &data))
 }

@@ -3,7 +3,7 @@
 use super::accounts::Account;
 use super::roles::access_of;
 use crate::server::access::{Access, Actor};
-use crate::server::pages::page;
+use crate::server::pages::{Place, page};
 use crate::server::routes::Routes;
 use crate::server::rows::{Audit, audit};
 use crate::server::{Answer, App, Problem};
@@ -198,11 +198,10 @@ async fn remove_member_of_all(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn show(State(app): State<App>, actor: Actor, Path(project): Path<String>) -> Answer<Response> {
-    let project = app.project(&project).await?;
+async fn show(State(app): State<App>, actor: Actor, Path(name): Path<String>) -> Answer<Response> {
+    let (project, place) = Place::of(&app, &actor, &name, "settings").await?;
     let members = list(&app, Some(project.id)).await?;
-    let everywhere = list(&app, None).await?;
-    let data = json!({ "project": project.path, "url": url(&project.path), "members": members, "everywhere": everywhere });
+    let data = json!({ "place": place, "members": members, "everywhere": list(&app, None).await? });
     Ok(page(&app, &actor, "members", &format!("Members · {}", project.path), &data))
 }
 

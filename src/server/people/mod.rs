@@ -51,6 +51,7 @@ pub use record::{Verdict, export, verify, verify_text};
 pub use roles::{Rights, rights, visible_projects};
 pub(super) use sign_in::login_address;
 pub(super) use site::same_site;
+pub(super) use variables::rows as variables;
 
 use super::access::{Access, Actor};
 use super::routes::Routes;

@@ -30,9 +30,11 @@ pub(super) fn routes(routes: Routes) -> Routes {
 }
 
 /// A variable, without its value.
-#[derive(Clone, Debug, FromRow)]
-struct Row {
+#[derive(Clone, Debug, FromRow, Serialize)]
+pub(in crate::server) struct Row {
     id: i64,
+    /// None: of all projects.
+    project_id: Option<i64>,
     key: String,
     environment_scope: String,
     protected: i64,
@@ -116,15 +118,19 @@ impl fmt::Debug for NewVariable {
     }
 }
 
+/// The variables of a project and of all, or of all projects only.
+///
+/// # Errors
+/// The database does not answer.
+pub(in crate::server) async fn rows(app: &App, project: Option<i64>) -> Answer<Vec<Row>> {
+    let text = "SELECT id, project_id, key, environment_scope, protected, masked, file, raw, updated_at, updated_by, used_at \
+                FROM variables WHERE project_id = $1 OR project_id IS NULL ORDER BY key, environment_scope";
+    Ok(sqlx::query_as(text).bind(project).fetch_all(&app.db.pool).await?)
+}
+
 async fn list(app: &App, project: Option<i64>) -> Answer<Json<Vec<Variable>>> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT id, key, environment_scope, protected, masked, file, raw, updated_at, updated_by, used_at \
-         FROM variables WHERE COALESCE(project_id, 0) = $1 ORDER BY key, environment_scope",
-    )
-    .bind(project.unwrap_or(0))
-    .fetch_all(&app.db.pool)
-    .await?;
-    Ok(Json(rows.into_iter().map(Variable::from).collect()))
+    let rows = rows(app, project).await?.into_iter().filter(|row| row.project_id == project);
+    Ok(Json(rows.map(Variable::from).collect()))
 }
 
 fn acceptable(new: &NewVariable) -> Answer<()> {

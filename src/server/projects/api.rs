@@ -3,7 +3,7 @@
 use super::address::{check_api_url, check_git_url, check_path};
 use super::secrets::{NewSecret, add};
 use super::settings::Settings;
-use super::setup::setup;
+use super::setup::{hook_url, setup};
 use crate::server::access::{Access, Actor};
 use crate::server::db::{Tx, now};
 use crate::server::hooks::event::is_ref;
@@ -29,6 +29,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .api(Access::Maintainer, routes!(change_project))
         .api(Access::Admin, routes!(remove_project))
         .api(Access::Maintainer, routes!(look_at_repository))
+        .api(Access::Maintainer, routes!(read_hook))
 }
 
 /// A project as the API shows it.
@@ -178,7 +179,7 @@ async fn create_project(
         adopt(&app, &project, branch, new.protected_refs.is_none()).await?;
     }
     let project = app.project(&id.to_string()).await?;
-    let url = format!("{}/hooks/{}", app.config.public_url(), project.hook);
+    let url = hook_url(&app, &project);
     let hook = Hook { setup: setup(new.forge, &url), url, secret };
     Ok((StatusCode::CREATED, Json(Made { project: Shown::of(&project), hook, repository })))
 }
@@ -390,4 +391,23 @@ async fn remove_project(
 async fn look_at_repository(State(app): State<App>, Path(project): Path<String>) -> Answer<Json<Reached>> {
     let project = app.project(&project).await?;
     Ok(Json(reached(&app, &project).await))
+}
+
+/// Where a forge sends its deliveries.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProjectHookAddress)]
+struct HookAddress {
+    url: String,
+    /// How to set it up at the forge, for people.
+    setup: String,
+}
+
+/// Where the forge sends its deliveries
+#[utoipa::path(get, path = "/api/v1/projects/{project}/hook", tag = "projects",
+    params(("project" = String, Path, description = "number, or path with %2F")),
+    responses((status = 200, body = HookAddress), (status = 404)))]
+async fn read_hook(State(app): State<App>, Path(project): Path<String>) -> Answer<Json<HookAddress>> {
+    let project = app.project(&project).await?;
+    let url = hook_url(&app, &project);
+    Ok(Json(HookAddress { setup: setup(Forge::named(&project.forge).unwrap_or(Forge::Generic), &url), url }))
 }

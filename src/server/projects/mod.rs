@@ -17,7 +17,7 @@ mod settings;
 mod setup;
 
 pub use settings::{Forks, Settings};
-pub use setup::setup;
+pub use setup::{hook_url, setup};
 
 use super::routes::Routes;
 

@@ -5,7 +5,7 @@ use crate::server::db::now;
 use crate::server::hooks::event::is_ref;
 use crate::server::routes::Routes;
 use crate::server::rows::{Audit, audit};
-use crate::server::schedules::next;
+use crate::server::schedules::{next, run_now};
 use crate::server::{Answer, App, Problem};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -22,6 +22,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .api(Access::Developer, routes!(add_schedule))
         .api(Access::Developer, routes!(change_schedule))
         .api(Access::Developer, routes!(remove_schedule))
+        .api(Access::Developer, routes!(run_schedule))
 }
 
 #[derive(sqlx::FromRow)]
@@ -249,4 +250,37 @@ async fn remove_schedule(
     audit(&mut tx, entry).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What a schedule has started.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ScheduleStarted)]
+struct Started {
+    /// Its number.
+    pipeline: i64,
+}
+
+/// Starts a schedule's pipeline now, in the name of who asks; when it is due next stays as it is
+#[utoipa::path(post, path = "/api/v1/projects/{project}/schedules/{schedule}/run", tag = "schedules",
+    params(("project" = String, Path, description = "number, or path with %2F"), ("schedule" = i64, Path)),
+    responses((status = 201, body = Started), (status = 404), (status = 422, description = "it has no jobs")))]
+async fn run_schedule(
+    State(app): State<App>,
+    actor: Actor,
+    Path((project, schedule)): Path<(String, i64)>,
+) -> Answer<(StatusCode, Json<Started>)> {
+    let project = app.project(&project).await?;
+    let row = read(&app, project.id, schedule).await?;
+    let pipeline = run_now(&app, schedule, &actor.name).await?;
+    let mut tx = app.db.write().await?;
+    let entry = Audit {
+        actor: &actor,
+        action: "schedule.run",
+        project: Some(project.id),
+        subject: &row.description,
+        detail: json!({ "id": schedule, "pipeline": pipeline }),
+    };
+    audit(&mut tx, entry).await?;
+    tx.commit().await?;
+    Ok((StatusCode::CREATED, Json(Started { pipeline })))
 }

@@ -34,6 +34,8 @@ pub struct Settings {
     pub keep_days: Option<u64>,
     /// Pipelines that are kept whatever their age; none: as the server's settings say.
     pub keep_pipelines: Option<u64>,
+    /// May anybody see the badge, `/projects/{project}/badge.svg?branch=`? Else only who may see the project.
+    pub public_badge: bool,
 }
 
 impl Default for Settings {
@@ -44,6 +46,7 @@ impl Default for Settings {
             auto_cancel: true,
             keep_days: None,
             keep_pipelines: None,
+            public_badge: false,
         }
     }
 }

@@ -1,10 +1,17 @@
 //! How to set the hook up at each forge, for people.
 
+use crate::server::App;
 use crate::server::hooks::forge::Forge;
+use crate::server::rows::Project;
 
 /// The script for a repository on a git server without a forge: tells of each ref that was pushed. It asks for what a
 /// machine with git has anyway: `perl` (signs; the secret is in no argument) and `curl`.
 const POST_RECEIVE: &str = include_str!("post-receive");
+
+/// Where a project's deliveries go.
+pub fn hook_url(app: &App, project: &Project) -> String {
+    format!("{}/hooks/{}", app.config.public_url(), project.hook)
+}
 
 /// Steps, one a line.
 pub fn setup(forge: Forge, hook_url: &str) -> String {

@@ -41,6 +41,17 @@ async fn a_push_runs_stage_by_stage_and_every_job_is_handed_out_once() {
 }
 
 #[tokio::test]
+async fn jobs_of_earlier_stages_are_handed_out_before_jobs_with_needs_of_later_ones() {
+    let yaml = "stages: [a, b]\nlate: {stage: b, needs: [], script: [x]}\nearly: {stage: a, script: [x]}\n";
+    let bench = Bench::new(yaml).await;
+    let pipeline = bench.create().await;
+    assert_eq!(bench.jobs(pipeline).await, "late=pending early=pending");
+    let runner = bench.runner("[]").await;
+    bench.claims(&runner, "early").await;
+    bench.claims(&runner, "late").await;
+}
+
+#[tokio::test]
 async fn a_job_runs_with_its_variables_and_the_database_holds_no_value_of_them() {
     let bench = Bench::new(TWO).await;
     let sealed = bench.app.vault.seal("variable:1", b"hunter2-hunter2");

@@ -45,6 +45,7 @@
     const same = (node) => node.innerHTML.replace(/<(time|span)[^>]* data-(ago|since)[^>]*>[^<]*/g, "");
     if (same(old) === same(fresh)) return;
     if (old.contains(document.activeElement) && /INPUT|TEXTAREA|SELECT/.test(document.activeElement.tagName)) return;
+    if ([...old.querySelectorAll("input:not([type=hidden]), textarea")].some((el) => el.value !== el.defaultValue || el.checked !== el.defaultChecked && "checked" in el)) return;
     const said = statusOf(old);
     const open = [...old.querySelectorAll("details")].map((details) => details.open);
     const path = focusPath(old), scrolled = [...old.querySelectorAll(".scroll, .stages")].map((el) => el.scrollLeft);
@@ -110,27 +111,42 @@
     if (text && !confirm(text)) event.preventDefault();
   });
 
-  // forms that speak to the API: data-api="METHOD /path"; names with a dot are parts of an object, data-as says what
-  // a value is besides a text, data-then where to go ({id} of the answer), data-show shows the answer, which is told once
-  const send = async (form, button) => {
-    const [method, path] = (button?.dataset.api || form.dataset.api).split(" "), body = {};
+  // forms that speak to the API: data-api="METHOD /path". Names with a dot are parts of an object; data-as says what a
+  // value is besides a text; an empty field is left out, unless data-empty says that it means something; a file is the
+  // whole body. data-typed is what must be written where data-type stands. data-then says where to go ({name} of the
+  // answer); data-show shows the answer, which is told once
+  const valueOf = (el) => {
+    const as = el.dataset.as, lines = el.value.split(/[,\n]/).map((t) => t.trim()).filter(Boolean);
+    if (el.type === "checkbox") return el.checked;
+    if (as === "list") return lines;
+    if (as === "pairs") return Object.fromEntries(el.value.split("\n").filter((t) => t.trim()).map((t) => [t.split("=")[0].trim(), t.split("=").slice(1).join("=")]));
+    return as === "bool" ? el.value === "true" : el.type === "number" ? Number(el.value) : el.value;
+  };
+  const bodyOf = (form) => {
+    const file = form.querySelector("input[type=file]")?.files[0], body = {};
+    if (file) return file;
     for (const el of form.elements) {
-      if (!el.name || (el.type !== "checkbox" && el.value === "")) continue;
-      const as = el.dataset.as, [first, second] = el.name.split(".");
-      const value = el.type === "checkbox" ? el.checked : as === "bool" ? el.value === "true" : as === "list" ? el.value.split(",").map((t) => t.trim()).filter(Boolean) : el.value;
-      if (second) (body[first] ||= {})[second] = value; else body[first] = value;
+      if (!el.name || (el.type !== "checkbox" && el.value === "" && !("empty" in el.dataset))) continue;
+      const [first, second] = el.name.split(".");
+      if (second) (body[first] ||= {})[second] = valueOf(el); else body[first] = valueOf(el);
     }
+    return JSON.stringify(body);
+  };
+  const send = async (form, button) => {
+    const [method, path] = (button?.dataset.api || form.dataset.api).split(" ");
     form.querySelector(".alert")?.remove();
     const tell = (text) => form.append(Object.assign(document.createElement("p"), { className: "alert", role: "alert", textContent: text }));
-    const buttons = form.querySelectorAll("button");
+    if (form.dataset.typed && form.querySelector("[data-type]").value !== form.dataset.typed) return tell(`This is not \`${form.dataset.typed}\`.`);
+    const body = bodyOf(form), buttons = form.querySelectorAll("button");
     buttons.forEach((b) => { b.disabled = true; });
     try {
       const csrf = document.querySelector("meta[name=csrf]").content;
-      const answer = await fetch(path, { method, credentials: "same-origin", headers: { "content-type": "application/json", "x-csrf-token": csrf }, body: method === "DELETE" ? undefined : JSON.stringify(body) });
+      const answer = await fetch(path, { method, credentials: "same-origin", headers: { "content-type": "application/json", "x-csrf-token": csrf }, body: method === "DELETE" ? undefined : body });
       const text = await answer.text(), told = text.startsWith("{") ? JSON.parse(text) : {};
       if (!answer.ok) tell(told.message || `the server answered ${answer.status}`);
       else if ("show" in form.dataset) present(form, told);
-      else location.assign(form.dataset.then ? form.dataset.then.replace("{id}", told.id) : location.href);
+      else if (form.dataset.then) return location.assign(form.dataset.then.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(told[name])));
+      else { form.reset(); return location.reload(); }
     } catch (error) {
       tell(`The server can't be reached: ${error.message}`);
     }
@@ -140,11 +156,12 @@
     const list = document.createElement("dl");
     list.className = "facts-list wide told";
     const add = (key, value) => {
-      if (value === null || typeof value === "object") { Object.entries(value || {}).forEach(([k, v]) => add(k, v)); return; }
+      if (value !== null && typeof value === "object") { Object.entries(value).forEach(([k, v]) => add(k, v)); return; }
+      if (value === null || value === "") return;
       list.append(Object.assign(document.createElement("dt"), { textContent: key.replaceAll("_", " ") }), Object.assign(document.createElement("dd"), { textContent: value }));
     };
     add("", told);
-    const note = Object.assign(document.createElement("p"), { className: "why waits", role: "status", textContent: "Keep what is secret here: it is not shown again." });
+    const note = Object.assign(document.createElement("p"), { className: "why waits", role: "status", textContent: form.dataset.show || "Keep what is secret here: it is not shown again." });
     form.replaceWith(note, list);
   };
   document.addEventListener("submit", (event) => {

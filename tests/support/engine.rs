@@ -1,48 +1,9 @@
-//! A registry and engines for one test, ended with it.
+//! Engines for one test, ended with it.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// Images of `scripts/test-images.sh`, served on the loopback address.
-pub(crate) struct Registry {
-    address: String,
-    /// Ends with its standard input.
-    child: Child,
-}
-
-impl Registry {
-    pub(crate) fn serve(names: &[&str]) -> Registry {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/test-images.sh");
-        let mut child = Command::new("bash")
-            .arg(script)
-            .arg("--serve")
-            .args(names)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut address = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        assert!(!address.is_empty(), "no registry");
-        Registry { address: address.trim().to_owned(), child }
-    }
-
-    /// Full name of one of its images.
-    pub(crate) fn image(&self, name: &str) -> String {
-        format!("{}/{name}", self.address)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}
 
 /// An engine of our own.
 pub(crate) struct Daemon {
@@ -114,7 +75,7 @@ impl Daemon {
     }
 
     /// Containers, networks and volumes that ours made.
-    pub(crate) async fn left(&self) -> Vec<String> {
+    pub(crate) fn left(&self) -> Vec<String> {
         let socket = self.address.strip_prefix("unix://").unwrap();
         let mut left = Vec::new();
         for (path, pointer) in [("containers/json?all=true", ""), ("networks", ""), ("volumes", "/Volumes")] {

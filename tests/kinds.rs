@@ -201,6 +201,7 @@ impl Archive {
 #[test]
 fn an_archive_has_a_status_goes_back_and_is_promoted() {
     let site = Archive::new();
+    site.at("1.0.0");
     site.ci(&["env", "status", "dev"]).ended(0).says(&["absent"]);
     site.ci(&["rollback", "dev"]).ended(3).says(&["nothing is installed there"]);
     for version in ["1.0.0", "1.1.0"] {

@@ -84,6 +84,8 @@ enabled = false
 include-name = "DELETE /api/v1/projects/{project}"
 enabled = false
 TOML
+# what it has learned lies in the directory where it runs
+cd "$work"
 if ! "$schemathesis" --config-file "$work/schemathesis.toml" run "$url/api/v1/openapi.json" \
     --checks not_a_server_error --max-examples "$examples" --request-timeout 60 --phases examples,coverage,fuzzing; then
     grep '"level":"ERROR"' "$work/log" | sed 's/"timestamp":"[^"]*",//' | sort | uniq -c | sort -rn | head -20

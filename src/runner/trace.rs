@@ -105,9 +105,12 @@ impl Trace {
         let mut gone = self.beat().await;
         let mut listening = true;
         let verdict = loop {
-            let waiting = *grown.borrow_and_update() > self.sent;
+            let left = grown.borrow_and_update().saturating_sub(self.sent);
+            let waiting = left > 0;
             let at = match self.retry_at {
                 Some(at) => at,
+                // a whole piece costs as much later
+                None if self.local && left >= PIECE => Instant::now(),
                 None if waiting => self.last_piece.map_or_else(Instant::now, |at| at + self.pace()),
                 None => self.last_contact + self.beat_every(),
             };

@@ -1,14 +1,19 @@
 //! The database: SQLite in the data directory, or PostgreSQL by URL. Statements are written once, in the part of SQL
 //! that both take, with `$1` for values.
 
+use super::ops::latency;
+use prometheus_client::metrics::histogram::Histogram;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Any, AnyPool, AssertSqlSafe, Executor, SqlSafeStr, Transaction};
 use std::borrow::Cow;
 use std::str::FromStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "initial", include_str!("migrations/0001_initial.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "initial", include_str!("migrations/0001_initial.sql")),
+    (2, "releases", include_str!("migrations/0002_releases.sql")),
+];
 
 /// Names of all tables, each after those that it refers to.
 pub fn tables() -> Vec<&'static str> {
@@ -24,6 +29,8 @@ pub type Tx = Transaction<'static, Any>;
 pub struct Db {
     /// For single statements; [`Db::write`] for several.
     pub pool: AnyPool,
+    /// How long writers waited for their turn, in seconds.
+    pub waits: Histogram,
     kind: Kind,
 }
 
@@ -57,7 +64,7 @@ impl Db {
             })
             .connect_with(options)
             .await?;
-        let db = Db { pool, kind };
+        let db = Db { pool, kind, waits: latency() };
         db.migrator().run(&db.pool).await?;
         Ok(db)
     }
@@ -81,10 +88,13 @@ impl Db {
     /// # Errors
     /// The database can't be reached or is busy.
     pub async fn write(&self) -> Result<Tx, sqlx::Error> {
-        match self.kind {
+        let began = Instant::now();
+        let begun = match self.kind {
             Kind::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await,
             Kind::Postgres => self.pool.begin().await,
-        }
+        };
+        self.waits.observe(began.elapsed().as_secs_f64());
+        begun
     }
 
     /// Is it SQLite?

@@ -16,6 +16,7 @@
 //! | [`hooks`] | what forges send, what is missed, commit statuses back |
 //! | [`projects`] | projects, their secrets, settings, schedules |
 //! | [`mirror`] | a bare mirror of each project's repository |
+//! | [`releases`] | what jobs with `release:` made |
 //! | [`schedules`] | pipelines by the clock |
 //! | [`environments`] | which version is where; promotion, approvals, bundles |
 //! | [`ops`] | backup, health, metrics, retention, hand-over |
@@ -43,6 +44,7 @@ pub mod people;
 pub mod pool;
 pub mod problem;
 pub mod projects;
+pub mod releases;
 pub mod routes;
 pub mod rows;
 pub mod runner_api;

@@ -99,7 +99,7 @@ pub struct NewRunner {
     pub description: String,
     /// It takes jobs whose tags are all among these.
     pub tags: Vec<String>,
-    /// Does it take jobs without tags? Yes, if nothing is said and it has no tags.
+    /// Does it take jobs without tags? As on GitLab: yes, if nothing is said, also with tags.
     pub run_untagged: bool,
     /// Only jobs of protected refs?
     pub protected: bool,

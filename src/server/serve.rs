@@ -2,8 +2,8 @@
 
 use super::App;
 use super::{
-    artifacts, engine, environments, hooks, logs, ops, pages, people, pool, projects, routes::Routes,
-    runner_api, runners,
+    artifacts, engine, environments, hooks, logs, ops, pages, people, pool, projects, releases,
+    routes::Routes, runner_api, runners,
 };
 use axum::extract::State;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -33,6 +33,7 @@ pub fn routes(app: &App) -> Routes {
         .with(pages::routes)
         .with(people::routes)
         .with(projects::routes)
+        .with(releases::routes)
         .with(hooks::routes)
         .with(engine::routes)
         .with(environments::routes)

@@ -54,7 +54,7 @@ impl Person {
     fn sees(&self, text: &str) {
         let seen = || self.screen().contains(text);
         let patience = std::time::Instant::now();
-        while !seen() && patience.elapsed().as_secs() < 60 {
+        while !seen() && patience.elapsed().as_secs() < 120 {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         assert!(seen(), "`{text}` is not on the screen:\n{}", self.screen());

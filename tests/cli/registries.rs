@@ -8,7 +8,6 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -221,8 +220,10 @@ fn credential_helpers_are_asked() {
     );
     let broken = "#!/bin/sh\necho 'the vault is shut: s3cret'\nexit 1\n";
     for (name, text) in [("docker-credential-vault", helper.as_str()), ("docker-credential-shut", broken)] {
-        fs::write(programs.join(name), text).unwrap();
-        fs::set_permissions(programs.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        // a program that this process has written may be busy: another test's child has it open as well
+        fs::write(registry.file(name), text).unwrap();
+        let made = Command::new("install").args(["-m", "755"]).arg(registry.file(name)).arg(&programs).status();
+        assert!(made.unwrap().success());
     }
     let path = PathBuf::from(format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()));
     let path = [("PATH", path.as_path())];

@@ -244,9 +244,9 @@ fn pipelines(person: &mut Person<'_>) {
         |job: &str| format!("SELECT COUNT(*) FROM jobs WHERE newest = 1 AND name = '{job}' AND status = ");
     person.does("form[action$='/play']", &[], "");
     person.counts(1, &format!("{} 'pending'", status("ship")));
+    person.go(&pipeline);
     person.does("form[action$='/cancel']", &[], "Cancel");
     person.counts(1, &format!("{} 'canceled'", status("build")));
-    person.go(&pipeline);
     person.does(&format!("form[action='{pipeline}/retry']"), &[], "Retry");
     person.counts(1, &format!("{} 'pending'", status("build")));
     person.eval("location.assign(document.querySelector('.job a').href)");
@@ -261,10 +261,12 @@ fn pipelines(person: &mut Person<'_>) {
 
 fn deliveries(person: &mut Person<'_>, project: i64) {
     for state in ["failed", "held"] {
-        person.server.execute(&format!(
+        let insert = sqlx::query(
             "INSERT INTO deliveries (project_id, key, forge, event, headers, body, body_digest, received_at, state, reason, \
-             tries) VALUES ({project}, '{state}', 'generic', 'push', '{{}}', '', '', 1, '{state}', 'because', 1)"
-        ));
+             tries) VALUES ($1, $2, 'generic', 'push', '{}', $3, '', 1, $2, 'because', 1)",
+        );
+        let insert = insert.bind(project).bind(state).bind(b"{}".to_vec());
+        person.server.block_on(insert.execute(&person.server.db().pool)).unwrap();
     }
     person.go("/projects/1/deliveries/1");
     person.asks("/1/replay", &[], "Replay");
@@ -376,7 +378,7 @@ fn deployments_are_asked_for_agreed_to_and_stopped_by_clicks() {
     person.sees("it leaks");
     person.asks("/dev/marks", &[("reason", "it does not")], "It is good again");
     let told = person.click("form[data-api$='/dev/look']", &[], "Ask the targets");
-    assert!(told == "page" || told.contains("dev.invalid"), "{told}");
+    assert!(told.contains("rebar.config"), "{told}");
 
     let wait = |version: &str| {
         server.execute(&format!(

@@ -106,6 +106,31 @@ impl Site {
         })
     }
 
+    /// Operations installed the bundle for UAT and sends its report: once, by who may, as the bundle was made.
+    fn receipts_come_back(&self, bob: &reqwest::blocking::Client) {
+        let history = self.get("/environments/uat")["history"].clone();
+        let made = history.as_array().unwrap().iter().find(|entry| entry["kind"] == "bundle").unwrap();
+        let receipt = json!({
+            "format": 1, "kind": "slipway-receipt", "bundle": made["bundle"], "environment": "uat",
+            "release": made["release"], "version": made["version"], "content": made["content"], "host": "uat1",
+            "ended": "2026-01-31T12:00:00Z", "strategy": "fresh", "outcome": "done", "from": null, "message": "",
+        });
+        let url = self.server.url(&format!("{}/environments/uat/receipts", self.api));
+        Reply::of(bob.post(url).json(&receipt).send().unwrap()).is(403);
+        let mut changed = receipt.clone();
+        changed["version"] = json!("9.9.9");
+        let refused = self.post("/environments/uat/receipts", &changed).is(400);
+        assert!(refused.text.contains("it was changed"), "{}", refused.text);
+        let refused = self.post("/environments/sit/receipts", &receipt).is(400);
+        assert!(refused.text.contains("is of `uat`"), "{}", refused.text);
+        let entry = self.post("/environments/uat/receipts", &receipt).is(200).json();
+        assert_eq!((&entry["kind"], &entry["version"]), (&json!("receipt"), &json!("0.2.0")), "{entry}");
+        let refused = self.post("/environments/uat/receipts", &receipt).is(400);
+        assert!(refused.text.contains("imported already"), "{}", refused.text);
+        let uat = self.cell("uat");
+        assert_eq!((&uat["versions"], &uat["last"]), (&json!(["0.2.0"]), &json!("done")), "{uat}");
+    }
+
     /// Asks for it as `admin`, agrees as `bob`, waits for its end.
     fn promoted(&self, version: &str, bob: &reqwest::blocking::Client) -> Value {
         let asked = self.post("/environments/sit/deployments", &json!({ "version": version })).is(201).json();
@@ -174,6 +199,8 @@ fn what_a_job_deployed_people_promote_lock_roll_back_and_bundle() {
     let bundle = site.get("/environments/uat")["bundles"][0].clone();
     let file = site.server.get(&format!("{}/bundles/{}/file", site.api, bundle["id"])).is(200);
     assert_eq!(file.headers["content-length"], bundle["size"].to_string().as_str());
+
+    site.receipts_come_back(&bob);
 
     // nothing comes to what is locked; a rollback goes back by the relup
     let lock = format!("{}/environments/sit/lock", site.api);

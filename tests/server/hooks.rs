@@ -139,10 +139,13 @@ fn where_the_forge_does_not_sign_its_id_the_same_body_under_another_id_is_a_repe
     let stored = project.verdict(&server, first["id"].as_i64().unwrap());
     assert_eq!(stored["state"], "ignored", "{stored}");
     assert!(!stored.to_string().contains(&project.secret), "the token is not kept");
-    let skipped = json!({ "object_kind": "push", "ref": "refs/heads/main", "before": NOTHING, "after": "c".repeat(40),
+    let skipped = json!({ "object_kind": "push", "ref": "refs/heads/main", "before": NOTHING, "after": repository.push(&[("a", "1")], "more"),
         "push_options": { "ci": { "skip": true } } });
     let id = send("3", &skipped).is(202).json()["id"].as_i64().unwrap();
-    assert_eq!(project.verdict(&server, id)["state"], "skipped");
+    let verdict = project.verdict(&server, id);
+    assert_eq!(verdict["state"], "skipped");
+    let pipeline = format!("/api/v1/projects/{}/pipelines/{}", project.id, verdict["pipeline_id"]);
+    assert_eq!(server.get(&pipeline).is(200).json()["status"], "skipped");
 }
 
 #[test]

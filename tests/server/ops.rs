@@ -70,8 +70,10 @@ fn metrics_are_for_whoever_knows_their_token() {
             .collect();
         assert!(!names.is_empty(), "{expression}");
         for name in names {
-            let family =
-                ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            let family = ["_bucket", "_sum", "_count", "_total"]
+                .iter()
+                .find_map(|end| name.strip_suffix(end))
+                .unwrap_or(name);
             assert!(told.text.contains(&format!("# TYPE {family} ")), "the dashboard asks for `{name}`");
         }
     }

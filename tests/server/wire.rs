@@ -490,6 +490,39 @@ fn who_may_register_and_ask() {
     wire.admin("POST", "/api/v1/runners", &nothing).is(400);
 }
 
+const RELEASE: &str = "a:\n  script: [make]\n  release: { tag_name: v$NUMBER, description: .gitlab-ci.yml }\n  \
+                       variables: { NUMBER: '1.0' }\n";
+
+#[test]
+fn a_release_is_recorded_when_its_job_succeeds_and_a_tag_has_one() {
+    let wire = Wire::start(RELEASE);
+    let runner = wire.runner(&json!({}));
+    let releases = format!("/api/v1/projects/{}/releases", wire.project);
+    let run = || {
+        wire.pipeline();
+        let job = wire.job(&runner, &modern());
+        assert_eq!(wire.admin("GET", &format!("{releases}/none"), &json!({})).status, 404);
+        wire.put(&job, json!({ "state": "success" })).is(200);
+        (wire.status_of(&job), job["id"].clone())
+    };
+    let (status, job) = run();
+    assert_eq!(status, "success");
+    let made = wire.admin("GET", &format!("{releases}/v1.0"), &json!({})).is(200).json();
+    assert_eq!((&made["tag"], &made["job"], &made["by"]), (&json!("v1.0"), &job, &json!("ann")));
+    assert_eq!(
+        (&made["release"]["name"], &made["release"]["description"]),
+        (&json!("v1.0"), &json!(RELEASE))
+    );
+    assert_eq!(wire.admin("GET", &releases, &json!({})).is(200).json(), json!([made]));
+    let (status, job) = run();
+    assert_eq!(status, "failed");
+    let path = format!("/api/v1/projects/{}/jobs/{job}", wire.project);
+    let told = wire.admin("GET", &path, &json!({})).is(200).json()["message"].to_string();
+    assert!(told.contains("`v1.0` has a release already"), "{told}");
+    wire.admin("DELETE", &format!("{releases}/v1.0"), &json!({})).is(204);
+    assert_eq!(run().0, "success");
+}
+
 #[test]
 fn a_follower_that_comes_back_misses_nothing() {
     let wire = Wire::start("a:\n  script: [make]\n");

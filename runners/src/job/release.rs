@@ -5,6 +5,7 @@ use super::attempt::Attempt;
 use super::outcome::End;
 use crate::archive::{self, Selection};
 use crate::executor::Execution;
+use crate::variables::Variables;
 use pipelines::status::FailureReason;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -69,34 +70,10 @@ pub struct Link {
     pub link_type: Option<String>,
 }
 
-impl Attempt<'_> {
-    /// Makes the release's document; a release that GitLab would refuse fails the job.
-    pub(super) async fn release(&mut self, execution: &mut Execution) -> Result<(), End> {
-        let Some(asked) = &self.spec.job.work.release else { return Ok(()) };
-        self.log.section("release", "Making the release");
-        let mut release = self.document(asked);
-        if let Some(text) = self.description_file(execution, &release.description).await? {
-            release.description = text;
-        }
-        if let Err(why) = check(&release) {
-            let message = format!("the release can't be made: {why}");
-            return Err(End::Failed { reason: FailureReason::ScriptFailure, exit_code: None, message });
-        }
-        let path = self.spec.dir().join(RELEASE);
-        let written = serde_json::to_vec_pretty(&release).map_err(std::io::Error::from);
-        written
-            .and_then(|text| std::fs::write(&path, text))
-            .map_err(|error| End::system(format!("writing `{}`: {error}", path.display())))?;
-        self.say(&format!("Release {} of tag {} at {}", release.name, release.tag_name, release.reference));
-        for link in &release.assets.links {
-            self.say(&format!("  asset {}: {}", link.name, link.url));
-        }
-        self.say(&format!("GitLab would get what is in `{RELEASE}` beside this log; nothing was sent"));
-        Ok(())
-    }
-
-    fn document(&self, asked: &Json) -> Release {
-        let text = |value: &Json| self.variables.expand(value.as_str().unwrap_or_default());
+impl Release {
+    /// What `release:` of a job asks for, with the job's variables.
+    pub fn of(asked: &Json, variables: &Variables) -> Release {
+        let text = |value: &Json| variables.expand(value.as_str().unwrap_or_default());
         let field = |key: &str| asked.get(key).map(text).filter(|text| !text.trim().is_empty());
         let list = |key: &str| match asked.get(key) {
             Some(Json::Array(items)) => items.iter().map(text).collect(),
@@ -118,7 +95,7 @@ impl Attempt<'_> {
             name: field("name").unwrap_or_else(|| tag_name.clone()),
             description: field("description").unwrap_or_default(),
             reference: field("ref")
-                .or_else(|| self.variables.get("CI_COMMIT_SHA").map(str::to_owned))
+                .or_else(|| variables.get("CI_COMMIT_SHA").map(str::to_owned))
                 .unwrap_or_default(),
             tag_message: field("tag_message"),
             milestones: list("milestones"),
@@ -126,6 +103,74 @@ impl Attempt<'_> {
             assets: Assets { links: links.collect() },
             tag_name,
         }
+    }
+
+    /// Would GitLab take it?
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self) -> Result<(), String> {
+        if self.tag_name.is_empty() {
+            return Err("`tag_name` is empty after expansion".to_owned());
+        }
+        if !is_tag(&self.tag_name) {
+            return Err(format!("`{}` can't be the name of a tag", self.tag_name));
+        }
+        if self.description.trim().is_empty() {
+            return Err("`description` is empty".to_owned());
+        }
+        if self.description.len() > LONGEST_DESCRIPTION {
+            return Err(format!("`description` is longer than {LONGEST_DESCRIPTION} bytes"));
+        }
+        if let Some(time) = &self.released_at {
+            let known = time.parse::<jiff::Timestamp>().is_ok() || time.parse::<jiff::civil::Date>().is_ok();
+            if !known {
+                return Err(format!(
+                    "`released_at` is `{time}`: ISO 8601 is expected, as `2026-01-31T12:00:00Z`"
+                ));
+            }
+        }
+        let links = &self.assets.links;
+        for (index, link) in links.iter().enumerate() {
+            if link.name.is_empty() || !(link.url.starts_with("https://") || link.url.starts_with("http://"))
+            {
+                return Err(format!("asset {} needs a `name` and an http(s) `url`", index + 1));
+            }
+            if link.filepath.as_ref().is_some_and(|path| !path.starts_with('/')) {
+                return Err(format!("`filepath` of asset `{}` must begin with a slash", link.name));
+            }
+            if links[..index].iter().any(|other| other.name == link.name || other.url == link.url) {
+                return Err(format!("asset `{}` is there twice", link.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Attempt<'_> {
+    /// Makes the release's document; a release that GitLab would refuse fails the job.
+    pub(super) async fn release(&mut self, execution: &mut Execution) -> Result<(), End> {
+        let Some(asked) = &self.spec.job.work.release else { return Ok(()) };
+        self.log.section("release", "Making the release");
+        let mut release = Release::of(asked, &self.variables);
+        if let Some(text) = self.description_file(execution, &release.description).await? {
+            release.description = text;
+        }
+        if let Err(why) = release.check() {
+            let message = format!("the release can't be made: {why}");
+            return Err(End::Failed { reason: FailureReason::ScriptFailure, exit_code: None, message });
+        }
+        let path = self.spec.dir().join(RELEASE);
+        let written = serde_json::to_vec_pretty(&release).map_err(std::io::Error::from);
+        written
+            .and_then(|text| std::fs::write(&path, text))
+            .map_err(|error| End::system(format!("writing `{}`: {error}", path.display())))?;
+        self.say(&format!("Release {} of tag {} at {}", release.name, release.tag_name, release.reference));
+        for link in &release.assets.links {
+            self.say(&format!("  asset {}: {}", link.name, link.url));
+        }
+        self.say(&format!("GitLab would get what is in `{RELEASE}` beside this log; nothing was sent"));
+        Ok(())
     }
 
     /// The text of the file that the description names, if it names one of the project's.
@@ -150,43 +195,6 @@ impl Attempt<'_> {
         self.say(&format!("The description is the text of {}", path.display()));
         Ok(Some(String::from_utf8_lossy(&content).into_owned()))
     }
-}
-
-/// What GitLab would refuse.
-fn check(release: &Release) -> Result<(), String> {
-    if release.tag_name.is_empty() {
-        return Err("`tag_name` is empty after expansion".to_owned());
-    }
-    if !is_tag(&release.tag_name) {
-        return Err(format!("`{}` can't be the name of a tag", release.tag_name));
-    }
-    if release.description.trim().is_empty() {
-        return Err("`description` is empty".to_owned());
-    }
-    if release.description.len() > LONGEST_DESCRIPTION {
-        return Err(format!("`description` is longer than {LONGEST_DESCRIPTION} bytes"));
-    }
-    if let Some(time) = &release.released_at {
-        let known = time.parse::<jiff::Timestamp>().is_ok() || time.parse::<jiff::civil::Date>().is_ok();
-        if !known {
-            return Err(format!(
-                "`released_at` is `{time}`: ISO 8601 is expected, as `2026-01-31T12:00:00Z`"
-            ));
-        }
-    }
-    let links = &release.assets.links;
-    for (index, link) in links.iter().enumerate() {
-        if link.name.is_empty() || !(link.url.starts_with("https://") || link.url.starts_with("http://")) {
-            return Err(format!("asset {} needs a `name` and an http(s) `url`", index + 1));
-        }
-        if link.filepath.as_ref().is_some_and(|path| !path.starts_with('/')) {
-            return Err(format!("`filepath` of asset `{}` must begin with a slash", link.name));
-        }
-        if links[..index].iter().any(|other| other.name == link.name || other.url == link.url) {
-            return Err(format!("asset `{}` is there twice", link.name));
-        }
-    }
-    Ok(())
 }
 
 /// git's rules for names of refs.
@@ -216,11 +224,11 @@ mod tests {
             assets: Assets { links: vec![link("a", "https://x/a")] },
             ..Release::default()
         };
-        assert_eq!(check(&good), Ok(()));
+        assert_eq!(good.check(), Ok(()));
         let wrong = |change: &dyn Fn(&mut Release), says: &str| {
             let mut release = good.clone();
             change(&mut release);
-            let why = check(&release).unwrap_err();
+            let why = release.check().unwrap_err();
             assert!(why.contains(says), "{why}");
         };
         wrong(&|r| r.tag_name.clear(), "tag_name");

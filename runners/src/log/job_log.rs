@@ -220,7 +220,7 @@ impl JobLog {
             let newline = if self.at_line_start { "" } else { "\n" };
             let text = format!(
                 "{newline}\x1b[31;1mJob's log exceeded limit of {limit} bytes: the job goes on, of further output of its \
-                 scripts only the end is kept.\x1b[0;m\n"
+                 scripts only the last lines are kept.\x1b[0;m\n"
             );
             self.write(text.as_bytes());
         }

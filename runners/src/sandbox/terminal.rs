@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
-use rustix::process::{WaitOptions, waitpid};
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::error::Doing;
 use super::first::execute_on_terminal;
@@ -40,13 +40,17 @@ pub(super) fn serve(command: &Command, user: Option<&User>, stdin: Option<OwnedF
         sys::Fork::Parent(pid) => pid,
     };
     drop(theirs);
-    pass_on(&ours, File::from(typed));
+    pass_on(&ours, File::from(typed), shell);
     drop(ours);
-    waitpid(Some(shell), WaitOptions::empty()).doing(doing).map(drop)
+    match waitpid(Some(shell), WaitOptions::empty()) {
+        Err(Errno::CHILD) => Ok(()),
+        ended => ended.doing(doing).map(drop),
+    }
 }
 
-/// Until nobody has the other end open.
-fn pass_on(mut ours: &File, mut typed: File) {
+/// Until the shell has ended and what it wrote is shown. What it started in the background may still have the other end
+/// open: that ends with the sandbox.
+fn pass_on(mut ours: &File, mut typed: File, shell: Pid) {
     let mut screen = std::io::stdout();
     let mut buffer = [0; 4096];
     let mut typing = true;
@@ -75,6 +79,9 @@ fn pass_on(mut ours: &File, mut typed: File) {
                     }
                 }
             }
+        }
+        if !ready[0] && !matches!(waitpid(Some(shell), WaitOptions::NOHANG), Ok(None)) {
+            return;
         }
         if ready.get(1) == Some(&true) {
             match typed.read(&mut buffer) {

@@ -32,6 +32,8 @@ pub struct NewPipeline {
     pub why: String,
     /// The delivery that asked.
     pub delivery: Option<i64>,
+    /// It is only recorded, as one that was not wanted: `git push -o ci.skip`.
+    pub skip: bool,
     /// Create none when the ref and commit have one with this source (reconciliation).
     pub unless_there: bool,
 }

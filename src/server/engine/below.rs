@@ -39,7 +39,7 @@ pub(super) async fn create(app: &App, job: i64) -> Made {
         return Ok(Err(Refused("its plan does not have it".to_owned())));
     };
     let sources = dependencies::sources(app, &context).await?;
-    let dotenv = dependencies::dotenv(app, &sources).await?;
+    let dotenv = dependencies::dotenv(app, &context, &sources).await?;
     let bridge = Bridge { app, context, job: planned, dotenv };
     let Some(trigger) = bridge.job.work.trigger.clone() else {
         let why =

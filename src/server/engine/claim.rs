@@ -1,5 +1,6 @@
 //! The queue: a job is handed out once, its runner is heard of, it ends.
 
+use super::features::lacking;
 use super::live::{pipeline_row, sealed};
 use super::step::Step;
 use super::told;
@@ -44,15 +45,19 @@ pub async fn claim(app: &App, runner: &Runner, system_id: &str) -> Answer<Option
 
 /// Jobs and their pipelines, the first one first.
 async fn candidates(app: &App, runner: &Runner) -> Answer<Vec<(i64, i64)>> {
-    let lists: Vec<String> =
-        sqlx::query_scalar("SELECT DISTINCT tags FROM pending").fetch_all(&app.db.pool).await?;
+    let text = "SELECT DISTINCT tags, features FROM pending";
+    let lists: Vec<(String, String)> = sqlx::query_as(text).fetch_all(&app.db.pool).await?;
     let own = tags(&runner.tags);
-    let fits = |list: &String| takes(&own, runner.run_untagged == 1, &tags(list));
-    let lists: Vec<String> = lists.into_iter().filter(fits).collect();
+    let fits = |(list, features): &(String, String)| {
+        takes(&own, runner.run_untagged == 1, &tags(list)) && lacking(runner, features).is_empty()
+    };
+    let lists: Vec<(String, String)> = lists.into_iter().filter(fits).collect();
     if lists.is_empty() {
         return Ok(Vec::new());
     }
-    let places: Vec<String> = (1..=lists.len()).map(|index| format!("${index}")).collect();
+    let places =
+        (0..lists.len()).map(|at| format!("(p.tags = ${} AND p.features = ${})", 2 * at + 1, 2 * at + 2));
+    let places: Vec<String> = places.collect();
     let mut only = String::new();
     if runner.protected_only == 1 {
         only.push_str(" AND p.protected = 1");
@@ -67,12 +72,12 @@ async fn candidates(app: &App, runner: &Runner) -> Answer<Vec<(i64, i64)>> {
         "SELECT p.job_id, j.pipeline_id FROM pending p JOIN jobs j ON j.id = p.job_id \
          JOIN projects x ON x.id = p.project_id LEFT JOIN (SELECT project_id, COUNT(*) AS running FROM jobs \
          WHERE lease_until IS NOT NULL GROUP BY project_id) r ON r.project_id = p.project_id \
-         WHERE p.tags IN ({}) AND x.paused = 0{only} \
+         WHERE ({}) AND x.paused = 0{only} \
          ORDER BY p.priority DESC, COALESCE(r.running, 0), p.job_id LIMIT {CANDIDATES}",
-        places.join(", ")
+        places.join(" OR ")
     );
     let query = sqlx::query_as(sqlx::AssertSqlSafe(text));
-    let query = lists.into_iter().fold(query, |query, list| query.bind(list));
+    let query = lists.into_iter().fold(query, |query, (list, features)| query.bind(list).bind(features));
     Ok(query.fetch_all(&app.db.pool).await?)
 }
 

@@ -3,6 +3,7 @@
 use super::asked::{Created, NewPipeline};
 use super::claim::pipeline_variables;
 use super::facts::{self, Trust};
+use super::features;
 use super::live::{Attempt, Live};
 use super::planned::{self, Planned};
 use super::redundant;
@@ -206,8 +207,12 @@ impl Birth<'_> {
     /// Plans, and writes it down.
     pub(super) async fn go(self, configuration: Configuration) -> Answer<Created> {
         let skips = matches!(self.new.source.as_str(), "push" | "merge_request_event");
-        if skips && skipped(&self.request.commit) {
-            let why = "the commit's message asks for no pipeline".to_owned();
+        let asked = match () {
+            () if self.new.skip => Some("pushed with `-o ci.skip`"),
+            () if skips && skipped(&self.request.commit) => Some("the commit's message asks for no pipeline"),
+            () => None,
+        };
+        if let Some(why) = asked.map(str::to_owned) {
             let id = self.without_jobs(Status::Skipped, &Planned::default(), &why).await?;
             return Ok(Created::Skipped(id, why));
         }
@@ -394,8 +399,8 @@ async fn insert_job(tx: &mut Tx, pipeline: &Pipeline, job: &Job, position: i64, 
     let id = sqlx::query_scalar(
         "INSERT INTO jobs (pipeline_id, project_id, position, attempt, newest, name, stage, status, allowed_to_fail, \
          tags, resource_group, environment, interruptible, timeout_s, waits_for, system_id, cancel, bridge, acknowledged, \
-         log_size, created_at) VALUES ($1, $2, $3, 1, 1, $4, $5, 'created', 0, $6, $7, $8, $9, $10, $11, '', 0, $12, 0, \
-         0, $13) RETURNING id",
+         log_size, created_at, features) VALUES ($1, $2, $3, 1, 1, $4, $5, 'created', 0, $6, $7, $8, $9, $10, $11, '', 0, \
+         $12, 0, 0, $13, $14) RETURNING id",
     )
     .bind(pipeline.id)
     .bind(pipeline.project_id)
@@ -410,6 +415,7 @@ async fn insert_job(tx: &mut Tx, pipeline: &Pipeline, job: &Job, position: i64, 
     .bind(waits_for(job))
     .bind(i64::from(bridge))
     .bind(at)
+    .bind(features::wanted(job))
     .fetch_one(&mut **tx)
     .await?;
     Ok(Attempt { id, number: 1, status: Status::Created, ran: false, group, bridge })

@@ -7,8 +7,8 @@ use crate::server::db::Tx;
 /// Puts the job into the queue, unless it is a trigger job, which the server does itself.
 pub(super) async fn ready(tx: &mut Tx, job: i64, now: i64) -> Answer<()> {
     sqlx::query(
-        "INSERT INTO pending (job_id, project_id, tags, protected, trusted, priority, queued_at) \
-         SELECT j.id, j.project_id, j.tags, p.protected, p.trusted, p.priority, $1 \
+        "INSERT INTO pending (job_id, project_id, tags, features, protected, trusted, priority, queued_at) \
+         SELECT j.id, j.project_id, j.tags, j.features, p.protected, p.trusted, p.priority, $1 \
          FROM jobs j JOIN pipelines p ON p.id = j.pipeline_id WHERE j.id = $2 AND j.bridge = 0",
     )
     .bind(now)

@@ -97,6 +97,7 @@ async fn requeue(app: &App, job: i64, pipeline: i64, end: i64) -> Answer<()> {
     .execute(&mut **step.tx())
     .await?;
     if back.rows_affected() == 1 {
+        app.meters.lease_ended("requeued");
         let now = step.now;
         groups::ready(step.tx(), job, now).await?;
         step.wake_queue();
@@ -132,5 +133,7 @@ async fn lose(app: &App, lost: Lost, now: i64) -> Answer<()> {
         ));
     }
     step.end(lost.job, Outcome::Lost { message }).await?;
-    step.commit().await
+    step.commit().await?;
+    app.meters.lease_ended("lost");
+    Ok(())
 }

@@ -8,6 +8,7 @@
 //! | `api` | pipelines and jobs for programs |
 //! | `asked` | what asks for a pipeline, what comes of it, what a job runs with |
 //! | `create` | a pipeline comes into being: ref, commit, plan, rows |
+//! | `features` | what a runner has to be able to do for a job |
 //! | `facts` | the request of a pipeline: predefined variables, project variables, changes |
 //! | `planned` | configuration to plan |
 //! | `sealed` | request and plan at rest |
@@ -28,6 +29,7 @@ mod bridges;
 mod claim;
 mod create;
 mod facts;
+mod features;
 mod groups;
 mod invariants;
 mod leases;

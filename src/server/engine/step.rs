@@ -265,9 +265,10 @@ impl<'a> Step<'a> {
         }
         let copy = "INSERT INTO jobs (pipeline_id, project_id, position, attempt, newest, name, stage, status, \
              allowed_to_fail, tags, resource_group, environment, interruptible, timeout_s, waits_for, system_id, cancel, \
-             bridge, acknowledged, log_size, created_at) \
+             bridge, acknowledged, log_size, created_at, features) \
              SELECT pipeline_id, project_id, position, attempt + 1, 1, name, stage, 'created', 0, tags, resource_group, \
-             environment, interruptible, timeout_s, '', '', 0, bridge, 0, 0, $1 FROM jobs WHERE id = $2 RETURNING id";
+             environment, interruptible, timeout_s, '', '', 0, bridge, 0, 0, $1, features FROM jobs WHERE id = $2 \
+             RETURNING id";
         sqlx::query("UPDATE jobs SET newest = 0 WHERE id = $1")
             .bind(before.id)
             .execute(&mut **self.tx())

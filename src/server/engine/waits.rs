@@ -1,6 +1,7 @@
 //! Why a job in the queue waits, in a sentence.
 
 use super::claim::{tags, takes};
+use super::features::lacking;
 use crate::server::rows::Runner;
 use crate::server::{Answer, App};
 
@@ -12,6 +13,7 @@ const AWAY: i64 = 120_000;
 struct Kind {
     project_id: i64,
     tags: String,
+    features: String,
     protected: i64,
     trusted: i64,
     paused: i64,
@@ -23,7 +25,7 @@ struct Kind {
 /// The database does not answer.
 pub(super) async fn explain(app: &App, now: i64) -> Answer<()> {
     let kinds: Vec<Kind> = sqlx::query_as(
-        "SELECT DISTINCT p.project_id, p.tags, p.protected, p.trusted, x.paused FROM pending p \
+        "SELECT DISTINCT p.project_id, p.tags, p.features, p.protected, p.trusted, x.paused FROM pending p \
          JOIN projects x ON x.id = p.project_id",
     )
     .fetch_all(&app.db.pool)
@@ -38,7 +40,7 @@ pub(super) async fn explain(app: &App, now: i64) -> Answer<()> {
         let why = why(&kind, &runners, now - poll - AWAY);
         sqlx::query(
             "UPDATE jobs SET waits_for = $1 WHERE waits_for <> $2 AND id IN (SELECT job_id FROM pending \
-             WHERE project_id = $3 AND tags = $4 AND protected = $5 AND trusted = $6)",
+             WHERE project_id = $3 AND tags = $4 AND protected = $5 AND trusted = $6 AND features = $7)",
         )
         .bind(&why)
         .bind(&why)
@@ -46,6 +48,7 @@ pub(super) async fn explain(app: &App, now: i64) -> Answer<()> {
         .bind(&kind.tags)
         .bind(kind.protected)
         .bind(kind.trusted)
+        .bind(&kind.features)
         .execute(&app.db.pool)
         .await?;
     }
@@ -82,7 +85,12 @@ fn why(kind: &Kind, runners: &[Runner], away: i64) -> String {
         });
         return format!("{what}: none is there");
     }
-    let awake: Vec<&&&Runner> = may.iter().filter(|r| r.paused == 0).collect();
+    let able: Vec<&&&Runner> = may.iter().filter(|r| lacking(r, &kind.features).is_empty()).collect();
+    if able.is_empty() {
+        let lacks = may.first().map(|runner| lacking(runner, &kind.features)).unwrap_or_default();
+        return format!("{what} that can do {}: none is there", lacks.join(", "));
+    }
+    let awake: Vec<&&&&Runner> = able.iter().filter(|r| r.paused == 0).collect();
     if awake.is_empty() {
         return format!("{what}: it is paused");
     }
@@ -118,7 +126,14 @@ mod tests {
 
     #[test]
     fn the_first_thing_that_is_missing_is_said() {
-        let kind = Kind { project_id: 1, tags: r#"["a","b"]"#.into(), protected: 0, trusted: 1, paused: 0 };
+        let kind = Kind {
+            project_id: 1,
+            tags: r#"["a","b"]"#.into(),
+            features: "[]".into(),
+            protected: 0,
+            trusted: 1,
+            paused: 0,
+        };
         let fits = runner(r#"["b","a","c"]"#);
         let with = "waits for a runner with tags a, b";
         let table = [
@@ -134,6 +149,16 @@ mod tests {
                 Kind { trusted: 0, ..kind.clone() },
                 fits.clone(),
                 format!("{with} and takes jobs of forks: none is there"),
+            ),
+            (
+                Kind { features: r#"["return_exit_code"]"#.into(), ..kind.clone() },
+                fits.clone(),
+                format!("{with} that can do return_exit_code: none is there"),
+            ),
+            (
+                Kind { features: r#"["return_exit_code"]"#.into(), ..kind.clone() },
+                Runner { info: r#"{"features":{"return_exit_code":true}}"#.into(), ..fits.clone() },
+                "waits for a free runner".into(),
             ),
             (kind.clone(), Runner { paused: 1, ..fits.clone() }, format!("{with}: it is paused")),
             (

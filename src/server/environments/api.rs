@@ -118,6 +118,7 @@ async fn one(State(app): State<App>, Path((name, environment)): Path<(String, St
 /// # Errors
 /// The ledger can't be read; or the database does not answer.
 pub async fn about(app: &App, project: &Project, environment: &str) -> Answer<Option<One>> {
+    // a project whose branch was not fetched yet has no environments yet
     let Ok(desk) = Desk::of(app, project).await else { return Ok(None) };
     let Some(row) = row(app, project, &desk).await? else { return Ok(None) };
     let Some(cell) = row.cells.into_iter().find(|cell| cell.environment == environment) else {

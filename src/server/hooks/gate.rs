@@ -12,15 +12,12 @@ pub(super) enum Gate {
     Hold(String),
     /// Nothing, on purpose.
     Ignore(String),
-    /// A pipeline is not wanted this time.
-    Skip(String),
 }
 
 /// `approved`: a maintainer has said yes to exactly this delivery. The policy is the server's, never the commit's.
 pub(super) fn gate(settings: &Settings, event: &Event, approved: bool) -> Gate {
     match event {
         Event::Push(push) if push.deleted() => Gate::Ignore(format!("`{}` was deleted", push.name().0)),
-        Event::Push(push) if push.skip => Gate::Skip("pushed with `-o ci.skip`".to_owned()),
         Event::Push(_) => Gate::Run { trusted: true },
         Event::Proposal(proposal) if !proposal.request.fork => Gate::Run { trusted: true },
         Event::Proposal(proposal) => {
@@ -53,13 +50,9 @@ mod tests {
         Event::Proposal(Proposal { request, sha: sha.to_owned(), sender: "eve".to_owned() })
     }
 
-    fn push(after: &str, skip: bool) -> Event {
-        Event::Push(Push {
-            reference: "refs/heads/main".to_owned(),
-            after: after.to_owned(),
-            skip,
-            ..Push::default()
-        })
+    fn push(after: &str) -> Event {
+        let (reference, after) = ("refs/heads/main".to_owned(), after.to_owned());
+        Event::Push(Push { reference, after, ..Push::default() })
     }
 
     #[test]
@@ -83,12 +76,11 @@ mod tests {
     }
 
     #[test]
-    fn deleted_refs_and_skipped_pushes_run_nothing() {
+    fn deleted_refs_run_nothing() {
         let settings = Settings::default();
-        assert_eq!(gate(&settings, &push(&"a".repeat(40), false), false), Gate::Run { trusted: true });
+        assert_eq!(gate(&settings, &push(&"a".repeat(40)), false), Gate::Run { trusted: true });
         assert!(
-            matches!(gate(&settings, &push(NOTHING, false), false), Gate::Ignore(why) if why.contains("`main`"))
+            matches!(gate(&settings, &push(NOTHING), false), Gate::Ignore(why) if why.contains("`main`"))
         );
-        assert!(matches!(gate(&settings, &push(&"a".repeat(40), true), false), Gate::Skip(_)));
     }
 }

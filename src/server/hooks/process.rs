@@ -233,7 +233,6 @@ async fn happened(app: &App, project: &Project, stored: &Stored, event: &Event) 
     let trusted = match gate(&Settings::of(project), event, approved) {
         Gate::Run { trusted } => trusted,
         Gate::Ignore(why) => return Ok(verdict("ignored", why, None)),
-        Gate::Skip(why) => return Ok(verdict("skipped", why, None)),
         Gate::Hold(why) => {
             if let Event::Proposal(proposal) = event {
                 supersede(app, stored, proposal).await?;
@@ -292,6 +291,7 @@ fn of_push(push: &Push) -> NewPipeline {
         source: "push".to_owned(),
         actor: push.sender.clone(),
         variables: push.variables.clone(),
+        skip: push.skip,
         // forges tell of annotated tags by the tag or by its commit, so ids alone would let one run twice
         unless_there: tag,
         ..NewPipeline::default()

@@ -209,6 +209,7 @@ async fn events(
     let follow = Follow {
         changes: app.changes.subscribe(),
         _watching: app.logs.watch(job.id),
+        _open: app.meters.stream("log"),
         project: job.project_id,
         job: job.id,
         offset: last.unwrap_or(query.offset),
@@ -234,6 +235,7 @@ struct Follow {
     over: bool,
     changes: Receiver<Changed>,
     _watching: super::store::Watching,
+    _open: crate::server::ops::Stream,
 }
 
 fn stream(follow: Follow) -> impl Stream<Item = Result<Event, Infallible>> {

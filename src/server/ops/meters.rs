@@ -26,8 +26,19 @@ type Labels = Vec<(String, String)>;
 pub struct Meters {
     wait: Family<Labels, Histogram>,
     run: Family<Labels, Histogram>,
+    /// A question to the database.
+    read: Histogram,
+    /// Leases that ended: by what became of the job.
+    expired: Family<Labels, Counter>,
+    /// Pages and logs that are being followed.
+    streams: Family<Labels, Gauge>,
     /// Jobs that ended before are in it already.
     until: AtomicI64,
+}
+
+/// For durations of the database: from 0.1 ms.
+pub fn latency() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 3.0, 12))
 }
 
 impl Default for Meters {
@@ -36,14 +47,51 @@ impl Default for Meters {
         let meters = Meters {
             wait: Family::new_with_constructor(seconds),
             run: Family::new_with_constructor(seconds),
+            read: latency(),
+            expired: Family::default(),
+            streams: Family::default(),
             until: AtomicI64::new(now()),
         };
         // there from the beginning: a rate from nothing to something is seen as well
         drop(meters.wait.get_or_create(&Vec::new()));
         for status in ["success", "failed", "canceled"] {
-            drop(meters.run.get_or_create(&vec![("status".to_owned(), status.to_owned())]));
+            drop(meters.run.get_or_create(&label("status", status)));
+        }
+        for fate in ["requeued", "lost"] {
+            drop(meters.expired.get_or_create(&label("job", fate)));
+        }
+        for kind in ["page", "log"] {
+            drop(meters.streams.get_or_create(&label("of", kind)));
         }
         meters
+    }
+}
+
+fn label(name: &str, value: &str) -> Labels {
+    vec![(name.to_owned(), value.to_owned())]
+}
+
+impl Meters {
+    /// A lease ended, and the job was `requeued` or is `lost`.
+    pub fn lease_ended(&self, fate: &str) {
+        self.expired.get_or_create(&label("job", fate)).inc();
+    }
+
+    /// Somebody follows a `page` or a `log`, until the answer is dropped.
+    pub fn stream(&self, of: &str) -> Stream {
+        let gauge = self.streams.get_or_create(&label("of", of)).clone();
+        gauge.inc();
+        Stream(gauge)
+    }
+}
+
+/// See [`Meters::stream`].
+#[derive(Debug)]
+pub struct Stream(Gauge);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -65,12 +113,13 @@ async fn collect(app: &App) -> Answer<()> {
     let from = app.meters.until.load(Ordering::Relaxed);
     let to = now();
     let text = "SELECT status, queued_at, started_at, finished_at FROM jobs WHERE finished_at > $1 AND finished_at <= $2";
+    let began = Instant::now();
     let ended: Vec<(String, Option<i64>, Option<i64>, i64)> =
         sqlx::query_as(text).bind(from).bind(to).fetch_all(&app.db.pool).await?;
+    app.meters.read.observe(began.elapsed().as_secs_f64());
     for (status, queued, started, finished) in ended {
         let Some(started) = started else { continue };
-        let label = vec![("status".to_owned(), status)];
-        app.meters.run.get_or_create(&label).observe(seconds(finished - started));
+        app.meters.run.get_or_create(&label("status", &status)).observe(seconds(finished - started));
         if let Some(queued) = queued {
             app.meters.wait.get_or_create(&Vec::new()).observe(seconds(started - queued));
         }
@@ -169,11 +218,16 @@ pub(super) async fn show(State(app): State<App>, actor: Actor, headers: HeaderMa
     let mut registry = Registry::default();
     registry.register("slipway_job_wait_seconds", "From the queue to a runner", app.meters.wait.clone());
     registry.register("slipway_job_run_seconds", "From a runner to the end", app.meters.run.clone());
-    for (name, help, label, text) in COUNTED {
+    registry.register("slipway_database_write_wait_seconds", "Until a write may begin", app.db.waits.clone());
+    let asked = "What the database takes to say which jobs have ended";
+    registry.register("slipway_database_read_seconds", asked, app.meters.read.clone());
+    registry.register("slipway_leases_expired", "Jobs whose runners fell silent", app.meters.expired.clone());
+    registry.register("slipway_streams", "Pages and logs that are followed", app.meters.streams.clone());
+    for (name, help, of, text) in COUNTED {
         let family: Family<Labels, Gauge> = Family::default();
         let rows: Vec<(String, i64)> = sqlx::query_as(*text).fetch_all(&app.db.pool).await?;
         for (value, count) in rows {
-            family.get_or_create(&vec![((*label).to_owned(), value)]).set(count);
+            family.get_or_create(&label(of, &value)).set(count);
         }
         registry.register(*name, *help, family);
     }

@@ -6,6 +6,7 @@
 //! | `copies` | backups that were made here: listed, fetched, removed |
 //! | `handover` | another binary takes over the listening socket |
 //! | `health` | is it alive, can it take work, when did each pass run last |
+//! | `leftovers` | files of what is gone from the database |
 //! | `maintenance` | no job is handed out |
 //! | `meters` | `/metrics` |
 //! | `notices` | the outbox of messages to people |
@@ -16,6 +17,7 @@ pub mod backup;
 pub mod copies;
 pub mod handover;
 mod health;
+mod leftovers;
 pub mod maintenance;
 mod meters;
 mod notices;
@@ -23,7 +25,7 @@ mod requests;
 mod retention;
 
 pub use health::Beats;
-pub use meters::Meters;
+pub use meters::{Meters, Stream, latency};
 pub use requests::{begin_log, numbered};
 
 use super::App;

@@ -1,9 +1,11 @@
 //! What is old goes: pipelines with their logs and artifacts, deliveries. What stays whatever its age: pipelines that
 //! have not ended, the newest of each project, the last success of each branch, and those of commits that run somewhere.
 
+use super::leftovers;
 use crate::ledger::standing;
 use crate::server::db::now;
 use crate::server::environments::Desk;
+use crate::server::projects::Settings;
 use crate::server::rows::Project;
 use crate::server::{Answer, App, artifacts};
 use crate::storage::Disk;
@@ -20,6 +22,9 @@ pub(super) async fn pass(app: App) {
     loop {
         if let Err(problem) = clean(&app).await {
             tracing::warn!("removing what is old: {problem}");
+        }
+        if let Err(problem) = leftovers::sweep(&app).await {
+            tracing::warn!("removing what is left over: {problem}");
         }
         app.beats.ran("retention", EVERY);
         tokio::select! {
@@ -43,7 +48,8 @@ async fn clean(app: &App) -> Answer<()> {
     sqlx::query("DELETE FROM sessions WHERE expires_at < $1").bind(now()).execute(&app.db.pool).await?;
     let projects: Vec<Project> = sqlx::query_as("SELECT * FROM projects").fetch_all(&app.db.pool).await?;
     for project in &projects {
-        let before = now().saturating_sub(days(keep.pipeline_days));
+        let before =
+            now().saturating_sub(days(Settings::of(project).keep_days.unwrap_or(keep.pipeline_days)));
         clean_project(app, project, before, i64::MAX).await;
     }
     for project in &projects {
@@ -75,7 +81,8 @@ async fn removable(app: &App, project: &Project, before: i64, limit: i64) -> Ans
         AND id NOT IN (SELECT id FROM pipelines WHERE project_id = $1 ORDER BY id DESC LIMIT $3) \
         AND NOT EXISTS (SELECT 1 FROM jobs j JOIN pipelines q ON j.pipeline_id = q.id \
             WHERE j.id = p.parent_job AND q.finished_at IS NULL) ORDER BY id LIMIT $4";
-    let newest = i64::try_from(app.config.keep.pipelines).unwrap_or(i64::MAX);
+    let newest = Settings::of(project).keep_pipelines.unwrap_or(app.config.keep.pipelines);
+    let newest = i64::try_from(newest).unwrap_or(i64::MAX);
     let query = sqlx::query_as(text).bind(project.id).bind(before).bind(newest).bind(limit);
     let found: Vec<(i64, String)> = query.fetch_all(&app.db.pool).await?;
     if found.is_empty() {
@@ -184,6 +191,50 @@ mod tests {
         assert_eq!([1, 2, 3, 4].map(logs), [false, true, false, true]);
         clean(&app).await.unwrap();
         assert_eq!(left(&app).await, [2, 4, 5, 6]);
+    }
+
+    #[tokio::test]
+    async fn a_project_may_keep_more_or_less_than_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = app(dir.path()).await;
+        let keep = |text: &str| run(&app, format!("UPDATE projects SET settings = '{text}' WHERE id = 1"));
+        for id in 1..=4 {
+            pipeline(&app, id, "main", "failed", Some(now() - 11 * DAY_MS)).await;
+        }
+        keep(r#"{"keep_days":20}"#).await;
+        clean(&app).await.unwrap();
+        assert_eq!(left(&app).await, [1, 2, 3, 4]);
+        keep(r#"{"keep_pipelines":2}"#).await;
+        clean(&app).await.unwrap();
+        assert_eq!(left(&app).await, [3, 4]);
+    }
+
+    #[tokio::test]
+    async fn files_without_a_row_go_and_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = app(dir.path()).await;
+        let sha = commit(&app, "environments: {prod: {targets: [app@prod]}}\n");
+        let mirror = git2::Repository::open_bare(app.dir("mirrors").join("1.git")).unwrap();
+        pipeline(&app, 1, "main", "failed", Some(now())).await;
+        for id in [1, 2] {
+            mirror.reference(&format!("refs/pipelines/{id}"), sha, true, "pipeline").unwrap();
+        }
+        std::fs::write(app.dir("logs").join("2.log"), "line\n").unwrap();
+        std::fs::create_dir_all(app.dir("deployments").join("7")).unwrap();
+        leftovers::sweep(&app).await.unwrap();
+        let there = |name: &str| dir.path().join(name).exists();
+        assert!(there("logs/1.log") && !there("logs/2.log") && !there("deployments/7"));
+        assert!(mirror.find_reference("refs/pipelines/1").is_ok());
+        assert!(mirror.find_reference("refs/pipelines/2").is_err());
+        let project = app.project("1").await.unwrap();
+        let desk = Desk::of(&app, &project).await.unwrap();
+        deployed_to(&desk.ledger, "prod", "1.0", "sha1");
+        leftovers::sweep(&app).await.unwrap();
+        assert!(desk.ledger.path().exists() && there("desks/1") && there("mirrors/1.git"));
+        run(&app, "DELETE FROM projects".to_owned()).await;
+        leftovers::sweep(&app).await.unwrap();
+        assert!(!desk.ledger.path().exists() && !there("desks/1") && !there("mirrors/1.git"));
+        assert!(!there("logs/1.log"));
     }
 
     fn deployed_to(ledger: &Ledger, environment: &str, version: &str, commit: &str) {

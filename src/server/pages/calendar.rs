@@ -91,10 +91,10 @@ pub(super) async fn show(State(app): State<App>, actor: Actor) -> Answer<Respons
         // a project that was not fetched yet, or whose file has mistakes, has told us nothing
         let Ok(desk) = Desk::of(&app, &project).await else { continue };
         if let Ok(Some(file)) = desk.file() {
-            days.iter_mut().for_each(|day| day.freeze(&project.path, &file));
+            days.iter_mut().for_each(|day| day.freeze(&project.path, file));
         }
         for entry in desk.entries().unwrap_or_default() {
-            arrived(&mut days, &project.path, &entry);
+            arrived(&mut days, &project.path, entry);
         }
     }
     let text = format!(

@@ -5,6 +5,7 @@
 use super::place::{self, SEEN};
 use crate::server::access::Actor;
 use crate::server::app::Changed;
+use crate::server::ops::Stream;
 use crate::server::{Answer, App};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -28,12 +29,14 @@ struct Listener {
     changes: Receiver<Changed>,
     seen: HashMap<i64, (bool, Instant)>,
     greeted: bool,
+    _open: Stream,
 }
 
 /// `GET /events`
 pub(super) async fn show(State(app): State<App>, actor: Actor) -> Response {
     let changes = app.changes.subscribe();
-    let listener = Listener { app, actor, changes, seen: HashMap::new(), greeted: false };
+    let _open = app.meters.stream("page");
+    let listener = Listener { app, actor, changes, seen: HashMap::new(), greeted: false, _open };
     let body = stream::unfold(listener, |mut listener| async move {
         let text = listener.next().await?;
         Some((Ok::<Bytes, Infallible>(Bytes::from(text)), listener))

@@ -3,7 +3,7 @@
 use super::page;
 use super::place::{self, Place, SEEN};
 use crate::server::access::Actor;
-use crate::server::{Answer, App};
+use crate::server::{Answer, App, releases};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use pipelines::status::{Status, Weight, WeightSet};
@@ -326,7 +326,7 @@ fn choices(all: &[&str], chosen: &str) -> Vec<Json> {
         .collect()
 }
 
-/// `GET /projects/{project}/branches`: the latest pipeline of each branch, tag and merge request.
+/// `GET /projects/{project}/branches`: the latest pipeline of each branch, tag and merge request; the releases.
 pub(super) async fn branches(
     State(app): State<App>,
     actor: Actor,
@@ -356,7 +356,10 @@ pub(super) async fn branches(
     }
     let tags = lists.pop();
     let requests = lists.pop();
-    let data = json!({ "place": place, "branches": lists.pop(), "requests": requests, "tags": tags });
+    let releases = releases::newest(&app, project.id).await?;
+    let data = json!({
+        "place": place, "branches": lists.pop(), "requests": requests, "tags": tags, "releases": releases,
+    });
     Ok(page(&app, &actor, "branches", &format!("Branches · {}", project.path), &data))
 }
 

@@ -336,7 +336,7 @@ fn applied(project: &Project, changes: &Changes) -> Answer<Project> {
     Ok(changed)
 }
 
-/// Removes a project with all that was stored of it
+/// Removes a project with all that was stored of it; its files go within an hour
 #[utoipa::path(delete, path = "/api/v1/projects/{project}", tag = "projects",
     params(("project" = String, Path, description = "number, or path with %2F")),
     responses((status = 204), (status = 404), (status = 409)))]
@@ -362,12 +362,13 @@ async fn remove_project(
         "DELETE FROM resource_groups WHERE project_id = $1",
         "DELETE FROM environment_locks WHERE project_id = $1",
         "DELETE FROM notices WHERE project_id = $1",
+        "DELETE FROM bundles WHERE project_id = $1",
         "DELETE FROM projects WHERE id = $1",
     ] {
         sqlx::query(text).bind(project.id).execute(&mut *tx).await?;
     }
-    let meta = "DELETE FROM meta WHERE key IN ($1, $2)";
-    let meta = sqlx::query(meta).bind(format!("seen:{}", project.id)).bind(format!("look:{}", project.id));
+    let meta = "DELETE FROM meta WHERE key = $1 OR key LIKE $2";
+    let meta = sqlx::query(meta).bind(format!("seen:{}", project.id)).bind(format!("look:{}:%", project.id));
     meta.execute(&mut *tx).await?;
     let detail = json!({ "git_url": project.git_url });
     let entry = Audit {

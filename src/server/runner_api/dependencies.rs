@@ -4,7 +4,7 @@ use crate::server::artifacts::blobs;
 use crate::server::db::now;
 use crate::server::engine::Context;
 use crate::server::{Answer, App, Problem};
-use pipelines::plan::Job;
+use pipelines::plan::{Job, JobVariable};
 use runners::variables::Variables;
 use std::collections::HashMap;
 
@@ -122,11 +122,30 @@ async fn source(app: &App, job: i64, name: &str) -> Answer<Source> {
     Ok(source)
 }
 
-/// Variables of the dotenv reports of these jobs; later ones win.
+/// Variables of the dotenv reports of these jobs; later ones win. Those of the pipeline and of the project stay what they
+/// are.
 ///
 /// # Errors
 /// A report can't be read.
-pub async fn dotenv(app: &App, sources: &[Source]) -> Answer<Vec<(String, String)>> {
+pub async fn dotenv(app: &App, context: &Context, sources: &[Source]) -> Answer<Vec<(String, String)>> {
+    let request = &context.request;
+    let fixed = |name: &str| {
+        request.variables.contains_key(name) || request.project_variables.iter().any(|v| v.key == name)
+    };
+    let all = reported(app, sources).await?;
+    Ok(all.into_iter().filter(|(key, _)| !fixed(key)).collect())
+}
+
+/// All that a job has, but what only its runner knows.
+pub(super) async fn all_variables(app: &App, context: &Context) -> Answer<Variables> {
+    let mut all = variables(planned(context)?);
+    for (key, value) in dotenv(app, context, &sources(app, context).await?).await? {
+        all.set(JobVariable { key, value, file: false, masked: false, raw: true });
+    }
+    Ok(all)
+}
+
+async fn reported(app: &App, sources: &[Source]) -> Answer<Vec<(String, String)>> {
     let paths: Vec<_> =
         sources.iter().flat_map(|s| &s.dotenv).map(|sha256| blobs::path(app, sha256)).collect();
     if paths.is_empty() {

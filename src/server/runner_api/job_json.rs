@@ -79,7 +79,7 @@ async fn told(
     let runner = runner(app, context).await?;
     let known = variables(job);
     let attempt = Attempt { claimed, context, job, project: &project, runner: runner.as_ref(), base };
-    let handed_over = dependencies::dotenv(app, &sources).await?;
+    let handed_over = dependencies::dotenv(app, context, &sources).await?;
     let git_info = git_info(app, &attempt).await?;
     Ok(WireJob {
         id: claimed.job,
@@ -165,12 +165,7 @@ impl Attempt<'_> {
     fn variables(&self, app: &App, handed_over: Vec<(String, String)>) -> Vec<Variable> {
         let mut all: Vec<Variable> = self.own(app).into_iter().map(variable).collect();
         all.extend(self.job.environment_variables.iter().cloned().map(variable));
-        let request = &self.context.request;
-        let fixed = |name: &str| {
-            request.variables.contains_key(name) || request.project_variables.iter().any(|v| v.key == name)
-        };
-        let handed_over = handed_over.into_iter().filter(|(key, _)| !fixed(key));
-        all.extend(handed_over.map(|(key, value)| variable(plain(&key, value))));
+        all.extend(handed_over.into_iter().map(|(key, value)| variable(plain(&key, value))));
         // later ones win, and stay where they are
         let mut seen = HashSet::new();
         let mut once: Vec<Variable> =
@@ -203,10 +198,6 @@ impl Attempt<'_> {
         };
         let script = work.before_script.iter().chain(&work.script).cloned().collect();
         let mut steps = vec![step("script", script)];
-        if work.release.is_some() {
-            let note = "echo 'WARNING: release: this server keeps no releases of that kind, none is made'";
-            steps.push(step("release", vec![note.to_owned()]));
-        }
         if !work.after_script.is_empty() {
             let after = step("after_script", work.after_script.clone());
             let timeout = AFTER_SCRIPT.min(self.timeout());

@@ -26,7 +26,9 @@ pub(super) async fn request(State(app): State<App>, headers: HeaderMap, body: By
         let mut woken = std::pin::pin!(app.wake.queue.notified());
         woken.as_mut().enable();
         // it may have been paused, or removed, while it was held
-        let runner = runner(&app, &headers, asked.token.expose()).await?;
+        let mut runner = runner(&app, &headers, asked.token.expose()).await?;
+        // several machines may share the token: what counts is what this one can do
+        runner.info = serde_json::to_string(&asked.info).unwrap_or_default();
         if runner.paused == 0
             && let Some(job) =
                 job_json::next(&app, &runner, &system_id, &job_json::base(&app, &headers)).await?

@@ -1,11 +1,12 @@
 //! `PUT jobs/ID`: a job says how it stands, and ends.
 
-use super::dependencies::planned;
+use super::dependencies::{all_variables, planned};
 use super::identity::{answer, job, read};
 use super::trace::{with, writer};
 use crate::server::app::Changed;
 use crate::server::db::now;
 use crate::server::engine;
+use crate::server::releases;
 use crate::server::rows::Job;
 use crate::server::{Answer, App, Problem};
 use crate::wire::runner::feature;
@@ -39,7 +40,12 @@ pub(super) async fn update(
     if let Err(problem) = tell_coverage(&app, &job).await {
         tracing::warn!("reading the coverage of job {id}: {problem}");
     }
-    engine::finished(&app, id, outcome(&job, &update)).await?;
+    let mut outcome = outcome(&job, &update);
+    if let (Outcome::Success, Some(why)) = (&outcome, unreleased(&app, &job).await?) {
+        let message = Some(format!("the release can't be made: {why}"));
+        outcome = Outcome::Failed { reason: FailureReason::ScriptFailure, exit_code: None, message };
+    }
+    engine::finished(&app, id, outcome).await?;
     app.logs.close(id);
     app.changed(Changed::Log { job: id });
     Ok(response)
@@ -114,6 +120,14 @@ fn reason(text: &str) -> FailureReason {
         }
         text => own.into_iter().find(|reason| reason.name() == text).unwrap_or(FailureReason::UnknownFailure),
     }
+}
+
+/// Why the release that the job asks for can't be made, before its success is believed.
+async fn unreleased(app: &App, job: &Job) -> Answer<Option<String>> {
+    let context = engine::context(app, job.id).await?;
+    let Some(asked) = planned(&context)?.work.release.clone() else { return Ok(None) };
+    let variables = all_variables(app, &context).await?;
+    Ok(releases::record(app, &context, &asked, &variables).await?.err())
 }
 
 /// The coverage that the log tells, and the mean of the pipeline's jobs that have one.

@@ -5,6 +5,7 @@ use crate::server::access::Actor;
 use crate::server::config::Config;
 use crate::server::engine::{self, Claimed, Created, NewPipeline};
 use crate::server::rows::{Job, Runner};
+use crate::wire::runner::Info;
 use git2::{Repository, Signature};
 use pipelines::schedule::Outcome;
 use pipelines::status::FailureReason;
@@ -133,9 +134,12 @@ impl Bench {
     pub(in crate::server::engine) async fn runner(&self, tags: &str) -> Runner {
         let new = "INSERT INTO runners (description, token, short_token, tags, run_untagged, protected_only, trusted_only, \
                    paused, local, info, created_by, created_at, contacted_at) VALUES ('r', $1, 'r', $2, 1, 0, 1, 0, 0, \
-                   '{}', 'ann', 0, $3) RETURNING id";
+                   $4, 'ann', 0, $3) RETURNING id";
         let token = crate::server::vault::new_token("t");
         let query = sqlx::query_scalar(new).bind(token).bind(tags).bind(crate::server::db::now());
+        let features = ["upload_multiple_artifacts", "return_exit_code", "artifacts_exclude"];
+        let info = Info { features: Info::features_of(&features), ..Info::default() };
+        let query = query.bind(serde_json::to_string(&info).expect("JSON"));
         let id: i64 = query.fetch_one(&self.app.db.pool).await.expect("a runner");
         let text = format!("SELECT {} FROM runners WHERE id = $1", Runner::COLUMNS);
         let query = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(id);

@@ -3,6 +3,7 @@
 use super::Bench;
 use super::bench::is_send;
 use crate::server::engine::{self, Created, NewPipeline};
+use crate::server::rows::Runner;
 use pipelines::schedule::Outcome;
 
 const TWO: &str = "stages: [build, test]\n\
@@ -152,6 +153,34 @@ async fn a_server_that_comes_back_goes_on_where_it_was() {
     bench.restart().await;
     bench.ends(unit.job, true).await;
     assert_eq!(bench.status(pipeline).await, "success");
+}
+
+#[tokio::test]
+async fn a_job_waits_for_a_runner_that_can_do_what_it_asks_for() {
+    let yaml = "a: { script: [a], image: alpine, artifacts: { paths: [x], reports: { junit: [x.xml] } } }\n";
+    let bench = Bench::new(yaml).await;
+    let pipeline = bench.create().await;
+    let able = bench.runner("[]").await;
+    let old = Runner { info: r#"{"features":{"artifacts":true}}"#.into(), ..able.clone() };
+    assert!(bench.claim(&old).await.is_none());
+    let first = bench.claims(&able, "a").await;
+    bench.ends(first.job, false).await;
+    engine::retry(&bench.app, first.job, &bench.actor).await.unwrap();
+    assert!(bench.claim(&old).await.is_none(), "so does the next attempt");
+    let id = bench.claims(&Runner { local: 1, ..old }, "a").await;
+    bench.ends(id.job, true).await;
+    assert_eq!(bench.status(pipeline).await, "success");
+}
+
+#[tokio::test]
+async fn a_push_that_asks_for_no_pipeline_leaves_one_that_was_skipped() {
+    let bench = Bench::new(TWO).await;
+    let new = NewPipeline { skip: true, ..bench.push("main") };
+    let Created::Skipped(id, why) = engine::create(&bench.app, new).await.unwrap() else {
+        panic!("it was to be skipped")
+    };
+    assert!(why.contains("ci.skip"), "{why}");
+    assert_eq!((bench.status(id).await.as_str(), bench.jobs(id).await.as_str()), ("skipped", ""));
 }
 
 #[tokio::test]

@@ -222,7 +222,8 @@ fn credential_helpers_are_asked() {
     for (name, text) in [("docker-credential-vault", helper.as_str()), ("docker-credential-shut", broken)] {
         // a program that this process has written may be busy: another test's child has it open as well
         fs::write(registry.file(name), text).unwrap();
-        let made = Command::new("install").args(["-m", "755"]).arg(registry.file(name)).arg(&programs).status();
+        let made =
+            Command::new("install").args(["-m", "755"]).arg(registry.file(name)).arg(&programs).status();
         assert!(made.unwrap().success());
     }
     let path = PathBuf::from(format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()));

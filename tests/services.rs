@@ -310,11 +310,16 @@ fn a_unit_of_systemd_is_restarted_once_and_again_when_it_fails() {
 }
 
 #[test]
-fn a_mix_release_is_restarted_by_the_script_of_the_version_that_runs() {
+fn a_mix_release_with_a_service_is_restarted_by_the_script_of_the_version_that_runs() {
     let target = Target::start();
     let project = tempfile::tempdir().unwrap();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mixrel");
     run(Command::new("cp").arg("-R").arg(example.join(".")).arg(project.path()));
+    let start = r#"exec "$DIRECTORY/bin/$NAME" daemon"#;
+    let service =
+        format!("service: {{commands: {{start: '{start}', stop: '{}'}}}}", start.replace("daemon", "stop"));
+    let settings = format!("release: {{kind: elixir}}\nenvironments: {{dev: {{{service}}}}}\n");
+    fs::write(project.path().join(".ci/deploy.yml"), settings).unwrap();
     // a node name of our own: other tests may run the same release
     let node = format!("mixrel{}", free_port());
     let env = format!("export RELEASE_NODE={node}\n");
@@ -331,7 +336,7 @@ fn a_mix_release_is_restarted_by_the_script_of_the_version_that_runs() {
     let cookie = |version: &str| {
         fs::read_to_string(target.path(&format!("urf/versions/{version}/releases/COOKIE"))).unwrap()
     };
-    deploy("0.2.0").ended(0).says(&["restart", "no hot upgrade: the package lacks a relup", "`0.2.0`"]);
+    deploy("0.2.0").ended(0).says(&["restart", "never upgraded hot", "`0.2.0`"]);
     assert_ne!(cookie("0.1.0"), cookie("0.2.0"));
     deploy("0.2.0").ended(0).says(&["nothing to do"]);
     let code = fs::read_to_string(project.path().join("lib/mixrel.ex")).unwrap();

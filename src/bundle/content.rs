@@ -1,6 +1,6 @@
 //! The small files of a bundle: facts for `install.sh`, module lists.
 
-use crate::deploy::{Check, Environment, Way};
+use crate::deploy::{Check, Environment, Service, Way};
 use crate::digest::hex;
 use crate::error::{CliError, CliResult};
 use crate::release::Package;
@@ -33,6 +33,18 @@ pub fn facts(manifest: &Manifest, settings: &Environment) -> CliResult<String> {
             Check::Command(command) => ("command", command),
         };
         facts.add("health", &[kind, &health.within.as_secs().to_string(), value])?;
+    }
+    if let Some(service) = &manifest.service {
+        facts.add("service", &[service])?;
+    }
+    match &settings.service {
+        Some(Service::Systemd(unit)) => facts.add("unit", &[unit])?,
+        Some(Service::Supervisord { program, server, .. }) => {
+            facts.add("program", &[program])?;
+            facts.add("server", &[server])?;
+        }
+        Some(Service::Binary { pid, .. }) => facts.add("pid", &[pid])?,
+        Some(Service::Commands { .. } | Service::Canary { .. }) | None => {}
     }
     for (name, version) in &manifest.applications {
         facts.add("app", &[name, version])?;

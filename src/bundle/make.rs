@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::deploy::Environment;
+use crate::deploy::{Environment, service};
 use crate::digest::sha256_hex;
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::ledger::{BundleMade, Entry, Fact, Ledger, standing};
@@ -15,16 +15,34 @@ use crate::signature;
 use super::archive::{self, Files, SUMS};
 use super::content;
 use super::manifest::{Manifest, Replaces};
-use super::runbook;
+use super::{plain, runbook};
 
-const INSTALL: &str = include_str!("install.sh");
+const OF_NODES: &str = concat!(
+    include_str!("install/begin.sh"),
+    include_str!("install/node.sh"),
+    include_str!("install/end.sh")
+);
+const OF_SERVICES: &str = concat!(
+    include_str!("install/begin.sh"),
+    include_str!("install/service.sh"),
+    include_str!("install/end.sh")
+);
 /// An unpacked package, what it replaces, and the archive while it is unpacked.
-const SPACE_FACTOR: u64 = 5;
+pub(super) const SPACE_FACTOR: u64 = 5;
+
+/// The kept package that a bundle is made of.
+#[derive(Clone, Copy)]
+pub enum What<'a> {
+    /// Of an Erlang release.
+    Release(&'a Artifact),
+    /// Of a program that a service starts.
+    Plain(&'a service::Artifact),
+}
 
 /// What is to be in a bundle.
 pub struct Order<'a> {
     /// The release.
-    pub artifact: &'a Artifact,
+    pub artifact: What<'a>,
     /// Environment.
     pub environment: &'a str,
     /// Its settings.
@@ -61,10 +79,13 @@ pub struct Made {
 /// # Errors
 /// A package can't be had or a file not be written; a name that no host should see in a script.
 pub async fn make(order: &Order<'_>, ledger: &Ledger) -> CliResult<Made> {
-    let package = &order.artifact.package;
-    let (name, version, environment) = (&package.rel.name, &package.rel.version, order.environment);
-    for word in [name.as_str(), version, environment, &package.rel.erts] {
-        if !content::is_plain(word) {
+    let (mut files, mut manifest) = match order.artifact {
+        What::Release(artifact) => collect(order, artifact).await?,
+        What::Plain(artifact) => plain::collect(order, artifact)?,
+    };
+    let (name, version, environment) = (manifest.name.clone(), manifest.version.clone(), order.environment);
+    for word in [&*name, &*version, environment, &*manifest.erts] {
+        if !content::is_plain(word) && !(word.is_empty() && manifest.service.is_some()) {
             return Err(CliError::new(
                 ErrorKind::Refused,
                 format!("`{}` can't be a name or version in a bundle", word.escape_debug()),
@@ -72,18 +93,15 @@ pub async fn make(order: &Order<'_>, ledger: &Ledger) -> CliResult<Made> {
             .hint("use letters, digits and `._+~-`"));
         }
     }
-    let (mut files, manifest) = collect(order).await?;
     let facts = content::facts(&manifest, order.settings)?;
     files.insert("facts".to_owned(), facts.into_bytes());
-    files.insert("install.sh".to_owned(), INSTALL.as_bytes().to_vec());
+    let install = if manifest.service.is_some() { OF_SERVICES } else { OF_NODES };
+    files.insert("install.sh".to_owned(), install.as_bytes().to_vec());
     files.insert(
         "RUNBOOK.md".to_owned(),
         runbook::render(&manifest, order.settings, order.root)?.into_bytes(),
     );
-    let manifest = Manifest {
-        files: files.iter().map(|(path, data)| (path.clone(), sha256_hex(data))).collect(),
-        ..manifest
-    };
+    manifest.files = files.iter().map(|(path, data)| (path.clone(), sha256_hex(data))).collect();
     files.insert("manifest.json".to_owned(), document(&manifest)?);
     let sums = archive::sums(&files);
     let digest = sha256_hex(sums.as_bytes());
@@ -98,8 +116,8 @@ pub async fn make(order: &Order<'_>, ledger: &Ledger) -> CliResult<Made> {
     let signature = order.key.map(|key| detached(key, &path)).transpose()?;
     ledger.append(Fact::Bundle(BundleMade {
         environment: environment.to_owned(),
-        release: name.clone(),
-        version: version.clone(),
+        release: name,
+        version,
         content: manifest.content.clone(),
         bundle: digest.clone(),
         from: manifest.replaces.iter().map(|replaced| replaced.version.clone()).collect(),
@@ -123,8 +141,7 @@ fn document(value: &impl serde::Serialize) -> CliResult<Vec<u8>> {
 }
 
 /// The packages and what is known of them.
-async fn collect(order: &Order<'_>) -> CliResult<(Files, Manifest)> {
-    let artifact = order.artifact;
+async fn collect(order: &Order<'_>, artifact: &Artifact) -> CliResult<(Files, Manifest)> {
     let failed = |e: Error| CliError::failed(e.to_string());
     let fat = artifact.package.sorted(&artifact.work().join("whole.tar.gz")).map_err(failed)?;
     let rel = &fat.rel;
@@ -134,9 +151,9 @@ async fn collect(order: &Order<'_>) -> CliResult<(Files, Manifest)> {
     files.insert(format!("modules/{}", rel.version), content::modules(&fat).into_bytes());
     let mut replaces = Vec::new();
     for from in from_versions(order, &rel.version)? {
-        replaces.push(replaced(order, &from, &mut files).await?);
+        replaces.push(replaced(order, artifact, &from, &mut files).await?);
     }
-    evidence(order, &mut files)?;
+    evidence(order, &rel.version, &mut files)?;
     let released = standing::releases(order.entries, &rel.version)
         .find(|released| released.content == fat.content_sha256());
     let commit = released.map(|released| released.commit.clone()).unwrap_or_default();
@@ -153,6 +170,7 @@ async fn collect(order: &Order<'_>) -> CliResult<(Files, Manifest)> {
         erts: rel.erts.clone(),
         applications: rel.apps.iter().cloned().collect(),
         package,
+        service: None,
         replaces,
         disk_kib: (unpacked + fat.size * SPACE_FACTOR).div_ceil(1024),
         files: BTreeMap::new(),
@@ -160,7 +178,7 @@ async fn collect(order: &Order<'_>) -> CliResult<(Files, Manifest)> {
     Ok((files, manifest))
 }
 
-fn from_versions(order: &Order, version: &str) -> CliResult<Vec<String>> {
+pub(super) fn from_versions(order: &Order, version: &str) -> CliResult<Vec<String>> {
     let mut from = order.from.clone();
     if from.is_empty() {
         from = standing::running(order.entries, order.environment);
@@ -175,8 +193,12 @@ fn from_versions(order: &Order, version: &str) -> CliResult<Vec<String>> {
 }
 
 /// How one version is replaced; its packages go into `files`.
-async fn replaced(order: &Order<'_>, from: &str, files: &mut Files) -> CliResult<Replaces> {
-    let artifact = order.artifact;
+async fn replaced(
+    order: &Order<'_>,
+    artifact: &Artifact,
+    from: &str,
+    files: &mut Files,
+) -> CliResult<Replaces> {
     let mut replaces = Replaces { version: from.to_owned(), ..Replaces::default() };
     let old = match artifact.upgrade(from).await {
         Ok(upgrade) => {
@@ -215,17 +237,16 @@ async fn replaced(order: &Order<'_>, from: &str, files: &mut Files) -> CliResult
 }
 
 /// What the ledger says of this version in the environments before, and who agreed to this one.
-fn evidence(order: &Order, files: &mut Files) -> CliResult {
-    let version = &order.artifact.package.rel.version;
+pub(super) fn evidence(order: &Order, version: &str, files: &mut Files) -> CliResult {
     let mut lines = Vec::new();
     for entry in order.entries {
         let tells = match &entry.fact {
             Fact::Deployment(arrival) | Fact::Receipt(arrival) => {
-                arrival.version == *version && order.before.contains(&arrival.environment.as_str())
+                arrival.version == version && order.before.contains(&arrival.environment.as_str())
             }
-            Fact::Rehearsal(rehearsed) => rehearsed.version == *version,
+            Fact::Rehearsal(rehearsed) => rehearsed.version == version,
             Fact::Approval(approval) => {
-                approval.version == *version && approval.environment == order.environment
+                approval.version == version && approval.environment == order.environment
             }
             _ => false,
         };
@@ -242,7 +263,7 @@ fn evidence(order: &Order, files: &mut Files) -> CliResult {
 }
 
 /// `SOURCE_DATE_EPOCH`, else the commit's date: never the clock, which would make every bundle another.
-fn date(root: &Path, commit: &str) -> Option<String> {
+pub(super) fn date(root: &Path, commit: &str) -> Option<String> {
     let set = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse::<i64>().ok());
     let of_commit = || {
         let repository = git2::Repository::discover(root).ok()?;
@@ -253,6 +274,6 @@ fn date(root: &Path, commit: &str) -> Option<String> {
     jiff::Timestamp::from_second(seconds).ok().map(|time| time.to_string())
 }
 
-fn read(path: &Path) -> CliResult<Vec<u8>> {
+pub(super) fn read(path: &Path) -> CliResult<Vec<u8>> {
     std::fs::read(path).map_err(|e| CliError::failed(format!("reading `{}`: {e}", path.display())))
 }

@@ -23,12 +23,15 @@ pub struct Manifest {
     pub date: Option<String>,
     /// What is in the release, see [`crate::release::Package::content_sha256`].
     pub content: String,
-    /// Version of the runtime system.
+    /// Version of the runtime system; empty when it is no Erlang release.
     pub erts: String,
     /// Versions of the applications.
     pub applications: BTreeMap<String, String>,
     /// The whole package.
     pub package: String,
+    /// What starts it, when it is no Erlang release: `commands`, `systemd`, `supervisord` or `binary`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// Versions that it replaces, and how.
     pub replaces: Vec<Replaces>,
     /// KiB that have to be free on a host.

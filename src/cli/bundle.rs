@@ -7,8 +7,8 @@ use super::deploy::{cli_error, settings};
 use super::promote::sources;
 use super::runtime::runtime;
 use super::{Format, print_json, print_raw};
-use crate::bundle::{Made, Order, make};
-use crate::deploy::{self, DeployFile, Settings};
+use crate::bundle::{Made, Order, What, make};
+use crate::deploy::{self, DeployFile, Kind, Settings, service};
 use crate::error::{CliError, CliResult};
 use crate::ledger::{Ledger, packages};
 use crate::promotion::{Artifact, Gate};
@@ -60,8 +60,13 @@ pub(super) fn run(args: &BundleArgs) -> CliResult {
     verdict.enforce(&ledger, name, &version, args.set_aside.as_deref())?;
     let came = gate.before(name).and(verdict.content.clone());
     let runtime = runtime()?;
+    let kind = service::of(root, &settings);
+    let sources_are_it = || deploy::identity(root, &settings.profile).is_ok_and(|(_, own)| own == version);
     let content = match (came, &project, verdict.content) {
         (Some(content), ..) => content,
+        (None, _, kept) if kind.is_some() && (kept.is_none() || sources_are_it()) => {
+            runtime.block_on(packed(root, &settings, kind.unwrap_or(Kind::Archive)))?
+        }
         (None, Some(project), _) => runtime.block_on(built(root, project))?,
         (None, None, Some(content)) => content,
         (None, None, None) => {
@@ -72,10 +77,20 @@ pub(super) fn run(args: &BundleArgs) -> CliResult {
         }
     };
     let entries = ledger.entries()?;
-    let artifact = Artifact::find(&entries, &version, &content, project)?;
+    let (release, plain);
+    let artifact = match kind {
+        Some(kind) => {
+            plain = service::Artifact::kept(&entries, &version, &content, kind)?;
+            What::Plain(&plain)
+        }
+        None => {
+            release = Artifact::find(&entries, &version, &content, project)?;
+            What::Release(&release)
+        }
+    };
     let before = file.environments.keys().take_while(|other| *other != name).map(String::as_str).collect();
     let order = Order {
-        artifact: &artifact,
+        artifact,
         environment: name,
         settings: &settings.rules,
         from: args.from.clone(),
@@ -92,11 +107,16 @@ pub(super) fn run(args: &BundleArgs) -> CliResult {
     show(args.format, &made, &settings)
 }
 
+async fn packed(root: &Path, settings: &Settings, kind: Kind) -> CliResult<String> {
+    let artifact = service::Artifact::build(root, &settings.release, kind, &settings.profile).await;
+    Ok(packages::keep(root, &artifact.map_err(cli_error)?.whole(), None)?.content)
+}
+
 async fn built(root: &Path, project: &Project) -> CliResult<String> {
     let failed = |e: crate::release::Error| CliError::failed(e.to_string());
     let log = |line: &str| tracing::debug!(target: "build", "{line}");
     let built = build::fresh(project, &log).await.map_err(failed)?;
-    let whole = packages::Whole { path: built.path, appups: Vec::new() };
+    let whole = packages::Whole { path: built.path, appups: Vec::new(), plain: None };
     Ok(packages::keep(root, &whole, None)?.content)
 }
 

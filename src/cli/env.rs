@@ -166,13 +166,13 @@ fn row(environment: &str, target: &TargetStatus) -> Vec<String> {
         or_dash(target.version().map(str::to_owned)),
         state(target).to_owned(),
         or_dash(target.since.clone()),
-        or_dash(node.map(|node| node.pid.to_string())),
+        or_dash(target.pid.map(|pid| pid.to_string())),
         or_dash(node.map(|node| node.erts.clone())),
-        or_dash(node.map(|node| format!("{:.1} MiB", node.memory as f64 / f64::from(1 << 20)))),
-        match (node, target.drift.len()) {
-            (None, _) => "-".to_owned(),
-            (Some(_), 0) => "none".to_owned(),
-            (Some(_), _) => "yes".to_owned(),
+        or_dash(target.memory.map(|bytes| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)))),
+        match (node.is_some() || target.package.is_some(), target.drift.len()) {
+            (false, 0) => "-".to_owned(),
+            (true, 0) => "none".to_owned(),
+            _ => "yes".to_owned(),
         },
     ]
 }

@@ -4,10 +4,9 @@ use std::path::Path;
 
 use super::{Format, print_json, print_raw};
 use crate::deploy::place::Place;
-use crate::deploy::{Outcome, Report, Return, TargetReport};
-use crate::error::{CliError, CliResult};
+use crate::deploy::{Outcome, Report, TargetReport};
+use crate::error::CliResult;
 use crate::ledger::{Arrival, Ended, Entry, Fact, Ledger, Mark, Transport, packages, standing};
-use crate::release::Package;
 use crate::release::decide::Strategy;
 
 /// What happened in an environment: deployments, bundles and their receipts, approvals, overrides, bad marks
@@ -89,10 +88,7 @@ pub(super) fn record(project: &Path, report: &Report) -> CliResult {
         content = match arrived {
             true => packages::keep(project, whole, None)?.content,
             // what may be somewhere else under this version must not be found instead of it
-            false => {
-                let package = Package::read(&whole.path).map_err(|e| CliError::failed(e.to_string()))?;
-                package.content_sha256()
-            }
+            false => whole.content()?,
         };
     }
     let reason = report.error.as_ref().map(|error| error.message.clone());
@@ -137,16 +133,14 @@ fn arrival(whole: &Arrival, target: &TargetReport) -> Option<Arrival> {
 }
 
 /// Records that a version was taken back by hand, and is marked bad by that.
-pub(super) fn record_return(environment: &str, place: &Place, back: &Return) -> CliResult {
-    let Return { left, survey, .. } = back;
-    let now = survey.installed.running().unwrap_or_default();
+pub(super) fn record_return(environment: &str, place: &Place, left: &str, now: &str) -> CliResult {
     let reason = format!("taken back to `{now}` by hand");
     let arrival = Arrival {
         environment: environment.to_owned(),
         release: place.name.clone(),
-        version: left.clone(),
+        version: left.to_owned(),
         from: Some(now.to_owned()),
-        strategy: Strategy::Back { from: left.clone() }.name().to_owned(),
+        strategy: Strategy::Back { from: left.to_owned() }.name().to_owned(),
         targets: vec![place.destination.clone()],
         outcome: Ended::RolledBack,
         reason: Some(reason.clone()),
@@ -158,7 +152,7 @@ pub(super) fn record_return(environment: &str, place: &Place, back: &Return) -> 
     if known {
         return Ok(());
     }
-    let mark = Mark { environment: environment.to_owned(), version: left.clone(), reason };
+    let mark = Mark { environment: environment.to_owned(), version: left.to_owned(), reason };
     ledger.append(Fact::Bad(mark)).map(drop)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::deploy::{carry_out, cli_error, digest, settings, telling};
 use super::on_server::OnServer;
 use super::{Format, server_deployments};
-use crate::deploy::{self, Delivery, DeployFile, Request, Settings};
+use crate::deploy::{self, Delivery, DeployFile, Kept, Request, Settings, service};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::ledger::{Approval, Fact, Ledger, standing};
 use crate::promotion::{Artifact, Gate};
@@ -82,14 +82,19 @@ pub(super) fn run(args: &PromoteArgs) -> CliResult {
             signature: "given on the server; see its audit".to_owned(),
         }))?;
     }
-    let project = sources(root, &settings.profile);
-    let artifact = Artifact::find(&entries, version, content, project)?;
+    let artifact = match service::of(root, &settings) {
+        Some(kind) => Kept::Plain(service::Artifact::kept(&entries, version, content, kind)?),
+        None => {
+            let project = sources(root, &settings.profile);
+            Kept::Release(Arc::new(Artifact::find(&entries, version, content, project)?))
+        }
+    };
     let request = Request {
         settings,
         project: PathBuf::from("."),
         plan: args.plan,
         expect: args.expect.clone(),
-        artifact: Some(Arc::new(artifact)),
+        artifact: Some(artifact),
     };
     carry_out(&request, args.format)
 }

@@ -7,8 +7,8 @@ use anstream::eprintln;
 use super::deploy::{VARIABLES, cli_error, settings, show};
 use super::runtime::runtime;
 use super::{history, print_raw};
-use crate::deploy::{self, Care, Error, Outcome, Return, Steps, Target, place, service};
-use crate::error::{CliError, CliResult, ErrorKind};
+use crate::deploy::{self, Care, Error, Kind, Outcome, Settings, Steps, Target, place, service};
+use crate::error::CliResult;
 
 /// Go back to the version that ran before, or to another that is still installed: by its relup where there is one,
 /// so that the node and its state stay, else by a restart. What is left behind is marked bad: it is not deployed
@@ -26,34 +26,24 @@ pub(super) struct RollbackArgs {
 
 pub(super) fn run(args: &RollbackArgs) -> CliResult {
     let settings = settings(&args.environment)?;
-    if service::kind(Path::new("."), &settings.release).is_some() {
-        return Err(CliError::new(
-            ErrorKind::Refused,
-            "`ci rollback` can't take back a release of this kind yet",
-        )
-        .hint("check out the version that ran before, and deploy it"));
-    }
+    let kind = service::of(Path::new("."), &settings);
     let care = Care::of(&settings).map_err(cli_error)?;
     let mut steps = Steps::new(show);
     let places = place::all(&settings).map_err(cli_error)?;
     runtime()?.block_on(async {
         let mut failed = None;
         for place in &places {
-            let result = one(place, &mut steps, args.to.as_deref(), &care).await;
-            match result {
-                Ok(back) => {
-                    if let Err(error) = history::record_return(&args.environment, place, &back) {
+            match one(place, &mut steps, (&settings, kind), (args.to.as_deref(), &care)).await {
+                Ok(Back { left, now, well }) => {
+                    if let Err(error) = history::record_return(&args.environment, place, &left, &now) {
                         eprintln!("warning: this is not in the ledger: {error}");
                     }
-                    let version = match back.whole() {
-                        Ok(survey) => survey.installed.running().unwrap_or_default().to_owned(),
-                        Err(error) => {
-                            failed = Some(told(failed, place, error, places.len()));
-                            continue;
-                        }
-                    };
+                    if let Err(error) = well {
+                        failed = Some(told(failed, place, error, places.len()));
+                        continue;
+                    }
                     let line = format!(
-                        "{} ({}): {} {version} runs again\n",
+                        "{} ({}): {} {now} runs again\n",
                         args.environment, place.destination, place.name
                     );
                     print_raw(line.as_bytes())?;
@@ -65,14 +55,30 @@ pub(super) fn run(args: &RollbackArgs) -> CliResult {
     })
 }
 
+/// A target that went back.
+struct Back {
+    left: String,
+    now: String,
+    well: Result<(), Error>,
+}
+
 async fn one(
     place: &place::Place,
     steps: &mut Steps,
-    to: Option<&str>,
-    care: &Care,
-) -> Result<Return, Error> {
+    (settings, kind): (&Settings, Option<Kind>),
+    (to, care): (Option<&str>, &Care),
+) -> Result<Back, Error> {
     let mut target = Target::connect(&place.destination, &place.directory, &place.name).await?;
-    let back = deploy::back(&mut target, steps, to, care).await;
+    let back = match kind {
+        Some(kind) => service::back(&mut target, steps, &settings.rules, kind, to)
+            .await
+            .map(|(left, now)| Back { left, now, well: Ok(()) }),
+        None => deploy::back(&mut target, steps, to, care).await.map(|back| Back {
+            now: back.survey.installed.running().unwrap_or_default().to_owned(),
+            left: back.left,
+            well: back.well,
+        }),
+    };
     target.close().await;
     back
 }

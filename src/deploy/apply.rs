@@ -111,7 +111,7 @@ mv "$part" "$T/releases/$N-$V.tar.gz"
 
 /// `$REMOVE` has one path of `lib/` or `releases/` a line.
 const CLEAN: &str = r#"
-if [ -n "$UNINSTALL" ]; then "$T/bin/$N" uninstall "$V" || exit 1; fi
+if [ -n "$UNINSTALL" ]; then "$(tool)" uninstall "$V" || exit 1; fi
 printf '%s\n' "$REMOVE" | while IFS= read -r entry; do
     case $entry in
         lib/?*|releases/?*) rm -rf "$T/$entry" || exit 1 ;;
@@ -122,7 +122,7 @@ rm -f "$T/releases/$N-$V.tar.gz"
 
 const PRUNE: &str = r#"
 for old in $OLD; do
-    "$T/bin/$N" uninstall "$old" || exit 1
+    "$(tool)" uninstall "$old" || exit 1
     rm -f "$T/bin/$N-$old"
 done
 "#;

@@ -35,7 +35,16 @@ pub struct Request {
     /// The digest that the plan must have, or its first digits.
     pub expect: Option<String>,
     /// The kept package that is promoted; `None`: what the project builds.
-    pub artifact: Option<Arc<Artifact>>,
+    pub artifact: Option<Kept>,
+}
+
+/// A kept package.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// Of an Erlang release.
+    Release(Arc<Artifact>),
+    /// Of any other program.
+    Plain(service::Artifact),
 }
 
 /// What a deployment did. Serialized, it is the document of `--format json`.
@@ -150,16 +159,12 @@ pub async fn deploy(request: &Request, steps: &mut Steps) -> Report {
 async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Result<(), Error> {
     let settings = &request.settings;
     admit(settings)?;
-    if let Some(kind) = service::kind(&request.project, &settings.release) {
-        if request.artifact.is_some() {
-            return Err(Error::refused("a kept package of this kind of release can't be deployed again")
-                .help("check its version out and use `ci deploy`"));
-        }
+    if let Some(kind) = service::of(&request.project, settings) {
         return service::run(request, kind, steps, report).await;
     }
     let source = match &request.artifact {
-        Some(artifact) => packages::kept(artifact, &request.project),
-        None => packages::open(&request.project, &settings.profile, &settings.release)?,
+        Some(Kept::Release(artifact)) => packages::kept(artifact, &request.project),
+        _ => packages::open(&request.project, &settings.profile, &settings.release)?,
     };
     report.release = source.name().to_owned();
     report.version = source.version().to_owned();

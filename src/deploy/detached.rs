@@ -26,7 +26,7 @@ apart=$(command -v setsid || command -v nohup) || { echo "neither setsid nor noh
 while [ ! -s "$D/pid" ]; do kill -0 $! 2>/dev/null || [ -s "$D/pid" ] || exit 1; done
 "#;
 
-const COMMAND: &str = r#"if [ -n "$ARGUMENTS" ]; then "$T/bin/$N" "$COMMAND" $ARGUMENTS "$V"; else "$T/bin/$N" "$COMMAND" "$V"; fi"#;
+const COMMAND: &str = r#"if [ -n "$ARGUMENTS" ]; then "$(tool)" "$COMMAND" $ARGUMENTS "$V"; else "$(tool)" "$COMMAND" "$V"; fi"#;
 
 const POLL: &str = r#"
 D=$T/.ci/run-$ID

@@ -50,7 +50,7 @@ pub struct ReleaseSettings {
 pub enum Kind {
     /// rebar3 and relx.
     Erlang,
-    /// `mix release`.
+    /// `mix release`; with a `service:` it is put into versioned directories, as an archive is.
     Elixir,
     /// A tar archive that is unpacked into a directory of its own.
     Archive,

@@ -33,13 +33,13 @@ const TCP: &str = r#"
 if command -v nc >/dev/null 2>&1; then nc -z -w 5 "$HOST" "$PORT"
 elif command -v bash >/dev/null 2>&1; then bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$HOST" "$PORT"
 else
-    said=$("$T/bin/$N" eval "element(1,gen_tcp:connect(\"$HOST\",$PORT,[],5000)).") || exit 1
+    said=$("$(tool)" eval "element(1,gen_tcp:connect(\"$HOST\",$PORT,[],5000)).") || exit 1
     case $said in *ok*) ;; *) echo "$said" >&2; exit 1 ;; esac
 fi
 "#;
 
 const EVAL: &str = r#"
-said=$("$T/bin/$N" eval "$WHAT" 2>&1) || { printf '%s\n' "$said" >&2; exit 1; }
+said=$("$(tool)" eval "$WHAT" 2>&1) || { printf '%s\n' "$said" >&2; exit 1; }
 case $said in true|ok) exit 0 ;; esac
 printf 'the value is %s, neither true nor ok\n' "$said" >&2
 exit 1

@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 const EXPRESSION: &str = include_str!("live.erl");
 /// More than this many messages wait while their process is converted.
 const LONG_QUEUE: u64 = 1000;
-const SCRIPT: &str = r#""$T/bin/$N" eval "$E""#;
+const SCRIPT: &str = r#""$(tool)" eval "$E""#;
 
 /// The processes that an upgrade concerns, each as module and process identifier.
 #[derive(Debug, Default, PartialEq, Eq)]

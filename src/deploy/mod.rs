@@ -46,7 +46,7 @@ mod version;
 
 pub use address::Address;
 pub use apply::{Apply, Care, Package};
-pub use deployment::{Report, Request, TargetReport, deploy};
+pub use deployment::{Kept, Report, Request, TargetReport, deploy};
 pub use error::{Error, Outcome};
 pub use file::{
     Approvals, Batches, Check, Delivery, DeployFile, Environment, Freeze, Health, Hooks, Kind, Notifier,

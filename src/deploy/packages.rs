@@ -10,6 +10,7 @@ use crate::promotion::Artifact;
 use crate::release::build;
 use crate::release::decide::Candidate;
 use crate::release::installed::{InstalledRelease, Snapshot};
+use crate::release::mix::Mix;
 use crate::release::package;
 use crate::release::rebar::Project;
 use crate::release::relup::Instruction;
@@ -49,8 +50,8 @@ pub(crate) struct Source {
 }
 
 enum By {
-    /// Our own build of a rebar3 project.
-    Rebar(Project),
+    /// Our own build of a project of rebar3 or mix.
+    Own(Project),
     /// Commands of the project, and the package that they make.
     Commands { directory: PathBuf, commands: Vec<String>, package: PathBuf },
     /// Nothing: the package that succeeded elsewhere is kept.
@@ -77,12 +78,15 @@ impl From<crate::release::Error> for NoUpgrade {
 
 /// Reads the project in `directory`, as `release` of its `.ci/deploy.yml` says.
 pub(crate) fn open(directory: &Path, profile: &str, release: &ReleaseSettings) -> Result<Source, Error> {
-    if let Some(kind @ (Kind::Elixir | Kind::Archive)) = release.kind {
-        let kind = format!("{kind:?}").to_lowercase();
-        return Err(Error::refused(format!("releases of the kind `{kind}` can't be deployed here yet"))
-            .help("`release: {kind: erlang}` is what this `ci` can deploy"));
-    }
     let version = release.version.as_ref().map(|source| version::find(source, directory)).transpose()?;
+    match service::kind(directory, release) {
+        Kind::Erlang => {}
+        Kind::Elixir => return mix(directory, profile, release, version.as_deref()),
+        Kind::Archive => {
+            return Err(Error::refused("an archive is no release of Erlang")
+                .help("set `service:` of the environment"));
+        }
+    }
     let project = match &version {
         Some(version) => Project::open_as(directory, profile, version),
         None => Project::open(directory, profile),
@@ -99,7 +103,7 @@ pub(crate) fn open(directory: &Path, profile: &str, release: &ReleaseSettings) -
         }
         let by = match &release.package {
             Some(package) => commands(directory, release, package, (&name, &version)),
-            None => By::Rebar(project),
+            None => By::Own(project),
         };
         return Ok(Source::new(&name, &version, by, directory));
     };
@@ -118,6 +122,21 @@ fn aside(package: &Path) -> Result<PathBuf, Error> {
     Ok(to.join(name))
 }
 
+fn mix(
+    directory: &Path,
+    profile: &str,
+    release: &ReleaseSettings,
+    version: Option<&str>,
+) -> Result<Source, Error> {
+    let open = |how: &Mix| Project::open_mix(directory, profile, how, (release.name.as_deref(), version));
+    let refused = |error: crate::release::Error| Error::refused(error.to_string());
+    let commands = Mix { commands: release.build.clone(), package: None };
+    let Project { name, version, .. } = open(&commands).map_err(refused)?;
+    let path = |text: &String| directory.join(text.replace("{name}", &name).replace("{version}", &version));
+    let how = Mix { package: release.package.as_ref().map(path), ..commands };
+    Ok(Source::new(&name, &version, By::Own(open(&how).map_err(refused)?), directory))
+}
+
 fn commands(directory: &Path, release: &ReleaseSettings, package: &str, (name, version): (&str, &str)) -> By {
     let package = directory.join(package.replace("{name}", name).replace("{version}", version));
     By::Commands { directory: directory.to_owned(), commands: release.build.clone(), package }
@@ -129,14 +148,14 @@ pub(crate) fn kept(artifact: &Arc<Artifact>, project: &Path) -> Source {
     Source::new(&rel.name, &rel.version, By::Kept(artifact.clone()), project)
 }
 
-/// Name and version of the release that the project in `directory` builds, for rebar3 with this `profile`.
+/// Name and version of the release that the project in `directory` builds, with this `profile` of rebar3 or mix.
 ///
 /// # Errors
 /// The project can't be read.
 pub fn identity(directory: &Path, profile: &str) -> Result<(String, String), Error> {
     let file = DeployFile::load(directory)?.unwrap_or_default();
-    if let Some(kind) = service::kind(directory, &file.release) {
-        return service::Artifact::identity(directory, &file.release, kind);
+    if service::kind(directory, &file.release) == Kind::Archive {
+        return service::Artifact::identity(directory, &file.release, Kind::Archive);
     }
     open(directory, profile, &file.release).map(|source| (source.name, source.version))
 }
@@ -165,7 +184,7 @@ impl Source {
             // built again, from another version
             Some(known) if !appups.is_empty() => known.appups = appups,
             Some(_) => {}
-            None => taken.push(Whole { path: path.to_owned(), appups }),
+            None => taken.push(Whole { path: path.to_owned(), appups, plain: None }),
         }
     }
 
@@ -180,7 +199,7 @@ impl Source {
     /// Builds a package with the runtime system in it.
     pub(crate) async fn fresh(&self) -> Result<Built, Error> {
         let read = match &self.by {
-            By::Rebar(project) => {
+            By::Own(project) => {
                 let built = build::fresh(project, &log).await.map_err(explain)?;
                 package::Package::read(&built.path).map_err(explain)?
             }
@@ -202,7 +221,7 @@ impl Source {
     /// Builds one upgrade from as many of these versions as it is sound for; what [`Source::upgrade`] says of the others tells
     /// why. Only our own builds can do so: others bring the relup that they have.
     pub(crate) async fn upgrade_from_each(&self, mut from: Vec<&str>) -> Result<(), Error> {
-        let By::Rebar(project) = &self.by else { return Ok(()) };
+        let By::Own(project) = &self.by else { return Ok(()) };
         while from.len() > 1 {
             match build::upgrade_from_each(project, &from, &log).await {
                 Ok(mut built) => {
@@ -227,7 +246,7 @@ impl Source {
     /// else what `from` was built with.
     pub(crate) async fn upgrade(&self, from: &str, node: Option<&Snapshot>) -> Result<Built, NoUpgrade> {
         match &self.by {
-            By::Rebar(project) => {
+            By::Own(project) => {
                 let common = self.common.get().filter(|common| common.from.iter().any(|one| one == from));
                 let built = match common {
                     Some(built) => built.clone(),

@@ -6,7 +6,7 @@ use crate::release::installed::{Evidence, InstalledRelease, Process, Snapshot};
 use crate::release::lineage::Replaced;
 
 use super::lock;
-use super::script::Script;
+use super::script::{Script, TOOL};
 
 const SCRIPT: &str = include_str!("probe.sh");
 const EXPRESSION: &str = include_str!("snapshot.erl");
@@ -17,7 +17,12 @@ const LONGEST_SNAPSHOT: u64 = 64 << 20;
 pub(crate) fn script(directory: &str, name: &str) -> Script {
     // the release's own script passes the expression through `echo`: one line, no quotes of the shell
     let expression = EXPRESSION.replace('\n', "");
-    Script::new(SCRIPT).using(lock::FUNCTIONS).set("T", directory).set("N", name).set("E", &expression)
+    Script::new(SCRIPT)
+        .using(lock::FUNCTIONS)
+        .set("T", directory)
+        .set("N", name)
+        .using(TOOL)
+        .set("E", &expression)
 }
 
 /// Reads what the script printed; `None` when it did not run to its end.
@@ -45,6 +50,7 @@ pub(crate) fn read(stdout: &str, directory: &str) -> Option<Evidence> {
             "unfinished" => evidence.unfinished = true,
             "left" => _ = evidence.left.insert(value.to_owned()),
             "busy" => evidence.busy = true,
+            "versioned" => evidence.versioned = true,
             "entry" => _ = evidence.entries.insert(value.to_owned()),
             "proc" => evidence.sees_all = true,
             "process" => evidence.processes.extend(process(value)),

@@ -16,6 +16,7 @@ near=${near:-/}
 say free "$(df -Pk "$near" 2>/dev/null | awk 'NR == 2 { print $4 }')"
 
 if [ -d "$T" ]; then
+    [ -L "$T/current" ] && [ -d "$T/versions" ] && say versioned yes
     say root "$(cd "$T" 2>/dev/null && pwd -P)"
     if [ -e "$T/bin/$N" ]; then
         say script "$(sed -n 's/^REL_VSN="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' "$T/bin/$N" 2>/dev/null | head -n 1)"
@@ -62,7 +63,7 @@ if [ -r /proc/self/cmdline ]; then
 fi
 
 if [ -x "$T/bin/$N" ]; then
-    answer=$(limit "$T/bin/$N" eval "$E" 2>&1)
+    answer=$(limit "$(tool)" eval "$E" 2>&1)
     printf '%s\n' "$answer" | sed "s/^/answer$TAB/"
 fi
 echo slipway:end

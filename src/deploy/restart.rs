@@ -1,13 +1,11 @@
 //! The exchange of one version for another: unpack beside, stop, switch the files, start; and back again when that
 //! fails. A fresh install is the same with nothing to stop.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::release::decide::{Candidate, stale_modules};
-use crate::release::erlang::Term;
 use crate::release::installed::Installed;
-use crate::release::rel::{self, Rel, ReleasesEntry, Status};
+use crate::release::rel::{self, Rel, ReleasesEntry, Status, releases_text};
 
 use super::apply::{Apply, Care, LIMIT, state_in_words};
 use super::detached::{self, Finished};
@@ -176,7 +174,7 @@ impl Target {
 
 /// What a release said that ended after it had answered.
 const LAST_WORDS: &str = r#"
-log=$(ls -t "$T"/log/erlang.log.* 2>/dev/null | head -n 1)
+log=$(ls -t "$T"/log/erlang.log.* "$T"/tmp/log/erlang.log.* 2>/dev/null | head -n 1)
 [ -n "$log" ] && echo "$log:" && tail -n 25 "$log" | cut -c 1-400 | grep -v '^[[:space:]]*$'
 true
 "#;
@@ -390,42 +388,6 @@ fn entry(candidate: &Candidate) -> ReleasesEntry {
     let apps = candidate.applications.iter().map(|(name, version)| (name.clone(), version.clone())).collect();
     let Candidate { name, version, erts, .. } = candidate.clone();
     ReleasesEntry { rel: Rel { name, version, erts, apps }, status: Status::Permanent }
-}
-
-fn releases_text(new: &ReleasesEntry, others: Vec<ReleasesEntry>) -> String {
-    let mut text = "%% coding: utf-8\n[".to_owned();
-    let others = others.into_iter().filter(|other| other.rel.version != new.rel.version);
-    for (place, entry) in std::iter::once(new.clone()).chain(others).enumerate() {
-        let status = match (place, entry.status) {
-            (0, _) => "permanent",
-            (_, Status::Unpacked) => "unpacked",
-            _ => "old",
-        };
-        let Rel { name, version, erts, apps } = &entry.rel;
-        let comma = if place == 0 { "" } else { ",\n " };
-        let string = Term::string;
-        let apps: Vec<String> = apps
-            .iter()
-            .map(|(app, version)| {
-                format!(
-                    "{{{},{},{}}}",
-                    Term::atom(app),
-                    string(version),
-                    string(&format!("lib/{app}-{version}"))
-                )
-            })
-            .collect();
-        let _ = write!(
-            text,
-            "{comma}{{release,{},{},{},\n  [{}],\n  {status}}}",
-            string(name),
-            string(version),
-            string(erts),
-            apps.join(",\n   ")
-        );
-    }
-    text.push_str("].\n");
-    text
 }
 
 #[cfg(test)]

@@ -1,6 +1,12 @@
 //! Shell scripts for a target. They travel on standard input, never in an argument list, and values reach them
 //! as quoted assignments in front of a constant text.
 
+/// Who speaks to the node as the script of a rebar3 release does: that script, or what a package of `mix release` was
+/// given for it (`release::build`). Needs `$T` and `$N`.
+pub(crate) const TOOL: &str = r#"
+tool() { if [ -x "$T/bin/slipway" ]; then echo "$T/bin/slipway"; else echo "$T/bin/$N"; fi; }
+"#;
+
 /// A script with the values that it needs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Script {

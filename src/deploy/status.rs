@@ -10,10 +10,10 @@ use crate::release::installed::{Installed, Snapshot};
 
 use super::error::Error;
 use super::file::{Delivery, Tier};
-use super::packages;
 use super::query::{self, Asked, Wait};
 use super::settings::Settings;
 use super::steps::Steps;
+use super::{packages, service};
 
 /// An environment as it is now. Serialized, it is the document of `--format json`.
 #[derive(Clone, Debug, Serialize)]
@@ -45,13 +45,17 @@ pub struct TargetStatus {
     pub left: Vec<String>,
     /// The verdict; `None` when it could not be asked.
     pub installed: Option<Installed>,
-    /// When the node's virtual machine started, in UTC.
+    /// Its process, where one runs.
+    pub pid: Option<u32>,
+    /// Bytes of memory that it uses.
+    pub memory: Option<u64>,
+    /// When that process started, in UTC.
     pub since: Option<String>,
-    /// What the node says of itself, if it answers.
+    /// What an Erlang node says of itself, if it answers.
     pub node: Option<Snapshot>,
-    /// The package that the loaded code was compared with; `None` when none of that version is at hand.
+    /// What the loaded code was compared with: a package, or what was unpacked, by its digest; `None` when there is none.
     pub package: Option<String>,
-    /// Where the loaded code is not that of the package or of the other targets with the same version.
+    /// Where the code is not that of the package or of the other targets with the same version.
     pub drift: Vec<String>,
     /// Versions that failed there, each with the reason.
     pub bad: BTreeMap<String, String>,
@@ -60,6 +64,24 @@ pub struct TargetStatus {
 }
 
 impl TargetStatus {
+    pub(super) fn new(destination: &str, directory: &str) -> Self {
+        Self {
+            destination: destination.to_owned(),
+            directory: directory.to_owned(),
+            busy: false,
+            left: Vec::new(),
+            installed: None,
+            pid: None,
+            memory: None,
+            since: None,
+            node: None,
+            package: None,
+            drift: Vec::new(),
+            bad: BTreeMap::new(),
+            error: None,
+        }
+    }
+
     /// Whether it could be told what is there.
     #[must_use]
     pub fn told(&self) -> bool {
@@ -90,6 +112,9 @@ impl TargetStatus {
 /// # Errors
 /// The project can't be read. A target that can't be asked is no error, but says so.
 pub async fn status(settings: &Settings, project: &Path) -> Result<EnvironmentStatus, Error> {
+    if let Some(kind) = service::of(project, settings) {
+        return service::status(settings, project, kind).await;
+    }
     let source = packages::open(project, &settings.profile, &settings.release)?;
     let quiet = Steps::new(|_| {});
     let mut targets = Vec::new();
@@ -112,19 +137,7 @@ pub async fn status(settings: &Settings, project: &Path) -> Result<EnvironmentSt
 
 async fn one(asked: Asked, name: &str) -> TargetStatus {
     let Asked { destination, directory, answer, .. } = asked;
-    let mut status = TargetStatus {
-        destination,
-        directory,
-        busy: false,
-        left: Vec::new(),
-        installed: None,
-        since: None,
-        node: None,
-        package: None,
-        drift: Vec::new(),
-        bad: BTreeMap::new(),
-        error: None,
-    };
+    let mut status = TargetStatus::new(&destination, &directory);
     match answer {
         Ok((target, survey)) => {
             target.close().await;
@@ -134,14 +147,17 @@ async fn one(asked: Asked, name: &str) -> TargetStatus {
             status.busy = survey.evidence.busy;
             status.bad = survey.evidence.bad;
             status.node = survey.evidence.snapshot;
-            status.since = status.node.as_ref().and_then(|node| started(node.uptime));
+            let node = status.node.as_ref();
+            status.since = node.and_then(|node| started(node.uptime));
+            (status.pid, status.memory) = (node.map(|node| node.pid), node.map(|node| node.memory));
         }
         Err(error) => status.error = Some(error),
     }
     status
 }
 
-fn started(uptime: u64) -> Option<String> {
+/// When what has run for so many seconds was started.
+pub(super) fn started(uptime: u64) -> Option<String> {
     let uptime = jiff::SignedDuration::from_secs(i64::try_from(uptime).ok()?);
     let at = jiff::Timestamp::now().checked_sub(uptime).ok()?;
     Some(at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
@@ -219,17 +235,9 @@ mod tests {
     fn target(version: &str, modules: &[(&str, &str)]) -> TargetStatus {
         let modules = modules.iter().map(|(name, md5)| ((*name).to_owned(), (*md5).to_owned())).collect();
         TargetStatus {
-            destination: "h".into(),
-            directory: "/data/urf".into(),
-            busy: false,
-            left: Vec::new(),
             installed: Some(Installed::Running { version: version.into() }),
-            since: None,
             node: Some(Snapshot { modules, ..Snapshot::default() }),
-            package: None,
-            drift: Vec::new(),
-            bad: BTreeMap::new(),
-            error: None,
+            ..TargetStatus::new("h", "/data/urf")
         }
     }
 

@@ -68,7 +68,7 @@ launch() {
 booted() {
     gone=0
     while :; do
-        case $("$T/bin/$N" eval 'element(1,init:get_status()).' 2>/dev/null) in *started*) return 0 ;; esac
+        case $("$(tool)" eval 'element(1,init:get_status()).' 2>/dev/null) in *started*) return 0 ;; esac
         if [ -n "$(beams)" ]; then gone=0; else gone=$((gone + 1)); fi
         tries=$((tries + 1))
         if [ "$gone" -ge 3 ] || [ "$tries" -ge $((LIMIT * 5)) ]; then return 1; fi
@@ -78,7 +78,7 @@ booted() {
 
 why() {
     cat "$D/said"
-    log=$(ls -t "$T"/log/erlang.log.* 2>/dev/null | head -n 1)
+    log=$(ls -t "$T"/log/erlang.log.* "$T"/tmp/log/erlang.log.* 2>/dev/null | head -n 1)
     [ -n "$log" ] && tail -n 25 "$log" | cut -c 1-400 | grep -v '^[[:space:]]*$'
     true
 }

@@ -7,7 +7,7 @@ use crate::release::installed::{Evidence, Installed};
 use super::error::Error;
 use super::lock;
 use super::probe;
-use super::script::Script;
+use super::script::{Script, TOOL};
 use super::ssh::{Hold, Output, Session};
 
 /// A query asks a node that may hang; the release's own script gives up after some seconds.
@@ -98,7 +98,7 @@ impl Target {
 
     /// A script that knows the directory `$T`, the release `$N` and the attempt `$ID`.
     pub(crate) fn script(&self, body: &'static str) -> Script {
-        Script::new(body).set("T", &self.directory).set("N", &self.name).set("ID", &self.run)
+        Script::new(body).set("T", &self.directory).set("N", &self.name).set("ID", &self.run).using(TOOL)
     }
 
     /// Runs a script and demands that it succeeds; `doing` is for the error. While we have the lock, nothing is run

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{CliError, CliResult};
 use crate::project::Project;
-use crate::release::{Appup, Package, Store, git};
+use crate::release::tree::{Contents, IGNORED};
+use crate::release::{Appup, Package, Plain, Store, git};
 
 use super::entry::{Fact, Released};
 use super::file::Ledger;
@@ -18,6 +19,23 @@ pub struct Whole {
     pub path: PathBuf,
     /// By application.
     pub appups: Vec<(String, Appup)>,
+    /// What it is when it is no Erlang release.
+    pub plain: Option<Plain>,
+}
+
+impl Whole {
+    /// What is in it.
+    ///
+    /// # Errors
+    /// It is no package.
+    pub fn content(&self) -> CliResult<String> {
+        match &self.plain {
+            Some(plain) => Ok(plain.content.clone()),
+            None => Package::read(&self.path)
+                .map(|p| p.content_sha256())
+                .map_err(|e| CliError::failed(e.to_string())),
+        }
+    }
 }
 
 /// Keeps a package of the project in `directory`, and records it once. `commit` is what it was built from; `None`: the
@@ -28,10 +46,13 @@ pub struct Whole {
 pub fn keep(directory: &Path, whole: &Whole, commit: Option<&str>) -> CliResult<Released> {
     let ledger = Ledger::of(directory)?;
     let failed = |e: crate::release::Error| CliError::failed(e.to_string());
-    let package = Package::read(&whole.path).map_err(failed)?;
     let clean = commit.map(str::to_owned).or_else(|| git::clean_commit(directory));
     let store = Store::at(ledger.releases());
-    let stored = store.keep(&package, &whole.appups, clean.as_deref()).map_err(failed)?;
+    let stored = match &whole.plain {
+        Some(plain) => store.keep_plain(plain, clean.as_deref()),
+        None => Package::read(&whole.path).and_then(|p| store.keep(&p, &whole.appups, clean.as_deref())),
+    };
+    let stored = stored.map_err(failed)?;
     let entries = ledger.entries()?;
     if let Some(known) = standing::releases(&entries, &stored.version).find(|r| r.archive == stored.sha256) {
         return Ok(known.clone());
@@ -39,7 +60,7 @@ pub fn keep(directory: &Path, whole: &Whole, commit: Option<&str>) -> CliResult<
     let facts = Project::discover(directory).and_then(|project| project.facts(None, false)).ok();
     let (head, author) = facts.map(|facts| (facts.commit.sha, facts.commit.author)).unwrap_or_default();
     let released = Released {
-        content: package.content_sha256(),
+        content: whole.content()?,
         package: store.path(&stored).display().to_string(),
         release: stored.name,
         version: stored.version,
@@ -51,7 +72,7 @@ pub fn keep(directory: &Path, whole: &Whole, commit: Option<&str>) -> CliResult<
     };
     ledger.append(Fact::Release(released.clone()))?;
     if let Some(server) = Server::of_job() {
-        server.send(&whole.path)?;
+        server.send(&whole.path, whole.plain.as_ref())?;
     }
     Ok(released)
 }
@@ -62,16 +83,36 @@ pub fn keep(directory: &Path, whole: &Whole, commit: Option<&str>) -> CliResult<
 /// It is gone or damaged.
 pub fn open(released: &Released) -> CliResult<Package> {
     let path = PathBuf::from(&released.package);
-    let again = "build it again from its tag, or bring the file back";
-    let package = Package::read(&path).map_err(|e| {
-        CliError::failed(format!("the kept package of `{}`: {e}", released.version)).hint(again)
-    })?;
+    let package = Package::read(&path).map_err(|e| unusable(released, &e.to_string()))?;
     if package.sha256 != released.archive {
-        return Err(CliError::failed(format!(
-            "`{}` was changed after it was kept: its SHA-256 is {}, not {}",
-            released.package, package.sha256, released.archive
-        ))
-        .hint(again));
+        return Err(changed(released, &package.sha256));
     }
     Ok(package)
+}
+
+/// The same for a package that is no Erlang release.
+///
+/// # Errors
+/// It is gone or damaged.
+pub fn open_plain(released: &Released) -> CliResult<Plain> {
+    let path = PathBuf::from(&released.package);
+    let Contents { sha256, size, tree, .. } =
+        Contents::read(&path, IGNORED).map_err(|e| unusable(released, &e.to_string()))?;
+    if (&sha256, &tree) != (&released.archive, &released.content) {
+        return Err(changed(released, &sha256));
+    }
+    let (name, version) = (released.release.clone(), released.version.clone());
+    Ok(Plain { path, name, version, sha256, content: tree, size })
+}
+
+const AGAIN: &str = "build it again from its tag, or bring the file back";
+
+fn unusable(released: &Released, why: &str) -> CliError {
+    CliError::failed(format!("the kept package of `{}`: {why}", released.version)).hint(AGAIN)
+}
+
+fn changed(released: &Released, sha256: &str) -> CliError {
+    let Released { package, archive, .. } = released;
+    let text = format!("`{package}` was changed after it was kept: its SHA-256 is {sha256}, not {archive}");
+    CliError::failed(text).hint(AGAIN)
 }

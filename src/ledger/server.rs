@@ -3,6 +3,7 @@
 
 use super::entry::Fact;
 use crate::error::{CliError, CliResult};
+use crate::release::Plain;
 use reqwest::blocking::{Client, Response};
 use std::fs::File;
 use std::path::Path;
@@ -40,13 +41,16 @@ impl Server {
         answered("telling the server what was deployed", send)
     }
 
-    /// Keeps a package there.
-    pub(super) fn send(&self, package: &Path) -> CliResult {
+    /// Keeps a package there; the server can't read the name and version of what is `plain`.
+    pub(super) fn send(&self, package: &Path, plain: Option<&Plain>) -> CliResult {
+        let named: Vec<(&str, &str)> =
+            plain.map(|plain| vec![("name", &*plain.name), ("version", &*plain.version)]).unwrap_or_default();
         let doing = format!("keeping the package `{}` on the server", package.display());
         let file = File::open(package).map_err(|e| CliError::failed(format!("{doing}: {e}")))?;
         let send = |client: Client| {
             client
                 .put(format!("{}/jobs/packages", self.api))
+                .query(&named)
                 .header("JOB-TOKEN", &self.token)
                 .body(file)
                 .send()

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{CliError, CliResult};
-use crate::ledger::{Entry, packages, standing};
+use crate::ledger::{Entry, Released, packages, standing};
 use crate::release::{Error, Package, Project, build, check};
 
 /// The release that is promoted.
@@ -18,6 +18,17 @@ pub struct Artifact {
     /// The sources, when they are of this version.
     project: Option<Project>,
     work: tempfile::TempDir,
+}
+
+/// The package of `version` with this content that was kept last.
+///
+/// # Errors
+/// There is none.
+pub fn released<'a>(entries: &'a [Entry], version: &str, content: &str) -> CliResult<&'a Released> {
+    standing::releases(entries, version).find(|released| released.content == content).ok_or_else(|| {
+        CliError::failed(format!("the package of `{version}` with the content {content} is not kept here"))
+            .hint("promote where it was deployed or built: its ledger and packages are in `$SLIPWAY_HOME/projects`")
+    })
 }
 
 /// The same package with a sound relup from one version.
@@ -41,17 +52,9 @@ impl Artifact {
         content: &str,
         project: Option<Project>,
     ) -> CliResult<Artifact> {
-        let same: Vec<_> =
-            standing::releases(entries, version).filter(|released| released.content == content).collect();
-        let Some(first) = same.first() else {
-            return Err(CliError::failed(format!(
-                "the package of `{version}` with the content {content} is not kept here"
-            ))
-            .hint("promote where it was deployed or built: its ledger and packages are in `$SLIPWAY_HOME/projects`"));
-        };
-        let package = packages::open(first)?;
-        let upgrades = same
-            .iter()
+        let package = packages::open(released(entries, version, content)?)?;
+        let upgrades = standing::releases(entries, version)
+            .filter(|released| released.content == content)
             .flat_map(|released| {
                 released.upgrades_from.iter().map(|from| (from.clone(), PathBuf::from(&released.package)))
             })

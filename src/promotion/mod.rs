@@ -10,5 +10,5 @@ pub mod artifact;
 pub mod freeze;
 pub mod gate;
 
-pub use artifact::{Artifact, Upgrade};
+pub use artifact::{Artifact, Upgrade, released};
 pub use gate::{Gate, Verdict};

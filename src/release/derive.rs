@@ -191,7 +191,9 @@ impl AppChange<'_> {
             return Some(Finding::error(
                 "A002",
                 format!("`{name}` of `{app}` changed, and without debug info its state can't be compared"),
-                format!("compile with `debug_info`, or write {file}"),
+                format!(
+                    "compile with `debug_info` (mix: `strip_beams: false` in `releases:`), or write {file}"
+                ),
             ));
         };
         let supervisor = self.new.1.get(name).is_some_and(Beam::is_supervisor);

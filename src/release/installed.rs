@@ -95,6 +95,8 @@ pub struct Evidence {
     pub root: Option<String>,
     /// Whether the directory, or the nearest parent that exists, can be written.
     pub writable: bool,
+    /// Whether versioned directories lie there, as archives are deployed.
+    pub versioned: bool,
     /// Remote user.
     pub user: String,
     /// Whether `bin/NAME` is there, and the version written in it.
@@ -204,6 +206,10 @@ pub enum Installed {
 impl Installed {
     /// Judges one query's evidence.
     pub fn judge(evidence: &Evidence) -> Self {
+        if evidence.versioned {
+            let reason = "the directory holds `versions` and `current`: what runs there was deployed with a `service:`; give this release a directory of its own, or move that one away";
+            return Self::Unclear { reason: reason.to_owned() };
+        }
         match &evidence.snapshot {
             Some(snapshot) if snapshot.init != "started" => Self::Restarting,
             Some(snapshot) => judge_running(evidence, snapshot),

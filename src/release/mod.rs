@@ -33,8 +33,8 @@
 //! - `hops`: the way over several upgrades
 //! - `lineage`: which version served before, and which older ones stay
 //! - `finding`, `error`: what is wrong, with its way out
-//! - `rebar`: the project as its files say
-//! - `build`: rebar3 and systools
+//! - `rebar`, `mix`: the project as its files say
+//! - `build`: rebar3, mix and systools
 //! - `bump`, `git`: new versions: edits, tags, what changed
 //! - `rehearse`: an upgrade on a throw-away copy
 //! - `escripts/`: our Erlang programs, for what only OTP can tell
@@ -55,6 +55,7 @@ pub mod hops;
 mod inspect;
 pub mod installed;
 pub mod lineage;
+pub mod mix;
 mod notes;
 pub mod package;
 mod pages;
@@ -80,4 +81,4 @@ pub use pages::{page, pages};
 pub use reasons::Reasoned;
 pub use rebar::Project;
 pub use relup::Relup;
-pub use store::{Store, Stored};
+pub use store::{Plain, Store, Stored};

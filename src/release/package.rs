@@ -125,12 +125,14 @@ impl Package {
         self.holds(&format!("lib/{}-{}/ebin/", app.0, app.1))
     }
 
-    /// SHA-256 over every file's path, mode and content, but for the relup: the same release has the same value
+    /// SHA-256 over every file's path, mode and content, but for the relup and a cookie: the same release has the same value
     /// whatever it upgrades from, and however its archive was compressed.
     #[must_use]
     pub fn content_sha256(&self) -> String {
         let relup = format!("releases/{}/relup", self.directory);
-        let files = self.files.iter().filter(|(path, _)| **path != relup);
+        // mix makes another cookie for every clean build
+        let counts = |path: &str| path != relup && path != "releases/COOKIE";
+        let files = self.files.iter().filter(|(path, _)| counts(path));
         let list: String =
             files.map(|(path, file)| format!("{} {:o} {path}\n", file.sha256, file.mode)).collect();
         crate::digest::sha256_hex(list.as_bytes())
@@ -250,7 +252,7 @@ fn plain_names(file: &str, rel: &Rel) -> Result<(), Error> {
 }
 
 /// Letters, digits and `._+~-`, not beginning with a sign that a path or an option begins with.
-pub(super) fn is_plain_name(text: &str) -> bool {
+pub(crate) fn is_plain_name(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._+~-".contains(c);
     text.len() <= 128
         && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')

@@ -13,21 +13,24 @@ use regex::Regex;
 use super::{
     Error,
     erlang::{Term, text},
+    mix::{Mix, MixFile},
 };
 
-/// A release project that rebar3 builds.
+/// A release project that rebar3 or mix builds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Project {
-    /// The directory with `rebar.config`, absolute.
+    /// The directory with `rebar.config` or `mix.exs`, absolute.
     pub dir: PathBuf,
-    /// The rebar3 profile; `default` is none.
+    /// The rebar3 profile, or `MIX_ENV`; `default` is none.
     pub profile: String,
     /// The release's name.
     pub name: String,
     /// The release's version.
     pub version: String,
-    /// The project's own applications.
+    /// The project's own applications; those of mix are not known.
     pub apps: Vec<ProjectApp>,
+    /// How mix builds it; `None`: rebar3 does.
+    pub mix: Option<Mix>,
 }
 
 /// An application in the project's sources.
@@ -48,6 +51,9 @@ impl Project {
     /// A file is missing or doesn't parse; there is no release, or more than one; its version is not written
     /// out.
     pub fn open(dir: &Path, profile: &str) -> Result<Project, Error> {
+        if is_mix(dir) {
+            return Self::open_mix(dir, profile, &Mix::default(), (None, None));
+        }
         Self::read(dir, profile, version_text)
     }
 
@@ -59,7 +65,36 @@ impl Project {
         if !is_path_component(version) {
             return Err(Error::Project(format!("`{version}` is no release version")));
         }
+        if is_mix(dir) {
+            return Self::open_mix(dir, profile, &Mix::default(), (None, Some(version)));
+        }
         Self::read(dir, profile, |_, _| Ok(version.to_owned()))
+    }
+
+    /// Reads the project in `dir` that mix builds for `MIX_ENV` `profile`. Its release's name and version are what is
+    /// given, else those of `mix.exs`.
+    ///
+    /// # Errors
+    /// `mix.exs` is missing or computes what has to be known; they can't be file names.
+    pub fn open_mix(
+        dir: &Path,
+        profile: &str,
+        how: &Mix,
+        (name, version): (Option<&str>, Option<&str>),
+    ) -> Result<Project, Error> {
+        let dir = dir.canonicalize().map_err(Error::io("opening the project", dir))?;
+        let (name, version) = match (name, version) {
+            (Some(name), Some(version)) => (name.to_owned(), version.to_owned()),
+            (name, version) => {
+                let file = MixFile::read(&dir)?;
+                (name.map_or(file.app, str::to_owned), version.map_or(file.version, str::to_owned))
+            }
+        };
+        if let Some(odd) = [&name, &version].into_iter().find(|text| !is_path_component(text)) {
+            return Err(Error::Project(format!("`{odd}` is no name or version of a release")));
+        }
+        let (profile, mix) = (checked(profile)?.to_owned(), Some(how.clone()));
+        Ok(Project { dir, profile, name, version, apps: Vec::new(), mix })
     }
 
     fn read(
@@ -67,17 +102,26 @@ impl Project {
         profile: &str,
         version_of: impl Fn(&Path, &Term) -> Result<String, Error>,
     ) -> Result<Project, Error> {
-        let word = |c: char| c.is_ascii_alphanumeric() || "_-,".contains(c);
-        if profile.is_empty() || profile.starts_with(['-', ',']) || !profile.chars().all(word) {
-            return Err(Error::Project(format!("`{profile}` is no rebar3 profile")));
-        }
+        let profile = checked(profile)?;
         let dir = dir.canonicalize().map_err(Error::io("opening the project", dir))?;
         let config = read_config(&dir)?;
         let (name, version) = release(&config, profile)?;
         let version = version_of(&dir, &version)?;
         let apps = apps(&dir, &config)?;
-        Ok(Project { dir, profile: profile.to_owned(), name, version, apps })
+        Ok(Project { dir, profile: profile.to_owned(), name, version, apps, mix: None })
     }
+}
+
+fn is_mix(dir: &Path) -> bool {
+    !dir.join("rebar.config").exists() && dir.join("mix.exs").exists()
+}
+
+fn checked(profile: &str) -> Result<&str, Error> {
+    let word = |c: char| c.is_ascii_alphanumeric() || "_-,".contains(c);
+    if profile.is_empty() || profile.starts_with(['-', ',']) || !profile.chars().all(word) {
+        return Err(Error::Project(format!("`{profile}` is no rebar3 profile and no `MIX_ENV`")));
+    }
+    Ok(profile)
 }
 
 fn read(path: &Path) -> Result<String, Error> {

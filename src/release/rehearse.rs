@@ -176,8 +176,14 @@ impl Stage<'_> {
                 self.copy.last_log_lines()
             )));
         }
-        // `daemon` waits until the node answers, which it does before its applications run
-        while self.value("element(1, init:get_status())").await? != "started" {
+        // rebar3's `daemon` waits until the node answers, which it does before its applications run; mix's does not wait
+        loop {
+            match self.value("element(1, init:get_status())").await {
+                Ok(state) if state == "started" => break,
+                Err(Stop::Failed(error)) => return Err(Stop::Failed(error)),
+                Err(unfit) if self.copy.processes().is_empty() => return Err(unfit),
+                _ => {}
+            }
             if began.elapsed() > self.request.limit {
                 return Err(Stop::Unfit(format!("`{version}` is not up after {:?}", self.request.limit)));
             }
@@ -334,7 +340,9 @@ impl Copy {
 
     /// Runs `bin/NAME`. Its output goes to a file: a daemon may keep a pipe open.
     async fn script(&self, args: &[&str], limit: Duration) -> Result<Said, Error> {
-        let (path, out) = (self.root.join("bin").join(&self.name), self.dir.path().join("out"));
+        let (bin, out) = (self.root.join("bin"), self.dir.path().join("out"));
+        let path =
+            Some(bin.join("slipway")).filter(|path| path.exists()).unwrap_or_else(|| bin.join(&self.name));
         let file = File::create(&out).map_err(Error::io("creating", &out))?;
         let both = file.try_clone().map_err(Error::io("creating", &out))?;
         let mut command = Command::new(&path);
@@ -372,11 +380,16 @@ impl Copy {
             ("PIPE_DIR", at("p/")),
             ("VMARGS_PATH", at("vm.args")),
             ("ERL_CRASH_DUMP", "/dev/null".to_owned()),
+            ("RELEASE_NODE", format!("rehearse{}@127.0.0.1", std::process::id())),
+            ("RELEASE_DISTRIBUTION", "name".to_owned()),
+            ("RELEASE_COOKIE", word(self.dir.path())),
+            ("ELIXIR_ERL_OPTIONS", "-kernel inet_dist_use_interface {127,0,0,1}".to_owned()),
         ]
     }
 
     fn last_log_lines(&self) -> String {
-        let logs = fs::read_dir(self.root.join("log")).into_iter().flatten().flatten();
+        let of = |part| fs::read_dir(self.root.join(part)).into_iter().flatten().flatten();
+        let logs = of("log").chain(of("tmp/log"));
         let latest =
             logs.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains("erlang.log"));
         let text = latest.max().and_then(|path| fs::read(path).ok()).unwrap_or_default();
@@ -412,17 +425,21 @@ impl Drop for Copy {
     }
 }
 
+/// The directory's name is random.
+fn word(dir: &Path) -> String {
+    dir.to_string_lossy().chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
 /// The release's arguments with a name and a cookie of our own, on loopback, and without `heart`.
 fn own_arguments(arguments: &str, dir: &Path) -> String {
     let own = ["-name", "-sname", "-setcookie", "-heart"];
     let kept = arguments
         .lines()
         .filter(|line| line.split_whitespace().next().is_none_or(|flag| !own.contains(&flag)));
-    // the directory's name is random
-    let word: String = dir.to_string_lossy().chars().filter(char::is_ascii_alphanumeric).collect();
     let mut text = format!(
-        "-name rehearse{}@127.0.0.1\n-setcookie {word}\n-kernel inet_dist_use_interface {{127,0,0,1}}\n",
-        std::process::id()
+        "-name rehearse{}@127.0.0.1\n-setcookie {}\n-kernel inet_dist_use_interface {{127,0,0,1}}\n",
+        std::process::id(),
+        word(dir)
     );
     kept.for_each(|line| {
         text.push_str(line);

@@ -2,6 +2,8 @@
 //!
 //! Sources: rel(4) and relup(4) of SASL; what relx 4.7 writes.
 
+use std::fmt::Write as _;
+
 use super::{
     Error,
     erlang::{Term, text},
@@ -116,6 +118,44 @@ fn releases_entry(term: &Term) -> Option<ReleasesEntry> {
 pub fn parse_start_erl(source: &str) -> Option<(String, String)> {
     let (erts, version) = source.trim().split_once(' ')?;
     Some((erts.to_owned(), version.to_owned()))
+}
+
+/// The text of `RELEASES`: `new` is what boots, the others are old.
+#[must_use]
+pub fn releases_text(new: &ReleasesEntry, others: Vec<ReleasesEntry>) -> String {
+    let mut text = "%% coding: utf-8\n[".to_owned();
+    let others = others.into_iter().filter(|other| other.rel.version != new.rel.version);
+    for (place, entry) in std::iter::once(new.clone()).chain(others).enumerate() {
+        let status = match (place, entry.status) {
+            (0, _) => "permanent",
+            (_, Status::Unpacked) => "unpacked",
+            _ => "old",
+        };
+        let Rel { name, version, erts, apps } = &entry.rel;
+        let comma = if place == 0 { "" } else { ",\n " };
+        let string = Term::string;
+        let apps: Vec<String> = apps
+            .iter()
+            .map(|(app, version)| {
+                format!(
+                    "{{{},{},{}}}",
+                    Term::atom(app),
+                    string(version),
+                    string(&format!("lib/{app}-{version}"))
+                )
+            })
+            .collect();
+        let _ = write!(
+            text,
+            "{comma}{{release,{},{},{},\n  [{}],\n  {status}}}",
+            string(name),
+            string(version),
+            string(erts),
+            apps.join(",\n   ")
+        );
+    }
+    text.push_str("].\n");
+    text
 }
 
 #[cfg(test)]

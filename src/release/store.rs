@@ -25,6 +25,23 @@ pub struct Store {
     dir: PathBuf,
 }
 
+/// A package of a program that is no Erlang release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plain {
+    /// The archive.
+    pub path: PathBuf,
+    /// The program's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of the archive in hex.
+    pub sha256: String,
+    /// What is in it, see [`Contents::tree`](super::tree::Contents).
+    pub content: String,
+    /// Bytes.
+    pub size: u64,
+}
+
 /// A kept package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
@@ -98,19 +115,49 @@ impl Store {
         if let Ok(stored) = self.record(&package.sha256) {
             return Ok(stored);
         }
-        let new = stored(package, commit);
+        self.keep_new(&package.path, appups, stored(package, commit))
+    }
+
+    /// The same for any other program.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn keep_plain(&self, plain: &Plain, commit: Option<&str>) -> Result<Stored, Error> {
+        if let Ok(stored) = self.record(&plain.sha256) {
+            return Ok(stored);
+        }
+        let Plain { name, version, sha256, content, size, .. } = plain.clone();
+        let stored = Stored {
+            format: 1,
+            name,
+            version,
+            sha256,
+            content,
+            size,
+            erts: String::new(),
+            fat: true,
+            upgrades_from: Vec::new(),
+            downgrades_to: Vec::new(),
+            applications: Vec::new(),
+            commit: commit.map(str::to_owned),
+            at: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
+        };
+        self.keep_new(&plain.path, &[], stored)
+    }
+
+    fn keep_new(&self, path: &Path, appups: &[(String, Appup)], new: Stored) -> Result<Stored, Error> {
         match self.find(&new.name, &new.version).into_iter().find(|old| old.can_do_as_much_as(&new)) {
             Some(old) => Ok(old),
-            None => self.write(package, appups, new),
+            None => self.write(path, appups, new),
         }
     }
 
-    fn write(&self, package: &Package, appups: &[(String, Appup)], stored: Stored) -> Result<Stored, Error> {
+    fn write(&self, path: &Path, appups: &[(String, Appup)], stored: Stored) -> Result<Stored, Error> {
         fs::create_dir_all(&self.dir).map_err(Error::io("making the directory", &self.dir))?;
         let part = tempfile::Builder::new().prefix(".part-").tempdir_in(&self.dir);
         let part = part.map_err(Error::io("making a directory in", &self.dir))?;
         let archive = part.path().join(file_name(&stored));
-        fs::copy(&package.path, &archive).map_err(Error::io("copying to", &archive))?;
+        fs::copy(path, &archive).map_err(Error::io("copying to", &archive))?;
         for (app, appup) in appups {
             let path = part.path().join(format!("{app}.appup"));
             fs::write(&path, appup.print()).map_err(Error::io("writing", &path))?;

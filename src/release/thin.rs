@@ -45,10 +45,13 @@ const OTP_APPS: &[&str] = &[
     "xmerl",
 ];
 
-/// Whether `app` is part of Erlang/OTP.
+/// Those of Elixir: like them, they never change below a running node.
+const ELIXIR_APPS: &[&str] = &["eex", "elixir", "ex_unit", "iex", "logger", "mix"];
+
+/// Whether `app` is part of Erlang/OTP or of Elixir.
 #[must_use]
 pub fn is_otp_app(app: &str) -> bool {
-    OTP_APPS.contains(&app)
+    OTP_APPS.contains(&app) || ELIXIR_APPS.contains(&app)
 }
 
 /// What lies in the target's release directory.

@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 use super::Error;
 use super::archive::{self, Entry, Kind, LIMITS};
 
+/// What does not count for the content of a package: mix makes another cookie for every clean build.
+pub const IGNORED: &[&str] = &["releases/COOKIE"];
+
 /// What is in an archive.
 #[derive(Clone, Debug)]
 pub struct Contents {

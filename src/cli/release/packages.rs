@@ -124,7 +124,7 @@ pub(super) fn keep(args: &KeepArgs) -> CliResult {
     let appups = written_beside(&package);
     let path = match package.has_erts() {
         true => {
-            let whole = Whole { path: args.package.clone(), appups };
+            let whole = Whole { path: args.package.clone(), appups, plain: None };
             PathBuf::from(packages::keep(Path::new("."), &whole, args.commit.as_deref())?.package)
         }
         // a thin package can't be promoted: it is for upgrades only

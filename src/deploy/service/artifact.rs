@@ -6,7 +6,12 @@ use std::process::Stdio;
 use crate::deploy::error::Error;
 use crate::deploy::file::{Kind, ReleaseSettings, VersionSource};
 use crate::deploy::version;
-use crate::release::tree::{self, Contents};
+use crate::error::CliResult;
+use crate::ledger::Entry;
+use crate::ledger::packages::{self, Whole};
+use crate::release::Plain;
+use crate::release::mix::{self, MixFile};
+use crate::release::tree::{self, Contents, IGNORED};
 
 /// A package that is ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +44,8 @@ impl Artifact {
         release: &ReleaseSettings,
         kind: Kind,
     ) -> Result<(String, String), Error> {
-        let mix = (kind == Kind::Elixir).then(|| Mix::read(project)).transpose()?;
+        let read = || MixFile::read(project).map_err(|error| Error::refused(error.to_string()));
+        let mix = (kind == Kind::Elixir).then(read).transpose()?;
         let directory = || {
             let path = project.canonicalize().ok()?;
             Some(path.file_name()?.to_string_lossy().into_owned())
@@ -62,6 +68,31 @@ impl Artifact {
         Ok((name, version))
     }
 
+    /// What lies on a target under this version.
+    pub(super) fn there(name: &str, version: &str, kind: Kind, tree: String) -> Artifact {
+        let (name, version) = (name.to_owned(), version.to_owned());
+        let (path, sha256, notes) = (PathBuf::new(), String::new(), Vec::new());
+        Artifact { name, version, kind, path, sha256, tree, size: 0, notes }
+    }
+
+    /// The kept package of a version, with this content.
+    ///
+    /// # Errors
+    /// It is not kept, or damaged.
+    pub fn kept(entries: &[Entry], version: &str, content: &str, kind: Kind) -> CliResult<Artifact> {
+        let released = crate::promotion::released(entries, version, content)?;
+        let Plain { path, name, version, sha256, content, size } = packages::open_plain(released)?;
+        Ok(Artifact { name, version, kind, path, sha256, tree: content, size, notes: Vec::new() })
+    }
+
+    /// For the project's store and ledger.
+    #[must_use]
+    pub fn whole(&self) -> Whole {
+        let Artifact { name, version, path, sha256, tree, size, .. } = self.clone();
+        let plain = Plain { path: path.clone(), name, version, sha256, content: tree, size };
+        Whole { path, appups: Vec::new(), plain: Some(plain) }
+    }
+
     /// Builds the package and checks it.
     ///
     /// # Errors
@@ -73,7 +104,7 @@ impl Artifact {
         profile: &str,
     ) -> Result<Artifact, Error> {
         let (name, version) = Self::identity(project, release, kind)?;
-        let profile = if profile == "default" { "prod" } else { profile };
+        let profile = mix::environment(profile);
         let environment = [("MIX_ENV", profile), ("NAME", name.as_str()), ("VERSION", version.as_str())];
         for command in &release.build {
             shell(project, command, &environment).await?;
@@ -94,8 +125,7 @@ impl Artifact {
                     .help("set `release: package`, as `dist/{name}-{version}.tar.gz`"));
             }
         };
-        let secret = if kind == Kind::Elixir { &["releases/COOKIE"][..] } else { &[] };
-        let contents = Contents::read(&path, secret).map_err(|error| Error::refused(error.to_string()))?;
+        let contents = Contents::read(&path, IGNORED).map_err(|error| Error::refused(error.to_string()))?;
         let mut notes = Vec::new();
         if kind == Kind::Elixir {
             let has = |file: &str| contents.paths.iter().any(|path| path == file);
@@ -105,7 +135,7 @@ impl Artifact {
                 ))
                 .help("`version:` in mix.exs or in `releases:` there has to be the version that is deployed"));
             }
-            notes.push(cold(&contents.paths, &version));
+            notes.push("what its `service:` starts is restarted, never upgraded hot".to_owned());
         }
         Ok(Artifact {
             name,
@@ -117,52 +147,6 @@ impl Artifact {
             size: contents.size,
             notes,
         })
-    }
-}
-
-/// Why a `mix release` is restarted.
-fn cold(paths: &[String], version: &str) -> String {
-    let has = |file: &str| paths.iter().any(|path| path == file);
-    let mut missing = Vec::new();
-    if !has(&format!("releases/{version}/relup")) {
-        missing.push("a relup");
-    }
-    if !has("releases/RELEASES") {
-        missing.push("releases/RELEASES");
-    }
-    if !paths.iter().any(|path| path.starts_with("lib/sasl-")) {
-        missing.push("the application sasl");
-    }
-    if missing.is_empty() {
-        return "hot upgrades of `mix release` packages are not built yet, though this one has a relup"
-            .to_owned();
-    }
-    format!("no hot upgrade: the package lacks {}", missing.join(", "))
-}
-
-/// What mix.exs says in plain literals.
-struct Mix {
-    app: String,
-    version: String,
-}
-
-impl Mix {
-    fn read(project: &Path) -> Result<Mix, Error> {
-        let path = project.join("mix.exs");
-        let text = std::fs::read_to_string(&path)
-            .map_err(|e| Error::refused(format!("reading `{}`: {e}", path.display())))?;
-        let find = |pattern: &str| {
-            let pattern = regex::Regex::new(pattern).expect("the pattern is constant");
-            pattern.captures(&text).map(|found| found[1].to_owned())
-        };
-        let app = find(r"(?m)^[^#\n]*\bapp:\s*:([a-z_][a-zA-Z0-9_]*)");
-        let version =
-            find(r#"(?m)^[^#\n]*\bversion:\s*"([^"]+)""#).or_else(|| find(r#"(?m)^\s*@version\s+"([^"]+)""#));
-        match (app, version) {
-            (Some(app), Some(version)) => Ok(Mix { app, version }),
-            _ => Err(Error::refused("mix.exs has no literal `app:` and `version:`")
-                .help("set `release: name` and `release: version` in .ci/deploy.yml")),
-        }
     }
 }
 
@@ -217,25 +201,5 @@ mod tests {
         ] {
             assert_eq!(is_plain(text), plain, "{text}");
         }
-    }
-
-    #[test]
-    fn mix_exs_is_read_without_elixir() {
-        let directory = tempfile::tempdir().unwrap();
-        for (text, expected) in [
-            ("[\n# version: \"9\"\napp: :shop,\n      version: \"0.1.0\",", Some(("shop", "0.1.0"))),
-            ("@version \"2.0.0\"\n[app: :shop, version: @version]", Some(("shop", "2.0.0"))),
-            ("[app: :shop, version: version()]", None),
-        ] {
-            std::fs::write(directory.path().join("mix.exs"), text).unwrap();
-            let read = Mix::read(directory.path()).ok();
-            assert_eq!(read.as_ref().map(|mix| (mix.app.as_str(), mix.version.as_str())), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_plan_says_why_a_mix_release_is_restarted() {
-        let note = cold(&["lib/sasl-4.2/ebin/sasl.app".into()], "1.0.0");
-        assert_eq!(note, "no hot upgrade: the package lacks a relup, releases/RELEASES");
     }
 }

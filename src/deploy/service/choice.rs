@@ -40,7 +40,7 @@ pub(super) fn choose(
             );
         }
         Some(current) if current == version => {
-            if running.up && place.serving.as_deref() == Some(version) {
+            if running.up && place.served.first() == Some(version) {
                 (Strategy::Nothing, format!("`{version}` runs there already"))
             } else {
                 let why = if running.up { "was never seen to serve" } else { "does not run" };
@@ -136,7 +136,7 @@ mod tests {
     fn place(current: Option<&str>, serving: Option<&str>) -> Place {
         Place {
             current: current.map(str::to_owned),
-            serving: serving.map(str::to_owned),
+            served: serving.map(str::to_owned).into_iter().collect(),
             versions: current.map(|v| (v.to_owned(), "ab".to_owned())).into_iter().collect(),
             writable: true,
             ..Place::default()

@@ -5,7 +5,7 @@ use super::binary::Binary;
 use super::canary::Canary;
 use super::choice::{self, Running};
 use super::place::{self, Place};
-use super::program;
+use super::{program, status};
 use crate::deploy::apply::Care;
 use crate::deploy::error::{Error, Outcome};
 use crate::deploy::file::{Environment, Kind, Service};
@@ -47,15 +47,12 @@ pub struct Delivered {
 /// # Errors
 /// Refused, failed, or rolled back, as its outcome says; with [`Outcome::Failed`] what ran before still runs.
 pub async fn deploy(target: &mut Target, order: &Order<'_>, steps: &mut Steps) -> Result<Delivered, Error> {
-    let mut run = Run { service: service(order)?, target, order, steps };
+    let service = service(order.environment.service.as_ref())?;
+    let mut run = Run { service, target, order, steps };
     let (place, running, decision) = run.choose("query the target").await?;
     run.steps.note(&format!("plan: {decision}"));
     let delivered = Delivered {
-        before: match place.current {
-            None => Installed::Absent,
-            Some(version) if running.up => Installed::Running { version },
-            version => Installed::Stopped { version },
-        },
+        before: status::installed(&place, &running),
         pid_before: running.pid,
         pid: running.pid,
         decision: decision.clone(),
@@ -78,19 +75,13 @@ pub async fn deploy(target: &mut Target, order: &Order<'_>, steps: &mut Steps) -
     Ok(Delivered { pid: result?.pid, ..delivered })
 }
 
-/// What starts and stops the release: a `mix release` brings its own script.
-fn service(order: &Order<'_>) -> Result<Service, Error> {
-    match (&order.environment.service, order.artifact.kind) {
-        (Some(service), _) => Ok(service.clone()),
-        (None, Kind::Elixir) => Ok(Service::Commands {
-            start: r#"exec "$DIRECTORY/bin/$NAME" daemon"#.to_owned(),
-            // that version's own script, with that version's own cookie: a new build's can't reach the old node
-            stop: r#"exec "$DIRECTORY/bin/$NAME" stop"#.to_owned(),
-        }),
-        (None, _) => Err(Error::refused("the environment does not say how the program is started").help(
+/// What starts and stops the program.
+pub(super) fn service(written: Option<&Service>) -> Result<Service, Error> {
+    written.cloned().ok_or_else(|| {
+        Error::refused("the environment does not say how the program is started").help(
             "set `service:` of the environment: `commands: {start: …, stop: …}`, `systemd: UNIT`, `supervisord: {…}`, `binary: {…}` or `canary: {…}`",
-        )),
-    }
+        )
+    })
 }
 
 fn refusal(decision: Decision) -> Error {

@@ -45,7 +45,7 @@ elif [ -e "$T/current" ]; then printf 'foreign\tcurrent\n'; fi
 for entry in "$T"/versions/*; do
     [ -d "$entry" ] && printf 'version\t%s\t%s\n' "${entry##*/}" "$(cat "$T/.ci/digest/${entry##*/}" 2>/dev/null)"
 done
-printf 'serving\t%s\n' "$(cat "$T/.ci/serving" 2>/dev/null)"
+[ -f "$T/.ci/served" ] && while IFS= read -r version; do printf 'served\t%s\n' "$version"; done <"$T/.ci/served"
 printf 'real\t%s\n' "$R"
 for entry in "$T"/.ci/bad/*; do [ -f "$entry" ] && printf 'bad\t%s\t%s\n' "${entry##*/}" "$(head -n 1 "$entry")"; done
 processes
@@ -69,6 +69,9 @@ for left in "$T"/versions/.new-*; do [ -e "$left" ] && rm -rf "$left"; done
 new=$T/versions/.new-$ID
 trap 'rm -rf "$new" "$FILE"' EXIT
 mkdir "$new" && tar -xzf "$FILE" -C "$new" || exit 1
+# a cookie may be changed there
+sums() { command -v sha256sum >/dev/null 2>&1 && cd "$new" && find . -type f ! -name COOKIE -exec sha256sum {} +; }
+mkdir -p "$T/.ci/sums" && (sums) >"$T/.ci/sums/$V"
 [ "$(readlink "$T/current")" != "versions/$V" ] || [ ! -e "$T/versions/$V" ] || { echo "versions/$V is in use" >&2; exit 1; }
 rm -rf "$T/versions/$V" && mv "$new" "$T/versions/$V" && printf '%s\n' "$TREE" >"$T/.ci/digest/$V"
 "#;
@@ -79,13 +82,18 @@ rm -f "$T/.current-$ID"
 ln -s "versions/$V" "$T/.current-$ID" && mv -T "$T/.current-$ID" "$T/current" && [ "$(readlink "$T/current")" = "versions/$V" ]
 "#;
 
-const SERVING: &str = r#"mkdir -p "$T/.ci" && printf '%s\n' "$V" >"$T/.ci/serving""#;
+/// The latest first; each version once.
+const SERVING: &str = r#"
+mkdir -p "$T/.ci" || exit 1
+{ printf '%s\n' "$V"; grep -vxF -e "$V" "$T/.ci/served" 2>/dev/null; } >"$T/.ci/served.part"
+mv "$T/.ci/served.part" "$T/.ci/served"
+"#;
 
 /// `$GONE` has one version a line.
 const PRUNE: &str = r#"
 printf '%s\n' "$GONE" | while IFS= read -r version; do
     case $version in ''|.*|*/*) continue ;; esac
-    [ "$(readlink "$T/current")" = "versions/$version" ] || rm -rf "$T/versions/$version" "$T/.ci/digest/$version"
+    [ "$(readlink "$T/current")" = "versions/$version" ] || rm -rf "$T/versions/$version" "$T/.ci/digest/$version" "$T/.ci/sums/$version"
 done
 "#;
 
@@ -108,8 +116,8 @@ pub(crate) struct Place {
     pub(crate) current: Option<String>,
     /// Unpacked versions, with the SHA-256 of what was in their packages.
     pub(crate) versions: BTreeMap<String, String>,
-    /// Version that was last seen to serve.
-    pub(crate) serving: Option<String>,
+    /// Versions that were seen to serve, the last one first.
+    pub(crate) served: Vec<String>,
     /// Processes of versions.
     pub(crate) processes: BTreeMap<u32, String>,
     /// What lies in the directory and is not ours.
@@ -180,7 +188,7 @@ fn read(stdout: &str) -> Option<Place> {
                 let (version, digest) = value.split_once('\t').unwrap_or((value, ""));
                 place.versions.insert(version.to_owned(), digest.to_owned());
             }
-            "serving" => place.serving = Some(value.to_owned()).filter(|version| !version.is_empty()),
+            "served" => place.served.push(value.to_owned()),
             "bad" => {
                 let (version, reason) = value.split_once('\t').unwrap_or((value, ""));
                 place.bad.insert(version.to_owned(), reason.to_owned());
@@ -260,7 +268,7 @@ mod tests {
     #[test]
     fn a_query_is_read_and_a_cut_one_is_not() {
         let text = "motd\nslipway:begin\nwritable\nfree\t100\ncurrent\tversions/1.2.0\nversion\t1.1.0\tab\nversion\t1.2.0\t\n\
-            serving\t1.2.0\nreal\t/srv/a\nbad\t1.1.0\twhy\nprocess\t7\t1.2.0\nslipway:end\n";
+            served\t1.2.0\nreal\t/srv/a\nbad\t1.1.0\twhy\nprocess\t7\t1.2.0\nslipway:end\n";
         let place = read(text).unwrap();
         assert_eq!(place.current.as_deref(), Some("1.2.0"));
         assert_eq!(place.versions["1.1.0"], "ab");

@@ -4,22 +4,32 @@ use std::path::Path;
 
 use super::artifact::Artifact;
 use super::one::{Delivered, Order, deploy};
-use crate::deploy::deployment::{Report, Request, TargetReport, agreed, facts};
+use crate::deploy::deployment::{Kept, Report, Request, TargetReport, agreed, facts};
 use crate::deploy::error::{Error, Outcome};
 use crate::deploy::file::{Kind, ReleaseSettings};
 use crate::deploy::hooks;
 use crate::deploy::plan::{Plan, TargetPlan};
+use crate::deploy::settings::Settings;
 use crate::deploy::steps::Steps;
 use crate::deploy::target::Target;
 use crate::release::decide::Strategy;
 
-/// The kind of a release that is deployed here; `None`: it is rebar3's.
-pub fn kind(project: &Path, release: &ReleaseSettings) -> Option<Kind> {
+/// How a project is built.
+pub fn kind(project: &Path, release: &ReleaseSettings) -> Kind {
     match release.kind {
-        Some(Kind::Erlang) => None,
-        Some(kind) => Some(kind),
-        None if project.join("rebar.config").exists() => None,
-        None => project.join("mix.exs").exists().then_some(Kind::Elixir),
+        Some(kind) => kind,
+        None if project.join("rebar.config").exists() => Kind::Erlang,
+        None if project.join("mix.exs").exists() => Kind::Elixir,
+        None => Kind::Erlang,
+    }
+}
+
+/// The kind of a release that is deployed here; `None`: it is a node that release_handler upgrades.
+pub fn of(project: &Path, settings: &Settings) -> Option<Kind> {
+    match kind(project, &settings.release) {
+        Kind::Erlang => None,
+        Kind::Elixir => settings.rules.service.is_some().then_some(Kind::Elixir),
+        Kind::Archive => Some(Kind::Archive),
     }
 }
 
@@ -31,10 +41,18 @@ pub(in crate::deploy) async fn run(
     report: &mut Report,
 ) -> Result<(), Error> {
     let settings = &request.settings;
-    let (name, version) = Artifact::identity(&request.project, &settings.release, kind)?;
+    let artifact = match &request.artifact {
+        Some(Kept::Plain(artifact)) => artifact.clone(),
+        _ => {
+            let (name, version) = Artifact::identity(&request.project, &settings.release, kind)?;
+            (report.release, report.version) = (name.clone(), version.clone());
+            let build = Artifact::build(&request.project, &settings.release, kind, &settings.profile);
+            steps.take(format!("build {name} {version}"), build).await?
+        }
+    };
+    let (name, version) = (artifact.name.clone(), artifact.version.clone());
     (report.release, report.version) = (name.clone(), version.clone());
-    let build = Artifact::build(&request.project, &settings.release, kind, &settings.profile);
-    let artifact = steps.take(format!("build {name} {version}"), build).await?;
+    report.packages = vec![artifact.whole()];
     let order = |plan| Order { artifact: &artifact, environment: &settings.rules, plan };
     let mut targets = Vec::new();
     for address in &settings.targets {

@@ -1,4 +1,4 @@
-//! Packages out of sources, by the project's own rebar3 and by systools.
+//! Packages out of sources, by the project's own rebar3 or mix and by systools.
 //!
 //! Everything happens in `_build/slipway/PROFILE/` of the project, so neither the user's build directory nor
 //! the sources are touched, and nothing stale gets in:
@@ -14,6 +14,7 @@
 //! - `command`: runs a program, its lines to the log
 //! - `staging`: these directories, one build at a time
 //! - `tar`: `rebar3 tar`, and what its package must hold
+//! - `mix`: `mix release`, and what its package is given
 //! - `tag`: the sources of an old version, from git
 //! - `appups`: hand-written ones first, the others derived
 //! - `between`: the appups between two packages
@@ -23,6 +24,7 @@ mod appups;
 mod between;
 mod command;
 mod fresh;
+mod mix;
 mod staging;
 mod tag;
 mod tar;

@@ -14,6 +14,9 @@ use super::{
 /// Builds the fat package of the project's sources with `base` as rebar3's base directory. Dependencies that
 /// are already compiled there are used again, the project's applications and releases are not.
 pub(super) async fn build(project: &Project, base: &Path, log: Log<'_>) -> Result<Package, Error> {
+    if let Some(how) = &project.mix {
+        return super::mix::build(project, how, base, log).await;
+    }
     let profile = base.join(profile_dir(&project.profile));
     clean(project, base, &profile)?;
     let mut args = Vec::new();

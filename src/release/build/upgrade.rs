@@ -124,6 +124,12 @@ impl Build<'_> {
         let root = self.staging.at("old").join(version);
         let source = root.join("source");
         let archive = root.join(format!("{}-{version}.tar.gz", self.project.name));
+        // what was deployed is better than what would be built again from its tag, which mix does not build to the byte
+        if self.project.mix.is_some()
+            && let Ok(package) = self.built_before(version).await
+        {
+            return Ok(package);
+        }
         let checked_out = blocking(move || {
             let Some(tag) = Tag::find(&dir, &wanted)? else { return Ok(None) };
             let mark = format!("{}\n", tag.commit);
@@ -159,7 +165,10 @@ impl Build<'_> {
     ) -> Result<Package, Error> {
         // a version that is not written out is the tag's; the package that is built tells whether that is so
         let profile = &self.project.profile;
-        let old = Project::open(dir, profile).or_else(|_| Project::open_as(dir, profile, version))?;
+        let old = match &self.project.mix {
+            Some(how) => Project::open_mix(dir, profile, how, (Some(&self.project.name), Some(version)))?,
+            None => Project::open(dir, profile).or_else(|_| Project::open_as(dir, profile, version))?,
+        };
         if old.version != version || old.name != self.project.name {
             return Err(Error::Project(format!(
                 "tag `{tag}` holds release `{}` `{}`, not `{}` `{version}`; move the tag to the commit that was \

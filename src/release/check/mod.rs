@@ -29,6 +29,7 @@
 //! | `R025` | `release_handler` will find every process of the modules that it replaces |
 //! | `R026` | processes that still run old code are known |
 //! | `R027` | the running version is permanent |
+//! | `R028` | the configuration is not computed when the node starts |
 //!
 //! - `package`: the rules about the two packages
 //! - `script`: the rules about the relup's upgrade script

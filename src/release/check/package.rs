@@ -1,4 +1,5 @@
-//! The rules about the packages: `R001` to `R008`, `R010` (the runtime system), `R017`, `R018`, `R021` and `R023`.
+//! The rules about the packages: `R001` to `R008`, `R010` (the runtime system), `R017`, `R018`, `R021`,
+//! `R023` and `R028`.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub(super) fn check(old: &Package, new: &Package) -> Vec<Finding> {
     vm_args(old, new, &mut findings);
     applications(old, new, &mut findings);
     native_code(old, new, &mut findings);
+    configuration(old, new, &mut findings);
     findings
 }
 
@@ -187,8 +189,11 @@ fn applications(old: &Package, new: &Package, findings: &mut Vec<Finding>) {
         if is_otp_app(name) && old_version.is_some_and(|old| old != version) {
             findings.push(Finding::error(
                 "R017",
-                format!("`{name}` of Erlang/OTP changes from `{}` to `{version}`", old_version.unwrap_or("")),
-                "restart for this version, or build it with the old Erlang/OTP",
+                format!(
+                    "`{name}` of Erlang/OTP or Elixir changes from `{}` to `{version}`",
+                    old_version.unwrap_or("")
+                ),
+                "restart for this version, or build it with the old one",
             ));
         }
         if old_version == Some(version) {
@@ -201,6 +206,24 @@ fn applications(old: &Package, new: &Package, findings: &mut Vec<Finding>) {
                 ));
             }
         }
+    }
+}
+
+/// release_handler sets what `sys.config` of a version says; what a release of `mix` computes at its start would be lost.
+fn configuration(old: &Package, new: &Package, findings: &mut Vec<Finding>) {
+    let at_start = |package: &&Package| {
+        let text = String::from_utf8_lossy(package.document("sys.config").unwrap_or_default());
+        text.contains("RUNTIME_CONFIG=true") || text.contains("config_provider_init")
+    };
+    if let Some(package) = [old, new].iter().find(|package| at_start(package)) {
+        findings.push(Finding::error(
+            "R028",
+            format!(
+                "`{}` computes its configuration when it starts (`config/runtime.exs` or another provider)",
+                package.rel.version
+            ),
+            "restart for this version; or write the configuration in `config/config.exs`",
+        ));
     }
 }
 

@@ -8,6 +8,8 @@
 main([]) ->
     ok = io:setopts([{encoding, unicode}]),
     {ok, Pairs} = io:read(standard_io, ''),
+    %% Elixir itself turns its debug info into Erlang's
+    [code:add_pathz(Dir) || {_, New} <- lists:sublist(Pairs, 1), Dir <- filelib:wildcard(filename:join(filename:dirname(New), "../../elixir-*/ebin"))],
     lists:foreach(fun({Old, New}) -> compare(Old, New) end, Pairs).
 
 compare(Old, New) ->

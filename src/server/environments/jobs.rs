@@ -2,16 +2,19 @@
 
 use super::desk::Desk;
 use crate::ledger::{Fact, Released, standing};
-use crate::release::{Package, Store};
+use crate::release::package::is_plain_name;
+use crate::release::tree::{Contents, IGNORED};
+use crate::release::{Error, Package, Plain, Store, Stored};
 use crate::server::app::Changed;
 use crate::server::rows::{Job, Pipeline, Project};
 use crate::server::{Answer, App, Problem, engine};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use futures_util::StreamExt;
 use std::io::Write;
+use std::path::Path;
 
 /// Bytes of a package.
 const LARGEST: u64 = 4 << 30;
@@ -44,8 +47,20 @@ pub(super) async fn tell(
     Ok(StatusCode::CREATED)
 }
 
+/// What a package is that is no Erlang release and so does not say it.
+#[derive(serde::Deserialize)]
+pub(super) struct Named {
+    name: Option<String>,
+    version: Option<String>,
+}
+
 /// `PUT /api/v4/jobs/packages`
-pub(super) async fn keep(State(app): State<App>, headers: HeaderMap, body: Body) -> Answer<StatusCode> {
+pub(super) async fn keep(
+    State(app): State<App>,
+    Query(named): Query<Named>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<StatusCode> {
     let (project, pipeline, _) = speaker(&app, &headers).await?;
     let desk = Desk::of(&app, &project).await?;
     let internal = |e: &dyn std::fmt::Display| Problem::internal("keeping a package", e);
@@ -63,12 +78,10 @@ pub(super) async fn keep(State(app): State<App>, headers: HeaderMap, body: Body)
     }
     let commit = pipeline.sha.clone();
     let kept = tokio::task::spawn_blocking(move || {
-        let bad = |e: crate::release::Error| Problem::bad(e.to_string());
-        let package = Package::read(file.path()).map_err(bad)?;
         let store = Store::at(releases);
-        let stored = store.keep(&package, &[], Some(&commit)).map_err(bad)?;
+        let stored = stored(&store, file.path(), named, &commit).map_err(|e| Problem::bad(e.to_string()))?;
         Ok::<_, Problem>(Released {
-            content: package.content_sha256(),
+            content: stored.content.clone(),
             package: store.path(&stored).display().to_string(),
             release: stored.name,
             version: stored.version,
@@ -86,6 +99,18 @@ pub(super) async fn keep(State(app): State<App>, headers: HeaderMap, body: Body)
         append(&app, &project, Fact::Release(released), pipeline.actor).await?;
     }
     Ok(StatusCode::CREATED)
+}
+
+fn stored(store: &Store, path: &Path, named: Named, commit: &str) -> Result<Stored, Error> {
+    let Named { name: Some(name), version: Some(version) } = named else {
+        return store.keep(&Package::read(path)?, &[], Some(commit));
+    };
+    if ![&name, &version].into_iter().all(|text| is_plain_name(text)) {
+        return Err(Error::Project(format!("`{name}` `{version}` is no name and version of a release")));
+    }
+    let Contents { sha256, size, tree, .. } = Contents::read(path, IGNORED)?;
+    let plain = Plain { path: path.to_owned(), name, version, sha256, content: tree, size };
+    store.keep_plain(&plain, Some(commit))
 }
 
 async fn append(app: &App, project: &Project, fact: Fact, by: String) -> Answer<()> {

@@ -1,174 +1,14 @@
-#!/bin/sh
-# Puts the release of this bundle into its directory on this host. Needs neither `ci`, root nor a network.
-# Without --yes it only looks, and says what it would do. RUNBOOK.md beside it is the long form.
-set -u
-LC_ALL=C; export LC_ALL
-umask 022
-TAB=$(printf '\t')
-
-usage() {
-    cat <<'USAGE'
-usage: sh install.sh [--yes] [--dir DIR] [--strategy hot|restart|fresh] [--rollback]
-                     [--allowed-signers FILE] [--report FILE] [--sign KEY]
-
-  (nothing)               look and say what would be done; nothing is changed
-  --yes                   do it
-  --dir DIR               directory of the release, in place of the one that the bundle names
-  --strategy WAY          take this way and no other
-  --rollback              go back to the version that this bundle's installation replaced
-  --allowed-signers FILE  ssh's list of signers: the bundle's signature must be of one of them
-                          [default: ~/.ssh/allowed_signers, if it is there]
-  --report FILE           where the report goes that you send back
-  --sign KEY              sign the report with this ssh key
-
-exit codes: 0 done or nothing to do; 1 failed, what ran before still runs;
-            2 wrong arguments; 3 refused, nothing was changed; 4 failed and rolled back
-USAGE
-}
-
-# --- words ---------------------------------------------------------------------------------------------------
-say() { printf '%s\n' "$*"; }
-warn() { printf 'warning: %s\n' "$*" >&2; }
-refuse() { OUTCOME=refused; MESSAGE=$*; printf 'refused: %s\n' "$*" >&2; exit 3; }
-usage_error() { OUTCOME=; printf '%s\n' "$*" >&2; usage >&2; exit 2; }
-STEPS=
-step_ok() { say "ok    $1"; note_step "$1" true; }
-step_failed() { say "FAIL  $1"; note_step "$1" false; }
-note_step() { STEPS="$STEPS${STEPS:+, }{\"name\": $(json "$1"), \"ok\": $2}"; }
-json() {
-    printf '"%s"' "$(printf '%s' "$1" | tr '\n\t' '  ' | tr -d '\000-\037' | sed 's/\\/\\\\/g; s/"/\\"/g')"
-}
-# the value of the first line KEY<TAB>VALUE; keys are constants of this script
-fact() { sed -n "s/^$1$TAB//p" "$B/facts" | head -n 1; }
-facts() { sed -n "s/^$1$TAB//p" "$B/facts"; }
-# field N of a line of fields
-field() { printf '%s\n' "$2" | cut -f "$1"; }
-sum() {
-    if command -v sha256sum >/dev/null 2>&1; then sha256sum <"$1"
-    elif command -v shasum >/dev/null 2>&1; then shasum -a 256 <"$1"
-    else openssl dgst -sha256 -r <"$1"; fi | cut -d ' ' -f 1
-}
-limit() {
-    seconds=$1; shift
-    if command -v timeout >/dev/null 2>&1; then timeout "$seconds" "$@"; else "$@"; fi
-}
-now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
-
-# --- arguments and facts -------------------------------------------------------------------------------------
-B=$(cd "$(dirname -- "$0")" && pwd) || exit 2
-YES= ROLLBACK= DIR= WAY= SIGNERS= REPORT= KEY= OUTCOME= MESSAGE= FROM= STRATEGY= PID= PID_BEFORE=
-while [ $# -gt 0 ]; do
-    case $1 in
-        --yes) YES=1 ;;
-        --rollback) ROLLBACK=1 ;;
-        --dir|--strategy|--allowed-signers|--report|--sign)
-            [ $# -ge 2 ] || usage_error "$1 needs a value"
-            case $1 in
-                --dir) DIR=$2 ;; --strategy) WAY=$2 ;; --allowed-signers) SIGNERS=$2 ;;
-                --report) REPORT=$2 ;; --sign) KEY=$2 ;;
-            esac
-            shift ;;
-        -h|--help) usage; exit 0 ;;
-        *) usage_error "unknown argument: $1" ;;
-    esac
-    shift
-done
-case $WAY in ''|hot|restart|fresh) ;; *) usage_error "--strategy is hot, restart or fresh" ;; esac
-for tool in sed awk tr cut tar gzip df; do
-    command -v "$tool" >/dev/null 2>&1 || { echo "refused: \`$tool\` is not installed here" >&2; exit 3; }
-done
-[ -f "$B/facts" ] && [ -f "$B/SHA256SUMS" ] || { echo "refused: $B is not a whole bundle" >&2; exit 3; }
-N=$(fact name) V=$(fact version) ENVIRONMENT=$(fact environment) ERTS=$(fact erts)
-for word in "$N" "$V" "$ENVIRONMENT" "$ERTS"; do
-    case $word in
-        ''|.*|-*|*[!A-Za-z0-9._+~-]*) echo "refused: the bundle's facts hold an odd name" >&2; exit 3 ;;
-    esac
-done
-T=${DIR:-$(fact directory)}
-case $T in
-    /|*/../*|*/..|*"$TAB"*) usage_error "the directory must be an absolute path below /, without .." ;;
-    /*) ;;
-    *) usage_error "the directory must be an absolute path" ;;
-esac
-T=${T%/}
-HOST=$(uname -n)
-REPORT=${REPORT:-$PWD/$N-$V-$ENVIRONMENT-$HOST-report.json}
-STARTED=$(now)
-W=
-
-write_report() {
-    {
-        printf '{\n  "format": 1,\n  "kind": "slipway-receipt",\n'
-        for pair in "bundle $BUNDLE" "environment $ENVIRONMENT" "release $N" "version $V" "content $(fact content)" \
-            "host $HOST" "started $STARTED" "ended $(now)" "strategy $STRATEGY" "outcome $OUTCOME"; do
-            printf '  "%s": %s,\n' "${pair%% *}" "$(json "${pair#* }")"
-        done
-        printf '  "directory": %s,\n  "user": %s,\n' "$(json "$T")" "$(json "$(id -un 2>/dev/null)")"
-        if [ -n "$FROM" ]; then printf '  "from": %s,\n' "$(json "$FROM")"; else printf '  "from": null,\n'; fi
-        printf '  "message": %s,\n' "$(json "$MESSAGE")"
-        printf '  "process_before": %s,\n  "process": %s,\n  "steps": [%s]\n}\n' "${PID_BEFORE:-null}" "${PID:-null}" "$STEPS"
-    } >"$REPORT" || { warn "the report could not be written to $REPORT"; return; }
-    if [ -n "$KEY" ]; then
-        rm -f "$REPORT.sig"
-        ssh-keygen -q -Y sign -f "$KEY" -n slipway-receipt "$REPORT" || warn "the report could not be signed"
-    fi
-    say "report: $REPORT (send it back${KEY:+, with $REPORT.sig})"
-}
-finish() {
-    code=$?
-    trap - EXIT HUP INT TERM
-    [ -z "$W" ] || rm -rf "$W"
-    if [ -n "${LOCKED:-}" ]; then rm -rf "$T/.ci-lock"; rmdir "$T/.ci" 2>/dev/null; fi
-    [ -z "$YES" ] || [ -z "$OUTCOME" ] || write_report
-    exit "$code"
-}
-trap finish EXIT
-# a lost terminal must not stop it half-way
-trap '' HUP
-trap 'MESSAGE="interrupted"; OUTCOME=${OUTCOME:-failed}; exit 1' INT TERM
-
-# --- 1. the bundle itself ------------------------------------------------------------------------------------
-BUNDLE=$(sum "$B/SHA256SUMS")
-verify_files() {
-    listed=0
-    while IFS= read -r line; do
-        want=${line%%  *} file=${line#*  }
-        case $file in /*|../*|*/../*|*/..) refuse "SHA256SUMS names $file, outside the bundle" ;; esac
-        [ -f "$B/$file" ] || refuse "the bundle is not whole: $file is missing; fetch it again"
-        [ "$(sum "$B/$file")" = "$want" ] || refuse "$file was changed after the bundle was made; fetch it again, and ask whoever sent it"
-        listed=$((listed + 1))
-    done <"$B/SHA256SUMS"
-    [ "$listed" -gt 0 ] || refuse "SHA256SUMS is empty"
-}
-verify_signature() {
-    [ -n "$SIGNERS" ] || [ ! -f "${HOME:-/}/.ssh/allowed_signers" ] || SIGNERS=$HOME/.ssh/allowed_signers
-    if [ -z "$SIGNERS" ]; then
-        if [ -f "$B/SHA256SUMS.sig" ]; then
-            say "signature: not checked; give --allowed-signers FILE (the senders' public keys) to check it"
-        else
-            say "signature: this bundle is not signed"
-        fi
-        return 0
-    fi
-    command -v ssh-keygen >/dev/null 2>&1 || refuse "ssh-keygen is not here, so the signature can't be checked"
-    [ -f "$B/SHA256SUMS.sig" ] || refuse "the bundle is not signed, and $SIGNERS asks for a signature"
-    who=$(ssh-keygen -Y find-principals -s "$B/SHA256SUMS.sig" -f "$SIGNERS" 2>/dev/null | head -n 1)
-    [ -n "$who" ] || refuse "the bundle was signed with a key that is not in $SIGNERS"
-    ssh-keygen -Y verify -f "$SIGNERS" -I "$who" -n slipway-bundle -s "$B/SHA256SUMS.sig" <"$B/SHA256SUMS" >/dev/null 2>&1 ||
-        refuse "the bundle's signature by $who does not fit: it was changed after it was signed"
-    say "signature: good, by $who"
-}
-say "$N $V for $ENVIRONMENT, bundle $BUNDLE"
-verify_files
-verify_signature
-
 # --- 2. what is here -----------------------------------------------------------------------------------------
 # one line, no quotes of the shell, no backslashes: the release's script passes it through echo
 EXPRESSION='W=fun(X)->io_lib:format("~w",[X])end,
+R=try release_handler:which_releases() catch _:_->
+case file:consult(filename:join([code:root_dir(),"releases","RELEASES"])) of
+{ok,[L0]}->[{N0,V0,[D0||{_,_,D0}<-Ds0],S0}||{release,N0,V0,_,Ds0,S0}<-L0];
+_->[{element(1,init:script_id()),element(2,init:script_id()),[],permanent}] end end,
 lists:flatten(lists:join("|",[["root=",code:root_dir()],["pid=",os:getpid()],["init=",W(element(1,init:get_status()))],
 ["erts=",erlang:system_info(version)],["boot=",W(erlang:system_info(creation)),W(whereis(kernel_sup))]]
-++[["rel=",V,":",atom_to_list(S)]||{_,V,_,S}<-release_handler:which_releases()]
-++[["lib=",V,":",filename:basename(D)]||{_,V,Ds,_}<-release_handler:which_releases(),D<-Ds]
+++[["rel=",V,":",atom_to_list(S)]||{_,V,_,S}<-R]
+++[["lib=",V,":",filename:basename(D)]||{_,V,Ds,_}<-R,D<-Ds]
 ++[["app=",atom_to_list(A),"-",V]||{A,_,V}<-application:loaded_applications()])).'
 # modules that are loaded with other code than $T/.ci/modules lists: `stale=NAME`; ends with `done`
 MODULES='{ok,L}=file:consult(filename:join([code:root_dir(),".ci","modules"])),
@@ -177,7 +17,7 @@ lists:flatten([io_lib:format("~2.16.0b",[X])||<<X>><=M:module_info(md5)])=/=H]++
 EXPRESSION=$(printf '%s' "$EXPRESSION" | tr '\n' ' ')
 MODULES=$(printf '%s' "$MODULES" | tr '\n' ' ')
 ask() { # ask EXPRESSION: the node's answer, a line for each part
-    limit 30 "$T/bin/$N" eval "$1" 2>&1 </dev/null | tr -d '\n' | sed 's/^[^"]*"//; s/"[^"]*$//; s/" *"//g' | tr '|' '\n'
+    limit 30 "$TOOL" eval "$1" 2>&1 </dev/null | tr -d '\n' | sed 's/^[^"]*"//; s/"[^"]*$//; s/" *"//g' | tr '|' '\n'
     echo
 }
 part() { printf '%s\n' "$ANSWER" | sed -n "s/^$1=//p"; }
@@ -190,11 +30,14 @@ node_pids() { # virtual machines of this directory, those of its tools left out
         printf '%s ' "${directory#/proc/}"
     done
 }
-script_version() { sed -n 's/^REL_VSN="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' "$T/bin/$N" 2>/dev/null | head -n 1; }
+script_version() { if [ -x "$T/bin/slipway" ]; then start_version; return; fi; sed -n 's/^REL_VSN="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' "$T/bin/$N" 2>/dev/null | head -n 1; }
 start_version() { cut -d ' ' -f 2 "$T/releases/start_erl.data" 2>/dev/null; }
 look() { # STATE: absent stopped running current unreachable restarting inconsistent unclear; RUNNING, PERMANENT
     STATE= RUNNING= PERMANENT= WHY= ANSWER= BOOT= NODE_ERTS= PID=
     REAL=$(cd "$T" 2>/dev/null && pwd -P) || REAL=$T
+    # a package of `mix release` brings what speaks as rebar3's script does
+    TOOL=$T/bin/slipway
+    [ -x "$TOOL" ] || TOOL=$T/bin/$N
     PIDS=$(node_pids)
     if [ -x "$T/bin/$N" ]; then ANSWER=$(ask "$EXPRESSION"); fi
     if [ -z "$(part init)" ]; then
@@ -235,7 +78,6 @@ stale_modules() { # stale_modules FILE: modules that run other code than the fil
 }
 
 # --- 3. what to do -------------------------------------------------------------------------------------------
-allowed() { case " $(fact allow) " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 upgrade_line() { facts from | awk -F '\t' -v v="$1" '$1 == v { print; exit }'; }
 hot_problems() { # why the running version can't be upgraded hot, a line each
     line=$(upgrade_line "$RUNNING")
@@ -275,17 +117,6 @@ choose() {
         hot|restart|fresh) allowed "$STRATEGY" || [ "$WAY" = "$STRATEGY" ] || refuse "$STRATEGY is not allowed for $ENVIRONMENT: $REASON" ;;
     esac
 }
-near() { near=$T; while [ ! -e "$near" ]; do near=${near%/*}; near=${near:-/}; done; printf '%s' "$near"; }
-check_place() {
-    [ -w "$(near)" ] || refuse "$(id -un) may not write to $(near)"
-    free=$(df -Pk "$(near)" | awk 'NR == 2 { print $4 }')
-    need=$(fact disk_kib)
-    case $STRATEGY in hot) need=$((need / 4)) ;; esac
-    [ "${free:-0}" -ge "$need" ] || refuse "$free KiB are free in $(near), $need are needed"
-    if [ -n "$(facts health | grep '^http')" ] && ! command -v curl >/dev/null 2>&1 && ! command -v wget >/dev/null 2>&1; then
-        refuse "a health check asks by http, and neither curl nor wget is here"
-    fi
-}
 local_files() { # files of the old version that were edited on this host: they are kept
     [ -n "$FROM" ] || return 0
     for file in sys.config vm.args; do
@@ -308,49 +139,6 @@ plan() {
 }
 
 # --- 4. doing it ---------------------------------------------------------------------------------------------
-lock() {
-    mkdir -p "$T" || refuse "$T can't be made"
-    if ! mkdir "$T/.ci-lock" 2>/dev/null; then
-        refuse "$T is locked by $(cat "$T/.ci-lock/owner" 2>/dev/null || echo somebody); when that is over: rm -r $T/.ci-lock"
-    fi
-    LOCKED=1
-    printf '%s\n' "$(id -un)@$HOST install.sh $V since $(now)" >"$T/.ci-lock/owner"
-    mkdir -p "$T/.ci" || refuse "$T/.ci can't be made"
-    W=$T/.ci/bundle-$$
-    rm -rf "$W" && mkdir -p "$W" || refuse "$W can't be made"
-}
-healthy() { # every check within its time, then all of them through the soak time
-    facts health >"$W/health"
-    while IFS= read -r line; do
-        tries=$(field 2 "$line")
-        until one_check "$(field 1 "$line")" "$(field 3 "$line")"; do
-            [ "$tries" -gt 0 ] || { MESSAGE="health check $(field 1 "$line") $(field 3 "$line") does not hold"; return 1; }
-            tries=$((tries - 1)); sleep 1
-        done
-    done <"$W/health"
-    left=$(fact soak)
-    while [ "$left" -gt 0 ]; do
-        sleep 1; left=$((left - 1))
-        while IFS= read -r line; do
-            one_check "$(field 1 "$line")" "$(field 3 "$line")" || { MESSAGE="health check $(field 1 "$line") $(field 3 "$line") stopped holding"; return 1; }
-        done <"$W/health"
-    done
-}
-one_check() {
-    case $1 in
-        http)
-            if command -v curl >/dev/null 2>&1; then
-                case $(curl -s -o /dev/null -m 10 -w '%{http_code}' -- "$2" </dev/null 2>/dev/null) in 2??|3??) return 0 ;; *) return 1 ;; esac
-            fi
-            wget -q -T 10 -O /dev/null -- "$2" </dev/null 2>/dev/null ;;
-        tcp)
-            case $2 in *[!A-Za-z0-9.:-]*) return 1 ;; esac
-            case $(limit 15 "$T/bin/$N" eval "element(1,gen_tcp:connect(\"${2%:*}\",${2##*:},[],5000))." </dev/null 2>&1) in ok) return 0 ;; *) return 1 ;; esac ;;
-        eval) case $(limit 30 "$T/bin/$N" eval "$2" </dev/null 2>&1 | tr -d '[:space:]') in true|ok) return 0 ;; *) return 1 ;; esac ;;
-        command) limit 60 sh -c "$2" </dev/null >/dev/null 2>&1 ;;
-        *) return 1 ;;
-    esac
-}
 start_node() { # start_node VERSION: until it answers with that version, or is gone for good
     "$T/bin/$N" daemon >"$W/daemon" 2>&1 </dev/null &
     starter=$!
@@ -363,7 +151,7 @@ start_node() { # start_node VERSION: until it answers with that version, or is g
         tries=$((tries - 1)); sleep 1
     done
     kill "$starter" 2>/dev/null
-    log=$(ls -t "$T"/log/erlang.log.* 2>/dev/null | head -n 1)
+    log=$(ls -t "$T"/log/erlang.log.* "$T"/tmp/log/erlang.log.* 2>/dev/null | head -n 1)
     MESSAGE="$1 does not start: ${WHY:-see $T/log} $( [ -n "$log" ] && tail -n 5 "$log" | cut -c 1-300 | tr '\n' ' ')"
     return 1
 }
@@ -404,7 +192,7 @@ remove_leftovers() { # of the version that comes: release_handler never replaces
     used=$(part lib | awk -F : -v v="$V" '$1 != v { print $2 }'; part app)
     case $(part rel | awk -F : -v v="$V" '$1 == v { print $2 }') in
         permanent|current) return ;;
-        unpacked|old) limit 120 "$T/bin/$N" uninstall "$V" >/dev/null 2>&1 </dev/null ;;
+        unpacked|old) limit 120 "$TOOL" uninstall "$V" >/dev/null 2>&1 </dev/null ;;
     esac
     rm -rf "$T/releases/$V" "$T/releases/$N-$V.tar.gz" "$T/releases/$N-$V.tar.gz.part"
     for library in $(facts app | tr '\t' '-'); do
@@ -421,10 +209,10 @@ hot() {
     save || refuse "$T/.ci can't be written"
     remove_leftovers
     cp "$B/packages/$package" "$T/releases/$N-$V.tar.gz.part" && mv "$T/releases/$N-$V.tar.gz.part" "$T/releases/$N-$V.tar.gz" &&
-        said=$(limit 300 "$T/bin/$N" unpack "$V" 2>&1 </dev/null) && [ -f "$T/releases/$V/start.boot" ] && keep_local || {
+        said=$(limit 300 "$TOOL" unpack "$V" 2>&1 </dev/null) && [ -f "$T/releases/$V/start.boot" ] && keep_local || {
         step_failed "unpack $V"; MESSAGE="$V could not be unpacked: ${said:-no space}"; undo_unpack; return 1; }
     step_ok "unpack $V"
-    said=$(limit 330 "$T/bin/$N" install --no-permanent "$V" 2>&1 </dev/null); code=$?
+    said=$(limit 330 "$TOOL" install --no-permanent "$V" 2>&1 </dev/null); code=$?
     settle
     if [ "$STATE" != current ] || [ "$RUNNING" != "$V" ]; then
         step_failed "install $V"
@@ -442,7 +230,7 @@ hot() {
     rm -f "$T/releases/$N-$V.tar.gz"
 }
 commit() {
-    said=$(limit 330 "$T/bin/$N" install "$V" 2>&1 </dev/null)
+    said=$(limit 330 "$TOOL" install "$V" 2>&1 </dev/null)
     look
     if [ "$STATE" = running ] && [ "$RUNNING" = "$V" ]; then step_ok "make $V permanent"; return 0; fi
     step_failed "make $V permanent"
@@ -468,7 +256,7 @@ back() { # back OLD: 1 when nothing had changed, 4 when the old version had to b
     case $STATE in
         current|running)
             if [ "$RUNNING" != "$old" ]; then
-                limit 330 "$T/bin/$N" downgrade "$old" >/dev/null 2>&1 </dev/null
+                limit 330 "$TOOL" downgrade "$old" >/dev/null 2>&1 </dev/null
                 settle
             fi ;;
     esac
@@ -557,7 +345,7 @@ rollback() {
     lock
     before=$BOOT
     if [ "$way" = hot ] && [ "$STATE" != stopped ]; then
-        limit 330 "$T/bin/$N" downgrade "$old" >"$W/said" 2>&1 </dev/null
+        limit 330 "$TOOL" downgrade "$old" >"$W/said" 2>&1 </dev/null
         settle
         if [ "$STATE" = running ] && [ "$RUNNING" = "$old" ]; then
             step_ok "downgrade to $old"; done_back "$old"
@@ -575,32 +363,3 @@ done_back() {
     exit 0
 }
 
-# --- the way through -----------------------------------------------------------------------------------------
-look
-PID_BEFORE=$PID
-[ -z "$ROLLBACK" ] || rollback
-choose
-case $STRATEGY in nothing|commit) ;; *) check_place ;; esac
-plan
-if [ -z "$YES" ]; then
-    if [ "$STRATEGY" = nothing ]; then say "nothing to do"; else say "nothing was changed; --yes does it"; fi
-    exit 0
-fi
-if [ "$STRATEGY" = nothing ]; then OUTCOME=nothing; say "nothing to do"; exit 0; fi
-lock
-look
-PID_BEFORE=$PID
-again=$STRATEGY
-choose
-[ "$again" = "$STRATEGY" ] || refuse "the host changed while it was being asked; run it again"
-case $STRATEGY in hot) hot ;; commit) commit || OUTCOME=failed; [ -z "$OUTCOME" ] ;; *) replace ;; esac
-code=$?
-if [ "$code" = 0 ]; then
-    OUTCOME=done
-    [ -z "$FROM" ] || [ "$FROM" = "$V" ] || printf '%s\n' "$FROM" >"$T/releases/$V/.replaced"
-    say "done:     $V runs${PID:+, process $PID}"
-    exit 0
-fi
-OUTCOME=${OUTCOME:-failed}
-printf 'failed:   %s\n' "$MESSAGE" >&2
-exit "$code"

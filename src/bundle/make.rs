@@ -85,7 +85,8 @@ pub async fn make(order: &Order<'_>, ledger: &Ledger) -> CliResult<Made> {
     };
     let (name, version, environment) = (manifest.name.clone(), manifest.version.clone(), order.environment);
     for word in [&*name, &*version, environment, &*manifest.erts] {
-        if !content::is_plain(word) && !(word.is_empty() && manifest.service.is_some()) {
+        let left_out = word.is_empty() && manifest.service.is_some();
+        if !left_out && !content::is_plain(word) {
             return Err(CliError::new(
                 ErrorKind::Refused,
                 format!("`{}` can't be a name or version in a bundle", word.escape_debug()),

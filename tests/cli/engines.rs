@@ -75,6 +75,7 @@ impl Place {
     }
 }
 
+#[allow(clippy::print_stderr, reason = "who runs the tests should see what was not tested")]
 fn may_run() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {

@@ -61,7 +61,7 @@ impl Guarded {
         let mut lines = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
         let listening = lines.find_map(|line| {
             let rest = line.split_once("listening on ")?.1.to_owned();
-            Some(rest.split(|c: char| c == ',' || c == '"').next()?.to_owned())
+            Some(rest.split([',', '"']).next()?.to_owned())
         });
         // a full pipe would stop it
         std::thread::spawn(move || lines.for_each(drop));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::{CliError, CliResult, ErrorKind};
-use crate::ledger::{Arrival, Ended, Entry, Fact, Ledger, Transport, standing};
+use crate::ledger::{Arrival, Ended, Fact, Ledger, Transport, standing};
 use crate::signature;
 
 /// The report. What it says is somebody's word; the bundle's digest and a signature are what can be checked.
@@ -39,12 +39,12 @@ pub struct Receipt {
     pub message: String,
 }
 
-/// Reads the report in `file`, compares it with the bundle that was made, and adds it to the ledger. A signature
+/// Reads the report in `file` and compares it with the bundle that was made; the answer is for the ledger. A signature
 /// beside it (`FILE.sig`) must be of somebody in `allowed` (lines of an `allowed_signers` file).
 ///
 /// # Errors
 /// It is no report, of no bundle of ours, was changed, or is in the ledger already.
-pub fn import(file: &Path, ledger: &Ledger, allowed: &str) -> CliResult<Entry> {
+pub fn verified(file: &Path, ledger: &Ledger, allowed: &str) -> CliResult<Fact> {
     let shown = file.display();
     let read = |path: &Path| {
         std::fs::read(path).map_err(|e| CliError::usage(format!("reading `{}`: {e}", path.display())))
@@ -100,5 +100,5 @@ pub fn import(file: &Path, ledger: &Ledger, allowed: &str) -> CliResult<Entry> {
     {
         return Err(refused("was imported already".to_owned()));
     }
-    ledger.append(Fact::Receipt(arrival))
+    Ok(Fact::Receipt(arrival))
 }

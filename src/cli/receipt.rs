@@ -35,7 +35,7 @@ pub(super) fn run(args: &ReceiptArgs) -> CliResult {
     let allowed = approval::allowed_signers(&people, root, signature::RECEIPT)?;
     let ledger = Ledger::of(root)?;
     for file in files {
-        let entry = receipt::import(file, &ledger, &allowed)?;
+        let entry = ledger.append(receipt::verified(file, &ledger, &allowed)?)?;
         if let Fact::Receipt(arrival) = &entry.fact {
             let line = format!(
                 "{}: {} {} on {}: {}\n",

@@ -7,13 +7,14 @@ use super::grid::{Row, grid, look_key, row};
 use super::jobs;
 use super::request::{Wanted, request};
 use super::rows::{Bundle, Deployment, Vote, bundles};
-use crate::bundle::receipt::{Receipt, import};
+use crate::bundle::receipt::{Receipt, verified};
 use crate::error::CliError;
 use crate::ledger::{Entry, Fact, Mark, standing};
 use crate::promotion::approval::allowed_signers;
 use crate::server::access::{Access, Actor, allows};
 use crate::server::app::Changed;
 use crate::server::db::now;
+use crate::server::engine::{self, Trust};
 use crate::server::routes::Routes;
 use crate::server::rows::{Audit, Project, audit};
 use crate::server::{Answer, App, Problem};
@@ -356,9 +357,17 @@ async fn look(
     let mut command = tokio::process::Command::new(exe);
     command.args(["env", "status", "--format", "json", "--"]).arg(&environment);
     command.current_dir(&desk.root).env("SLIPWAY_HOME", &desk.home).env("NO_COLOR", "1");
-    let held = tokio::task::spawn_blocking(move || desk.hold()).await;
-    let held = held.map_err(|e| Problem::internal("asking the targets", &e))?;
-    command.stdin(held.map_err(|e| Problem::internal("asking the targets", &e))?);
+    let variables = engine::variables(&app, project.id, Trust::FULL).await?;
+    let (runtime, scope) = (app.dir("runtime"), environment.clone());
+    let prepare = move || -> std::io::Result<_> {
+        let secrets = tempfile::tempdir_in(runtime)?;
+        carry::give(command.as_std_mut(), &variables, &scope, secrets.path())?;
+        command.stdin(desk.hold()?);
+        Ok((command, secrets))
+    };
+    let prepared = tokio::task::spawn_blocking(prepare).await;
+    let prepared = prepared.map_err(|e| Problem::internal("asking the targets", &e))?;
+    let (mut command, _secrets) = prepared.map_err(|e| Problem::internal("asking the targets", &e))?;
     let output = command.kill_on_drop(true).output().await;
     let output = output.map_err(|e| Problem::internal("asking the targets", &e))?;
     let seen: serde_json::Value = serde_json::from_slice(&output.stdout)
@@ -422,12 +431,13 @@ async fn receipt(
     }
     let desk = Desk::of(&app, &project).await?;
     let people = desk.file()?.map(|file| file.people.clone()).unwrap_or_default();
+    let by = actor.name.clone();
     let import = move || {
         let failed = |e: std::io::Error| CliError::failed(format!("keeping the report: {e}"));
         let file = tempfile::NamedTempFile::new().map_err(failed)?;
         std::fs::write(file.path(), &body).map_err(failed)?;
         let allowed = allowed_signers(&people, &desk.root, crate::signature::RECEIPT)?;
-        import(file.path(), &desk.ledger, &allowed)
+        desk.ledger.append_by(verified(file.path(), &desk.ledger, &allowed)?, by)
     };
     let done =
         tokio::task::spawn_blocking(import).await.map_err(|e| Problem::internal("reading a receipt", &e))?;

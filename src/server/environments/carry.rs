@@ -86,7 +86,7 @@ pub(super) async fn start(
 }
 
 /// The project's variables in the environment: keys and passwords for its targets.
-fn give(
+pub(super) fn give(
     command: &mut Command,
     variables: &[ProjectVariable],
     environment: &str,

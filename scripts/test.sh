@@ -21,28 +21,27 @@ if [ -f "$cases" ]; then
 fi
 
 # Tests that deploy mostly wait for nodes and daemons: they run beside all others.
-deploying=(hops deploy steps environments bundle failures services interruptions packages release told)
+deploying=(kinds hops deploy steps environments bundle failures services interruptions packages release told)
 others=()
-for file in tests/*.rs tests/*/main.rs; do
-    name=${file#tests/}
+for file in {,pipelines/,runners/}tests/{*.rs,*/main.rs}; do
+    name=${file##*tests/}
     name=${name%.rs}
     name=${name%/main}
-    [[ " ${deploying[*]} " == *" $name "* ]] || others+=("$name")
+    [[ $name == '*'* || " ${deploying[*]} " == *" $name "* ]] || others+=("$name")
 done
-tests_of() { cargo test --locked --no-fail-fast -p slipway "${@/#/--test=}"; }
+# always the whole workspace: for one package alone cargo would build other features of all dependencies
+tests() { cargo test --locked --workspace --no-fail-fast "$@"; }
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 step "tests, in two streams: the first is shown when the second has ended"
-tests_of "${deploying[@]}" >"$log" 2>&1 &
+tests "${deploying[@]/#/--test=}" >"$log" 2>&1 &
 first=$!
 failed=()
-scripts/with-postgres.sh cargo test --locked --test server || failed+=("server with PostgreSQL")
-cargo test --locked --no-fail-fast -p pipelines -p runners || failed+=("pipelines, runners")
-cargo test --locked -p slipway --lib --bins || failed+=("slipway")
-tests_of "${others[@]}" || failed+=("${others[*]}")
-cargo test --locked -p slipway --doc || failed+=("documentation")
-CI=${CARGO_TARGET_DIR:-target}/debug/ci scripts/schemathesis.sh 1 || failed+=("schemathesis")
+scripts/with-postgres.sh cargo test --locked --workspace --test server || failed+=("server with PostgreSQL")
+tests --lib --bins || failed+=("units")
+tests "${others[@]/#/--test=}" || failed+=("${others[*]}")
+tests --doc || failed+=("documentation")
 step "tests that deploy"
 wait "$first" || failed+=("tests that deploy")
 cat "$log"

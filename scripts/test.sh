@@ -42,6 +42,7 @@ scripts/with-postgres.sh cargo test --locked --workspace --test server || failed
 tests --lib --bins || failed+=("units")
 tests "${others[@]/#/--test=}" || failed+=("${others[*]}")
 tests --doc || failed+=("documentation")
+CI=${CARGO_TARGET_DIR:-target}/debug/ci scripts/schemathesis.sh 1 || failed+=("schemathesis")
 step "tests that deploy"
 wait "$first" || failed+=("tests that deploy")
 cat "$log"

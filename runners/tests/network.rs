@@ -252,7 +252,9 @@ fn descendants(of: u32) -> Vec<u32> {
 #[tokio::test]
 #[ignore = "is started by `a_killed_ci_leaves_no_process_of_its_networks`"]
 async fn a_ci_that_waits() {
-    let router = Router::start(&sandbox(), true).await.unwrap();
+    // the supervisors' parent stays as long as this
+    let sandbox = sandbox();
+    let router = Router::start(&sandbox, true).await.unwrap();
     let _network = router.join(2).await.unwrap();
     println!("egress {:?}", router.egress().await);
     std::future::pending::<()>().await;

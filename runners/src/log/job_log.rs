@@ -277,6 +277,7 @@ mod tests {
         let path = log.path().to_owned();
         log.output(b"abc secret");
         log.output(b"secret and much more");
+        log.end_section();
         log.line(Tone::Error, "failed with secretsecret");
         log.finish().unwrap();
         let text = std::fs::read_to_string(path).unwrap();

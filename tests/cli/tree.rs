@@ -60,7 +60,7 @@ impl Tree {
 
     /// What running jobs have on disk, and what is left of dead ones.
     pub(crate) fn used_sandboxes(&self) -> Vec<String> {
-        let all = fs::read_dir(self.home().join("sandboxes")).unwrap().flatten();
+        let all = fs::read_dir(self.home().join("sandboxes")).into_iter().flatten().flatten();
         let used = all.filter(|entry| {
             // an empty one waits for the next job
             let lock = entry.path().join("lock").metadata();

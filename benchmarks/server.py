@@ -83,7 +83,17 @@ def end(process):
         process.wait()
 
 
-class Slipway:
+class OneProcess:
+    """A server that is `self.process`."""
+
+    def stop(self):
+        end(self.process)
+
+    def pids(self):
+        return {"server": self.process.pid}
+
+
+class Slipway(OneProcess):
     name = "ci server"
     stored_in = "data/slipway.db"
     # deliveries of each client, jobs that do nothing, MiB of a job's log
@@ -126,12 +136,6 @@ class Slipway:
         self.process = subprocess.Popen(command, env=self.env, cwd=self.work, stdout=log, stderr=log)
         eventually("the server", lambda: ask(self.port, "/healthz")[0] == 200, 0.002)
         self.answered = time.perf_counter()
-
-    def stop(self):
-        end(self.process)
-
-    def pids(self):
-        return {"server": self.process.pid}
 
     def push(self, pipeline):
         """A commit on main; sent to the repository, told to nobody."""
@@ -299,7 +303,7 @@ class Buildbot:
                 "(SELECT * FROM builds WHERE complete_at IS NOT NULL ORDER BY id LIMIT 1)")
 
 
-class Laminar:
+class Laminar(OneProcess):
     """Takes no webhooks, so `laminarc queue` asks it; what waits is in its memory alone."""
 
     name = "laminar"
@@ -339,12 +343,6 @@ class Laminar:
         self.process = subprocess.Popen([self.work / "debian/usr/sbin/laminard"], env=self.env, cwd=self.work, **quiet)
         eventually("laminar", lambda: ask(self.port, "/")[0] == 200, 0.002)
         self.answered = time.perf_counter()
-
-    def stop(self):
-        end(self.process)
-
-    def pids(self):
-        return {"server": self.process.pid}
 
     def begin(self, script, jobs=1):
         first = self.serial

@@ -114,15 +114,13 @@ fn append<W: Write>(
     written.map(Appended::Size).map_err(ArchiveError::file("packing", path))
 }
 
-/// What the digest says of an entry before its content; each part behind its length, so that none looks like another.
+/// What the digest says of an entry before its content.
 fn digest(content: &mut Option<Sha256>, path: &Path, header: &tar::Header, link: &[u8]) {
     let Some(hash) = content else { return };
     let mode = header.mode().unwrap_or_default().to_le_bytes();
     let size = header.entry_size().unwrap_or_default().to_le_bytes();
-    for part in [path.as_os_str().as_bytes(), link, &mode, &size, &[header.entry_type().as_byte()]] {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
+    let kind = [header.entry_type().as_byte()];
+    state::take_in(hash, [path.as_os_str().as_bytes(), link, &mode, &size, &kind]);
 }
 
 /// Content that goes into the digest while it goes into the archive.

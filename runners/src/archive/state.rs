@@ -30,14 +30,20 @@ impl Entries {
     }
 
     fn entry(&mut self, kind: &[u8], path: &Path, facts: &[&[u8]]) {
-        for part in [kind, path.as_os_str().as_bytes()].iter().chain(facts) {
-            self.0.update((part.len() as u64).to_le_bytes());
-            self.0.update(part);
-        }
+        let parts = [kind, path.as_os_str().as_bytes()];
+        take_in(&mut self.0, parts.iter().chain(facts).copied());
     }
 
     pub(super) fn state(self) -> State {
         State(self.0.finalize().into())
+    }
+}
+
+/// Each part behind its length, so that no two lists of parts look alike.
+pub(super) fn take_in<'a>(hash: &mut Sha256, parts: impl IntoIterator<Item = &'a [u8]>) {
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
     }
 }
 

@@ -100,7 +100,7 @@ mod tests {
     fn what_a_job_left_is_gone_and_the_rest_is_as_it_was() {
         let top = tempfile::tempdir().unwrap();
         let kept = [("a", 0o755), ("a/tmp", 0o1777), ("b", 0o700)].map(|(path, mode)| (path.into(), mode));
-        settle(top.path(), &kept, &["lock", "a/work"]).unwrap();
+        settle(top.path(), &kept, &["lock", "a/spared"]).unwrap();
         let new = tree(top.path());
         assert_eq!(
             new,
@@ -112,11 +112,11 @@ mod tests {
         fs::set_permissions(top.path().join("a/tmp"), Permissions::from_mode(0o700)).unwrap();
         fs::remove_dir_all(top.path().join("b")).unwrap();
         std::os::unix::fs::symlink("/", top.path().join("b")).unwrap();
-        settle(top.path(), &kept, &["lock", "a/work"]).unwrap();
+        settle(top.path(), &kept, &["lock", "a/spared"]).unwrap();
         assert_eq!(tree(top.path()), new);
         fs::write(top.path().join("lock"), "").unwrap();
-        fs::create_dir_all(top.path().join("a/work/work")).unwrap();
-        settle(top.path(), &kept, &["lock", "a/work"]).unwrap();
+        fs::create_dir_all(top.path().join("a/spared/inner")).unwrap();
+        settle(top.path(), &kept, &["lock", "a/spared"]).unwrap();
         assert_eq!(tree(top.path()).len(), new.len() + 3);
     }
 

@@ -137,10 +137,9 @@ pub(crate) fn file_name(key: &str) -> String {
     }
     if name.len() > LONGEST_NAME {
         let digest = Sha256::digest(key.as_bytes());
-        let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         name.truncate(LONGEST_NAME);
         // `%` starts nothing that the loop above writes with a non-hexadecimal letter: no collision
-        name.push_str(&format!("%_{hex}"));
+        name.push_str(&format!("%_{}", crate::digest::hex(&digest[..16])));
     }
     name + ".tar.zst"
 }

@@ -26,8 +26,8 @@
 //! | [`conformance`] | the behavioural suite that every executor passes |
 //!
 //! On disk, below a run's directory: `jobs/NAME/ATTEMPT/` holds `job.log`, `artifacts.tar.zst`,
-//! `report-TYPE.tar.zst`, their index `artifacts.json`, and `services/NAME.log`. A project's cache directory holds `KEY.tar.zst`.
-//! `report-TYPE.tar.zst`, their index `artifacts.json`, and `release.json`. A project's cache directory holds `KEY.tar.zst`.
+//! `report-TYPE.tar.zst`, their index `artifacts.json`, `release.json`, and `services/NAME.log`. A project's cache directory
+//! holds `KEY.tar.zst`.
 
 pub mod archive;
 pub mod artifacts;
@@ -35,6 +35,7 @@ pub mod bucket;
 pub mod cache;
 pub mod conformance;
 mod container;
+mod digest;
 pub mod docker;
 pub mod dotenv;
 pub mod embedded;

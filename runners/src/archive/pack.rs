@@ -1,6 +1,7 @@
 //! From a selection of files to a compressed tar stream.
 
 use super::{ArchiveError, Selection, select, state};
+use crate::digest::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -64,8 +65,7 @@ pub fn pack(root: &Path, selection: &Selection, out: impl Write) -> Result<Packe
     }
     let encoder = builder.into_inner().map_err(&writing)?;
     encoder.finish().and_then(|mut out| out.flush()).map_err(&writing)?;
-    let hex = |hash: Sha256| hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    packed.digest = content.map(hex).unwrap_or_default();
+    packed.digest = content.map(|hash| hex(&hash.finalize())).unwrap_or_default();
     Ok(packed)
 }
 

@@ -229,7 +229,7 @@ fn context_address(lookup: Lookup<'_>) -> Option<String> {
     if name.is_empty() || name == "default" {
         return None;
     }
-    let hex: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = crate::digest::hex(&Sha256::digest(name.as_bytes()));
     let meta = json(config.join("contexts/meta").join(hex).join("meta.json"))?;
     Some(meta.pointer("/Endpoints/docker/Host")?.as_str()?.to_owned())
 }

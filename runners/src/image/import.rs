@@ -10,11 +10,12 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::manifest::{Descriptor, ImageFile, Manifest, choose, hex, hex_of, sha256};
+use super::manifest::{Descriptor, ImageFile, Manifest, choose, hex_of, sha256};
 use super::pull::Described;
 use super::shelf::full_name;
 use super::store::{Store, Tell, Wanted};
 use super::{Image, ImageError, Platform, layer};
+use crate::digest::hex;
 
 /// Documents are small.
 const DOCUMENT_LIMIT: u64 = 16 << 20;

@@ -13,8 +13,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 
 use super::ImageError;
-use super::manifest::{Descriptor, hex};
+use super::manifest::Descriptor;
 use super::registry::Endpoint;
+use crate::digest::hex;
 use crate::sandbox::{self, Process, Sandbox, UnpackedLayer};
 
 /// What the kernel gives ordinary users at most.

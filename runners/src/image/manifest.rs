@@ -7,6 +7,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::config::{Config, Health, Platform};
+use crate::digest::hex;
 
 /// What we ask registries for.
 pub(super) const MANIFEST_TYPES: [&str; 4] = [
@@ -229,10 +230,6 @@ pub(super) fn choose<'a>(index: &'a [Descriptor], platform: &Platform) -> Result
 pub(super) fn hex_of(digest: &str) -> Option<&str> {
     let hex = digest.strip_prefix("sha256:")?;
     (hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))).then_some(hex)
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> String {

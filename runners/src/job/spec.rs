@@ -142,8 +142,7 @@ fn directory_name(job: &str) -> String {
     if name != job || name.is_empty() {
         // also for capitals: some file systems take `Test` and `test` for the same
         let digest = Sha256::digest(job.as_bytes());
-        let hex: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        name = format!("{name}.{hex}");
+        name = format!("{name}.{}", crate::digest::hex(&digest[..4]));
     }
     name
 }

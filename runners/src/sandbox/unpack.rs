@@ -80,8 +80,7 @@ fn read(input: File, chunks: &SyncSender<Vec<u8>>) -> io::Result<Option<String>>
         let mut chunk = Vec::with_capacity(CHUNK);
         plain.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)?;
         if chunk.is_empty() {
-            let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-            return Ok(Some(format!("sha256:{hex}")));
+            return Ok(Some(format!("sha256:{}", crate::digest::hex(&hash.finalize()))));
         }
         hash.update(&chunk);
         if chunks.send(chunk).is_err() {

@@ -11,10 +11,10 @@ use crate::release::lineage;
 use super::error::Error;
 use super::file::{Environment, Health};
 use super::settings::Settings;
+use super::ssh::ANSWER_LIMIT;
 use super::steps::Steps;
 use super::target::{Survey, Target};
 
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// How often an upload goes on over a new connection.
 const MENDED: u32 = 3;
 const UPLOAD_LIMIT: Duration = Duration::from_secs(3600);
@@ -152,7 +152,7 @@ impl Apply<'_> {
         let mut resumed = 0;
         let upload = async {
             for broken in 0.. {
-                let output = target.demand(&prepare, "making room for the package", LIMIT).await?;
+                let output = target.demand(&prepare, "making room for the package", ANSWER_LIMIT).await?;
                 let there =
                     output.stdout.lines().last().and_then(|size| size.trim().parse().ok()).unwrap_or(0);
                 resumed = there;
@@ -171,7 +171,7 @@ impl Apply<'_> {
                         sent.tail()
                     )));
                 }
-                let output = target.session().run(&arrive, LIMIT).await?;
+                let output = target.session().run(&arrive, ANSWER_LIMIT).await?;
                 match output.code {
                     Some(0) => return Ok(()),
                     // the first part may have been damaged long ago
@@ -256,7 +256,7 @@ impl Apply<'_> {
             .set("V", version)
             .set("UNINSTALL", if known { "yes" } else { "" })
             .set("REMOVE", &remove.join("\n"));
-        let clean = async { self.target.demand(&script, "removing leftovers", LIMIT).await.map(drop) };
+        let clean = async { self.target.demand(&script, "removing leftovers", ANSWER_LIMIT).await.map(drop) };
         if known || !remove.is_empty() {
             return self.steps.take(format!("remove what is left of an earlier `{version}`"), clean).await;
         }

@@ -1,12 +1,9 @@
 //! Versions that failed on a target stay away from it until somebody clears them with a reason.
 
-use std::time::Duration;
-
 use super::error::{Error, Outcome};
+use super::ssh::ANSWER_LIMIT;
 use super::steps::Steps;
 use super::target::{Survey, Target};
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 const MARK: &str = r#"
 mkdir -p "$T/.ci/bad" && printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$REASON" >"$T/.ci/bad/$V"
@@ -35,7 +32,7 @@ pub(crate) async fn mark(target: &Target, steps: &mut Steps, version: &str, erro
     }
     let reason: String = error.message.replace(char::is_control, " ").chars().take(300).collect();
     let script = target.script(MARK).set("V", version).set("REASON", &reason);
-    match target.demand(&script, "marking the version as bad", LIMIT).await {
+    match target.demand(&script, "marking the version as bad", ANSWER_LIMIT).await {
         Ok(_) => steps.note(&format!("`{version}` is marked bad on `{}`", target.destination())),
         Err(other) => steps.note(&format!("warning: {other}")),
     }
@@ -51,7 +48,7 @@ pub async fn clear(target: &Target, version: &str, reason: &str) -> Result<bool,
     }
     let reason = reason.replace(char::is_control, " ");
     let script = target.script(CLEAR).set("V", version).set("REASON", &reason);
-    let output = target.session().run(&script, LIMIT).await?;
+    let output = target.session().run(&script, ANSWER_LIMIT).await?;
     match output.code {
         Some(0) => Ok(true),
         Some(5) => Ok(false),

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::error::Error;
 use super::lock;
 use super::script::Script;
+use super::ssh::ANSWER_LIMIT;
 use super::target::Target;
 
-const LIMIT: Duration = Duration::from_secs(30);
 const BETWEEN_POLLS: Duration = Duration::from_millis(250);
 /// How long a broken connection is mended before the outcome is declared unknown.
 const MENDING: Duration = Duration::from_secs(60);
@@ -68,7 +68,7 @@ pub(crate) async fn command(
 /// Runs a script on the target, for at most `limit`; then it is ended.
 pub(crate) async fn run(target: &mut Target, script: &Script, limit: Duration) -> Result<Finished, Error> {
     let start = target.script(START).set("SCRIPT", &script.text());
-    target.demand(&start, "starting a step that goes on without us", LIMIT).await?;
+    target.demand(&start, "starting a step that goes on without us", ANSWER_LIMIT).await?;
     let began = Instant::now();
     let finished = loop {
         tokio::time::sleep(BETWEEN_POLLS).await;
@@ -78,14 +78,14 @@ pub(crate) async fn run(target: &mut Target, script: &Script, limit: Duration) -
             None => {}
         }
     };
-    target.demand(&target.script(END), "tidying up", LIMIT).await?;
+    target.demand(&target.script(END), "tidying up", ANSWER_LIMIT).await?;
     Ok(finished)
 }
 
 async fn poll(target: &mut Target) -> Result<String, Error> {
     let began = Instant::now();
     loop {
-        match target.session().run(&target.script(POLL).using(lock::FUNCTIONS), LIMIT).await {
+        match target.session().run(&target.script(POLL).using(lock::FUNCTIONS), ANSWER_LIMIT).await {
             Ok(output) => return Ok(output.stdout),
             Err(error) if began.elapsed() >= MENDING => {
                 return Err(error

@@ -6,10 +6,11 @@ use std::time::Duration;
 use crate::release::decide::{Candidate, stale_modules};
 use crate::release::installed::{Installed, Snapshot};
 
-use super::apply::{Apply, Care, LIMIT, state_in_words};
+use super::apply::{Apply, Care, state_in_words};
 use super::detached::{self, Finished};
 use super::error::Error;
 use super::live::{self, Live};
+use super::ssh::ANSWER_LIMIT;
 use super::target::{PATIENCE, Survey};
 use super::{bad, health, restart};
 
@@ -123,7 +124,8 @@ impl Apply<'_> {
             let script =
                 self.target.script(KEEP).using(restart::KEEP).set("FROM", upgrade.from).set("V", &version);
             let script = script.set("PASSING", if upgrade.care.passing { "yes" } else { "" });
-            let output = self.target.demand(&script, "keeping the target's own configuration", LIMIT).await;
+            let output =
+                self.target.demand(&script, "keeping the target's own configuration", ANSWER_LIMIT).await;
             match output {
                 Ok(output) => {
                     for file in restart::kept_files(&output.stdout) {

@@ -1,13 +1,12 @@
 //! What only the running node can tell about an upgrade: which processes it will find, and which it will not.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use super::error::Error;
 use super::probe;
+use super::ssh::ANSWER_LIMIT;
 use super::target::Target;
 
-const LIMIT: Duration = Duration::from_secs(90);
 const EXPRESSION: &str = include_str!("live.erl");
 /// More than this many messages wait while their process is converted.
 const LONG_QUEUE: u64 = 1000;
@@ -33,7 +32,11 @@ pub(crate) async fn ask(target: &Target, modules: &BTreeSet<String>) -> Result<L
     let names: Vec<&str> = modules.iter().filter(plain).map(String::as_str).collect();
     let expression = EXPRESSION.replace('\n', "").replace("@MODULES@", &names.join(" "));
     let output = target
-        .demand(&target.script(SCRIPT).set("E", &expression), "asking the node about its processes", LIMIT)
+        .demand(
+            &target.script(SCRIPT).set("E", &expression),
+            "asking the node about its processes",
+            ANSWER_LIMIT,
+        )
         .await?;
     probe::decode(&output.stdout).map(|text| read(&text)).ok_or_else(|| {
         Error::failed(format!(

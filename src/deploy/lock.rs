@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::Error;
+use super::ssh::ANSWER_LIMIT;
 use super::steps::Steps;
 use super::target::Target;
 
@@ -13,7 +14,6 @@ use super::target::Target;
 pub(crate) const BEAT: Duration = Duration::from_secs(10);
 /// More than the minute after which a silent owner counts as gone.
 const SILENCE_LIMIT: Duration = Duration::from_secs(75);
-const LIMIT: Duration = Duration::from_secs(30);
 /// The longest step that goes on without its connection, and a little more.
 const STEP_LIMIT: Duration = Duration::from_secs(400);
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
@@ -127,7 +127,7 @@ pub(crate) async fn take(target: &mut Target, steps: &mut Steps, version: &str) 
     let script = target.script(TAKE).using(FUNCTIONS).set("OWNER", &owner).set("AGAIN", "");
     let (began, mut waited) = (Instant::now(), false);
     let output = loop {
-        match target.session().hold(&script, LIMIT).await? {
+        match target.session().hold(&script, ANSWER_LIMIT).await? {
             Ok(hold) => {
                 for owner in hold.said.lines().filter_map(|line| line.strip_prefix("was ")) {
                     steps.note(&format!("took over the lock of {owner}, who is gone"));
@@ -182,7 +182,7 @@ pub(crate) async fn take(target: &mut Target, steps: &mut Steps, version: &str) 
 /// Holds the lock again after a broken connection.
 pub(crate) async fn again(target: &mut Target) -> Result<(), Error> {
     let script = target.script(TAKE).using(FUNCTIONS).set("OWNER", "").set("AGAIN", "yes");
-    match target.session().hold(&script, LIMIT).await? {
+    match target.session().hold(&script, ANSWER_LIMIT).await? {
         Ok(hold) => {
             target.hold = Some(hold);
             Ok(())
@@ -198,7 +198,7 @@ pub(crate) async fn again(target: &mut Target) -> Result<(), Error> {
 /// Gives the lock back, if it is ours.
 pub(crate) async fn release(target: &mut Target) -> Result<(), Error> {
     let released = target
-        .demand(&target.script(RELEASE).using(FUNCTIONS), "giving the lock back", LIMIT)
+        .demand(&target.script(RELEASE).using(FUNCTIONS), "giving the lock back", ANSWER_LIMIT)
         .await
         .map(drop);
     target.hold = None;
@@ -212,7 +212,7 @@ pub(crate) async fn release(target: &mut Target) -> Result<(), Error> {
 /// Its owner lives, or something that he started still runs.
 pub async fn unlock(target: &Target, force: bool) -> Result<Option<String>, Error> {
     let script = target.script(FREE).using(FUNCTIONS).set("FORCE", if force { "yes" } else { "" });
-    let output = target.session().run(&script, LIMIT).await?;
+    let output = target.session().run(&script, ANSWER_LIMIT).await?;
     let owner = output.stdout.trim().to_owned();
     let help = "wait until it ends; `--force` removes the lock all the same, and that deployment stops before its next change";
     match output.code {

@@ -7,10 +7,11 @@ use crate::release::decide::{Candidate, stale_modules};
 use crate::release::installed::Installed;
 use crate::release::rel::{self, Rel, ReleasesEntry, Status, releases_text};
 
-use super::apply::{Apply, Care, LIMIT, state_in_words};
+use super::apply::{Apply, Care, state_in_words};
 use super::detached::{self, Finished};
 use super::error::Error;
 use super::script::Script;
+use super::ssh::ANSWER_LIMIT;
 use super::target::{PATIENCE, Survey, Target};
 use super::{bad, health};
 
@@ -117,7 +118,7 @@ impl Target {
     /// Prepares the exchange for `version`, which is installed and does not run.
     pub(crate) async fn revive_version(&self, version: &str) -> Result<(), Error> {
         let script = self.exchange(REVIVE).set("V", version);
-        let output = self.demand(&script, &format!("preparing `{version}`"), LIMIT).await?;
+        let output = self.demand(&script, &format!("preparing `{version}`"), ANSWER_LIMIT).await?;
         let entries = entries(&output.stdout, "old ");
         let Some(entry) = entries.iter().find(|entry| entry.rel.version == version) else {
             return Err(Error::refused(format!("releases/RELEASES does not know `{version}`")));
@@ -131,7 +132,7 @@ impl Target {
         let start = format!("{} {}", new.rel.erts, new.rel.version);
         let text = releases_text(new, others);
         let script = self.exchange(RECORDS).set("RELEASES", &text).set("START", &start);
-        self.demand(&script, "writing the records of the release", LIMIT).await.map(drop)
+        self.demand(&script, "writing the records of the release", ANSWER_LIMIT).await.map(drop)
     }
 
     /// Stops the processes `pids`, switches to the tree, starts it. `Ok(Err(..))` when that failed, with what happened.
@@ -274,7 +275,7 @@ impl Apply<'_> {
             let Some(node) =
                 survey.evidence.snapshot.as_ref().filter(|_| survey.installed.running() == Some(version))
             else {
-                let log = target.session().run(&target.script(LAST_WORDS), LIMIT).await?;
+                let log = target.session().run(&target.script(LAST_WORDS), ANSWER_LIMIT).await?;
                 return Err(Error::failed(format!(
                     "`{version}` was started, but {} ({})",
                     state_in_words(&survey.installed),

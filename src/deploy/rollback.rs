@@ -7,12 +7,12 @@ use crate::release::{hops, lineage};
 
 use super::apply::{Care, state_in_words};
 use super::error::Error;
+use super::ssh::ANSWER_LIMIT;
 use super::steps::Steps;
 use super::target::{PATIENCE, Survey, Target};
 use super::{bad, detached, health, lock};
 
 const DOWNGRADE_LIMIT: Duration = Duration::from_secs(330);
-const LIMIT: Duration = Duration::from_secs(30);
 
 const STAYS: &str = r#"
 file=$T/releases/$V/.replaced
@@ -111,7 +111,7 @@ async fn go(target: &mut Target, steps: &mut Steps, aim: Aim<'_>, care: &Care) -
     let (after, _) = along(target, steps, &node, &way).await?;
     if before.evidence.replaced.get(&to).is_some_and(|was| was.passing) {
         // from now on it is a version that somebody wanted
-        target.demand(&target.script(STAYS).set("V", &to), "noting that it stays", LIMIT).await?;
+        target.demand(&target.script(STAYS).set("V", &to), "noting that it stays", ANSWER_LIMIT).await?;
     }
     let why = Error::rolled_back(format!("taken back to `{to}` {why}"));
     bad::mark(target, steps, &now, &why).await;

@@ -16,6 +16,8 @@ use super::script::Script;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// For a short step on a target. One that is gone is noticed by the missing signs of life; this is for one that is slow.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// A master whose `ci` was killed ends by itself after this time.
 const ABANDONED_MASTER: std::num::NonZeroUsize = std::num::NonZeroUsize::new(900).expect("not zero");
 /// A socket path has 108 bytes; the names below this directory take some fifty of them.

@@ -8,10 +8,9 @@ use super::error::Error;
 use super::lock;
 use super::probe;
 use super::script::{Script, TOOL};
-use super::ssh::{Hold, Output, Session};
+use super::ssh::{ANSWER_LIMIT, Hold, Output, Session};
 
 /// A query asks a node that may hang; the release's own script gives up after some seconds.
-const QUERY_LIMIT: Duration = Duration::from_secs(90);
 /// How long a node that does not answer is watched before that is believed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a step that runs there is waited for.
@@ -121,7 +120,7 @@ impl Target {
 
     /// Asks once.
     pub(crate) async fn query(&self) -> Result<Survey, Error> {
-        let output = self.session.run(&probe::script(&self.directory, &self.name), QUERY_LIMIT).await?;
+        let output = self.session.run(&probe::script(&self.directory, &self.name), ANSWER_LIMIT).await?;
         let Some(evidence) = probe::read(&output.stdout, &self.directory) else {
             return Err(Error::failed(format!(
                 "the query did not run to its end on `{}`: {}",

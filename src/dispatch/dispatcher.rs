@@ -103,6 +103,9 @@ where
     Ok(dispatcher.finish())
 }
 
+/// What a job's task leaves: how it ended, and its slot.
+type Ended = (Outcome, Option<OwnedSemaphorePermit>);
+
 struct Dispatcher<S> {
     scheduler: Scheduler,
     options: Options,
@@ -119,7 +122,7 @@ struct Dispatcher<S> {
     /// Handed to every job; closes when nothing that a job has begun goes on. None: no job will begin any more.
     token: Option<mpsc::Sender<Infallible>>,
     work: mpsc::Receiver<Infallible>,
-    tasks: JoinSet<Outcome>,
+    tasks: JoinSet<Ended>,
     job_of_task: HashMap<task::Id, JobId>,
     timers: JoinSet<JobId>,
     sender: mpsc::UnboundedSender<EventKind>,
@@ -257,22 +260,21 @@ where
         let plan = Arc::clone(self.scheduler.plan());
         let job = (self.start)(JobRun { plan, id, attempt, stop: stopped, events, token });
         let task = self.tasks.spawn(async move {
-            let outcome = job.await;
-            drop(slot);
-            outcome
+            // the slot is free when the dispatcher knows of the end: what the end lets begin may come first then
+            (job.await, slot)
         });
         self.job_of_task.insert(task.id(), id);
         self.running.insert(id, stop);
         self.inputs.push_back(Input::JobStarted(id));
     }
 
-    fn ended(&mut self, ended: Result<(task::Id, Outcome), JoinError>) {
+    fn ended(&mut self, ended: Result<(task::Id, Ended), JoinError>) {
         // what the job told before it ended comes before its end
         while let Ok(event) = self.events.try_recv() {
             self.recorder.record(event);
         }
         let (task, outcome) = match ended {
-            Ok((task, outcome)) => (task, outcome),
+            Ok((task, (outcome, _slot))) => (task, outcome),
             Err(error) if error.is_cancelled() => (error.id(), Outcome::Canceled),
             Err(error) => (error.id(), panicked()),
         };

@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::place::{self, LIMIT};
+use super::place;
 use super::program::BETWEEN_LOOKS;
 use crate::deploy::error::Error;
 use crate::deploy::script::Script;
+use crate::deploy::ssh::ANSWER_LIMIT;
 use crate::deploy::target::Target;
 
 /// The new master writes its pid file after it has bound its sockets and started its workers.
@@ -65,7 +66,9 @@ impl Binary<'_> {
         let master = self.ready(&before)?;
         if let Some(test) = self.test {
             let script = self.target.script(TEST).set("V", new).set("COMMAND", test);
-            self.target.demand(&script, "testing the configuration with the new binary", LIMIT).await?;
+            self.target
+                .demand(&script, "testing the configuration with the new binary", ANSWER_LIMIT)
+                .await?;
         }
         place::switch(self.target, Some(new)).await?;
         let result = self.upgrade(master, new).await;
@@ -118,7 +121,11 @@ impl Binary<'_> {
             let alone = now.master.as_ref().is_some_and(|(pid, _)| *pid == master) && now.old.is_none();
             if alone {
                 self.target
-                    .demand(&self.target.script(ORPHANS).set("V", new), "ending what is left of it", LIMIT)
+                    .demand(
+                        &self.target.script(ORPHANS).set("V", new),
+                        "ending what is left of it",
+                        ANSWER_LIMIT,
+                    )
                     .await?;
                 return Ok(());
             }
@@ -137,7 +144,7 @@ impl Binary<'_> {
 
     /// What the pid files and /proc say.
     pub(super) async fn look(&self) -> Result<Masters, Error> {
-        let output = self.target.demand(&self.script(LOOK), "looking at the pid file", LIMIT).await?;
+        let output = self.target.demand(&self.script(LOOK), "looking at the pid file", ANSWER_LIMIT).await?;
         Ok(read(&output.stdout))
     }
 
@@ -200,7 +207,10 @@ impl Binary<'_> {
 
     async fn signal(&self, signal: &str, master: u32) -> Result<(), Error> {
         let script = self.target.script(SIGNAL).set("SIGNAL", signal).set("MASTER", &master.to_string());
-        self.target.demand(&script, &format!("sending {signal} to process {master}"), LIMIT).await.map(drop)
+        self.target
+            .demand(&script, &format!("sending {signal} to process {master}"), ANSWER_LIMIT)
+            .await
+            .map(drop)
     }
 
     fn script(&self, body: &'static str) -> Script {

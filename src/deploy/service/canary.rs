@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::choice::Running;
-use super::place::{self, LIMIT};
+use super::place;
 use super::program::{self, Command};
 use super::weights;
 use crate::deploy::apply::Care;
 use crate::deploy::error::Error;
 use crate::deploy::file::{Check, Health, Service};
 use crate::deploy::health;
+use crate::deploy::ssh::ANSWER_LIMIT;
 use crate::deploy::steps::Steps;
 use crate::deploy::target::Target;
 
@@ -184,7 +185,7 @@ fn at(care: &Care, address: &str) -> Care {
 impl Upstream<'_> {
     async fn read(&self, target: &Target) -> Result<String, Error> {
         let script = target.script(READ).set("FILE", self.file);
-        let output = target.session().run(&script, LIMIT).await?;
+        let output = target.session().run(&script, ANSWER_LIMIT).await?;
         if output.code != Some(0) || !output.stdout.contains(self.name) {
             return Err(self.missing());
         }
@@ -199,19 +200,19 @@ impl Upstream<'_> {
     async fn write(&self, target: &Target, text: &str) -> Result<(), Error> {
         let script = target.script(WRITE).set("FILE", self.file).set("TEXT", text);
         let script = script.set("CHECK", self.test).set("RELOAD", self.reload);
-        target.demand(&script, "changing the weights", LIMIT).await.map(drop)
+        target.demand(&script, "changing the weights", ANSWER_LIMIT).await.map(drop)
     }
 
     async fn log_size(&self, target: &Target) -> Result<u64, Error> {
         let Some(log) = self.log else { return Ok(0) };
-        let output = target.session().run(&target.script(SIZE).set("FILE", log), LIMIT).await?;
+        let output = target.session().run(&target.script(SIZE).set("FILE", log), ANSWER_LIMIT).await?;
         Ok(output.stdout.trim().parse().unwrap_or(0))
     }
 
     async fn errors(&self, target: &Target, from: u64, address: &str) -> Result<(u64, u64), Error> {
         let Some(log) = self.log else { return Ok((0, 0)) };
         let script = target.script(SINCE).set("FILE", log).set("FROM", &(from + 1).to_string());
-        let output = target.session().run(&script, LIMIT).await?;
+        let output = target.session().run(&script, ANSWER_LIMIT).await?;
         Ok(weights::count(&output.stdout, address))
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::artifact::Artifact;
 use crate::deploy::error::Error;
 use crate::deploy::script::Script;
+use crate::deploy::ssh::ANSWER_LIMIT;
 use crate::deploy::target::Target;
 
-pub(super) const LIMIT: Duration = Duration::from_secs(60);
 const UPLOAD_LIMIT: Duration = Duration::from_secs(3600);
 const UNPACK_LIMIT: Duration = Duration::from_secs(600);
 /// Compressed programs unpack to some three times their size.
@@ -137,7 +137,7 @@ pub(crate) struct Place {
 impl Place {
     /// Asks the target.
     pub(crate) async fn query(target: &Target) -> Result<Place, Error> {
-        let output = target.session().run(&with_processes(target, QUERY), LIMIT).await?;
+        let output = target.session().run(&with_processes(target, QUERY), ANSWER_LIMIT).await?;
         read(&output.stdout).ok_or_else(|| {
             let said = output.tail();
             Error::failed(format!("the query did not run to its end on `{}`: {said}", target.destination()))
@@ -218,7 +218,9 @@ pub(super) async fn install(target: &Target, artifact: &Artifact, place: &Place)
         .help("remove old versions on the target or give it more disk"));
     }
     let file = format!("{}/.ci/package.part", target.directory());
-    target.demand(&target.script(r#"mkdir -p "$T/.ci""#), "making room for the package", LIMIT).await?;
+    target
+        .demand(&target.script(r#"mkdir -p "$T/.ci""#), "making room for the package", ANSWER_LIMIT)
+        .await?;
     let sent = target.session().upload((&artifact.path, 0), &file, UPLOAD_LIMIT).await?;
     if sent.code != Some(0) {
         let said = sent.tail();
@@ -232,19 +234,22 @@ pub(super) async fn install(target: &Target, artifact: &Artifact, place: &Place)
         script.set("TREE", &artifact.tree).set("V", &artifact.version)
     };
     let what = format!("comparing the package's SHA-256 {}", artifact.sha256);
-    target.demand(&script(ARRIVE), &what, LIMIT).await?;
+    target.demand(&script(ARRIVE), &what, ANSWER_LIMIT).await?;
     target.demand(&script(UNPACK), "unpacking the package", UNPACK_LIMIT).await.map(drop)
 }
 
 /// Makes `current` lead to `version`, by one rename; to nothing without one.
 pub(super) async fn switch(target: &Target, version: Option<&str>) -> Result<(), Error> {
     let script = target.script(SWITCH).set("V", version.unwrap_or(""));
-    target.demand(&script, "exchanging the link `current`", LIMIT).await.map(drop)
+    target.demand(&script, "exchanging the link `current`", ANSWER_LIMIT).await.map(drop)
 }
 
 /// Notes that `version` was seen to serve.
 pub(super) async fn serves(target: &Target, version: &str) -> Result<(), Error> {
-    target.demand(&target.script(SERVING).set("V", version), "noting what serves", LIMIT).await.map(drop)
+    target
+        .demand(&target.script(SERVING).set("V", version), "noting what serves", ANSWER_LIMIT)
+        .await
+        .map(drop)
 }
 
 /// Removes versions.

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::choice::Running;
-use super::place::{self, LIMIT, Place};
+use super::place::{self, Place};
 use super::{supervisord, systemd};
 use crate::deploy::error::Error;
 use crate::deploy::file::Service;
-use crate::deploy::ssh::last_lines;
+use crate::deploy::ssh::{ANSWER_LIMIT, last_lines};
 use crate::deploy::target::Target;
 
 const STOP_LIMIT: Duration = Duration::from_secs(120);
@@ -140,12 +140,12 @@ pub(super) async fn halt(target: &Target, command: &Command<'_>) -> Result<(), E
 pub(super) async fn start(target: &Target, command: &Command<'_>) -> Result<Running, Error> {
     let Command { text, version, address } = *command;
     let script = target.script(START).set("V", version).set("COMMAND", text).set("ADDRESS", address);
-    target.demand(&script, &format!("starting `{version}`"), LIMIT).await?;
+    target.demand(&script, &format!("starting `{version}`"), ANSWER_LIMIT).await?;
     let began = Instant::now();
     let (mut last, mut steady, mut unseen) = (None, 0, 0);
     loop {
         tokio::time::sleep(BETWEEN_LOOKS).await;
-        let said = target.session().run(&target.script(STARTED), LIMIT).await?.stdout;
+        let said = target.session().run(&target.script(STARTED), ANSWER_LIMIT).await?.stdout;
         let (code, output) = ended(&said);
         let place = Place::query(target).await?;
         let pid = place.process(version);

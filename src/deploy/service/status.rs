@@ -1,7 +1,6 @@
 //! What serves on the targets of an environment, and where it is not what was put there.
 
 use std::path::Path;
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -13,12 +12,11 @@ use crate::deploy::error::Error;
 use crate::deploy::file::{Kind, Service};
 use crate::deploy::lock;
 use crate::deploy::settings::Settings;
+use crate::deploy::ssh::ANSWER_LIMIT;
 use crate::deploy::status::{EnvironmentStatus, TargetStatus, started};
 use crate::deploy::target::Target;
 use crate::ledger::{Entry, Ledger, standing};
 use crate::release::installed::Installed;
-
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// Checksums of all files were written when they were unpacked.
 const FACTS: &str = r#"
@@ -92,7 +90,7 @@ async fn tell(status: &mut TargetStatus, target: &Target, service: &Service) -> 
     let version = place.current.clone().unwrap_or_default();
     let pid = running.pid.map_or(String::new(), |pid| pid.to_string());
     let facts = target.script(FACTS).using(lock::FUNCTIONS).set("PID", &pid).set("V", &version);
-    let output = target.demand(&facts, "looking at what is in place", LIMIT).await?;
+    let output = target.demand(&facts, "looking at what is in place", ANSWER_LIMIT).await?;
     let mut changed = Vec::new();
     for line in output.stdout.lines() {
         match line.split_once('\t').unwrap_or((line, "")) {

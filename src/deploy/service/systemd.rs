@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::choice::Running;
-use super::place::LIMIT;
+
 use super::program::BETWEEN_LOOKS;
 use crate::deploy::error::Error;
 use crate::deploy::script::Script;
+use crate::deploy::ssh::ANSWER_LIMIT;
 use crate::deploy::target::Target;
 
 const RESTART_LIMIT: Duration = Duration::from_secs(300);
@@ -27,7 +28,7 @@ fn script(target: &Target, body: &'static str, unit: &str) -> Script {
 
 /// What systemd says of the unit.
 pub(super) async fn look(target: &Target, unit: &str) -> Result<Running, Error> {
-    let output = target.demand(&script(target, SHOW, unit), "asking systemd", LIMIT).await?;
+    let output = target.demand(&script(target, SHOW, unit), "asking systemd", ANSWER_LIMIT).await?;
     let value = |name: &str| {
         let line = output.stdout.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         line.unwrap_or_default().trim().to_owned()
@@ -76,7 +77,7 @@ pub(super) async fn stop(target: &Target, unit: &str) -> Result<(), Error> {
 }
 
 async fn failed(target: &Target, unit: &str, why: String) -> Error {
-    let status = target.session().run(&script(target, STATUS, unit), LIMIT).await;
+    let status = target.session().run(&script(target, STATUS, unit), ANSWER_LIMIT).await;
     let said = status.map(|status| crate::deploy::ssh::last_lines(&status.stdout, 3)).unwrap_or_default();
     Error::failed(format!("{why}: {said}")).help(format!("`journalctl -u {unit}` on the target has more"))
 }

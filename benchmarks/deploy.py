@@ -160,7 +160,7 @@ class Place:
         (self.home / f"{name}.conf").write_text(
             f"Port {port}\nListenAddress {address}\nHostKey {self.home}/host\nAuthorizedKeysFile {self.home}/user.pub\n"
             "PidFile none\nSubsystem sftp internal-sftp\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\n"
-            f"SetEnv ERL_EPMD_PORT={epmd} PIPE_DIR={self.home}/{name}-pipes/\n"
+            f"SetEnv HOME={self.home} ERL_EPMD_PORT={epmd} PIPE_DIR={self.home}/{name}-pipes/\n"
         )
         daemon = [*inside, SSHD, "-D", "-e", "-f", str(self.home / f"{name}.conf")]
         log = open(self.home / f"{name}.log", "w")

@@ -93,7 +93,7 @@ UsePAM no
 StrictModes no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
-SetEnv ERL_EPMD_PORT=$(free_port) ERL_EPMD_ADDRESS=127.0.0.1 PIPE_DIR=$dir/pipes/
+SetEnv HOME=$dir ERL_EPMD_PORT=$(free_port) ERL_EPMD_ADDRESS=127.0.0.1 PIPE_DIR=$dir/pipes/
 CONFIG
     [ -z "$created_user" ] || chown -R "$target_user": "$dir"
     if [ -n "$created_user" ]; then

@@ -124,10 +124,11 @@ impl Target {
             fs::create_dir_all("/run/sshd").unwrap();
         }
         let port = free_port();
+        // a home of its own: what the user's own shell does at its start is not what is tested, and may take long
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/authorized\nPidFile none\n\
              UsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n\
-             SetEnv ERL_EPMD_PORT={} PIPE_DIR={dir}/pipes/ {environment}\n",
+             SetEnv HOME={dir} ERL_EPMD_PORT={} PIPE_DIR={dir}/pipes/ {environment}\n",
             self.epmd
         );
         fs::write(path.join(format!("{name}.conf")), config).unwrap();

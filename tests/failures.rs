@@ -5,8 +5,10 @@
 
 mod support;
 
+use std::path::PathBuf;
+use std::process::Command;
 use support::project::Project;
-use support::target::Target;
+use support::target::{Target, run};
 
 const STATE: &str = "urf_store:info().";
 
@@ -177,4 +179,90 @@ fn a_child_that_nobody_starts_is_seen_and_taken_back() {
     said.says(&["urf_clock"]);
     assert_eq!(target.boot(), boot, "the node restarted");
     assert!(target.eval(STATE).starts_with("{v2, {state, 1, "));
+}
+
+#[test]
+fn old_code_that_still_runs_is_waited_for_where_the_appup_says_so() {
+    let (target, project) = (Target::start(), Project::at("0.1.0"));
+    project.replace("src/urf_store.erl", "-export([start_link/0,", "-export([hold/0, start_link/0,");
+    project.replace("src/urf_store.erl", "init([]) ->", "hold() -> receive go_on -> ok end.\n\ninit([]) ->");
+    project.git(&["commit", "-qam", "A process that stays in the code"]);
+    project.git(&["tag", "-f", "v0.1.0"]);
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0);
+    settings(&project, "strategy: {allow: [hot]}");
+    target.eval("register(held, spawn(urf_store, hold, [])), urf_store:incr(), code:load_file(urf_store).");
+    let boot = target.boot();
+    let upgrade = || {
+        project.checkout("0.2.0");
+        let softly = "{update, urf_store, {advanced, []}, soft_purge, soft_purge, [urf_util]}]}],\n [";
+        project.replace("ebin/urf.appup", UPDATE, softly);
+        target.ci(project.path(), &["deploy", "dev"], &[])
+    };
+    upgrade().ended(3).says(&["still run the code before last", "`urf_store` <"]);
+    assert!(!target.path("urf/releases/0.2.0").exists());
+    assert_eq!(target.eval(STATE), "{v1, {state, 1}}");
+    target.eval("held ! go_on.");
+    upgrade().ended(0).says(&["the same as before"]);
+    assert_eq!(target.boot(), boot, "the node restarted");
+}
+
+#[test]
+fn a_node_that_dies_while_it_is_watched_is_started_again_in_the_old_version() {
+    let (target, project) = (Target::start(), Project::at("0.1.0"));
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0);
+    settings(&project, "soak: 60s, health: [{command: 'true'}]");
+    project.checkout("0.2.0");
+    let mut ci = target.begin(project.path(), &["deploy", "dev"]);
+    ci.until("health:");
+    target.kill_node();
+    ci.end().ended(4).says(&["`0.1.0` serves again"]);
+    assert_eq!(target.eval(STATE), "{v1, {state, 0}}");
+    target.ci(project.path(), &["release", "status", "dev"], &[]).ended(0).says(&["`0.1.0` running\n"]);
+}
+
+/// Only root can mount a small disk.
+#[test]
+#[allow(clippy::print_stderr, reason = "who runs the tests should see what was not tested")]
+fn a_disk_without_room_for_the_version_is_refused_before_anything_is_sent() {
+    if !rustix::process::getuid().is_root() {
+        eprintln!("skipped: only root can mount a small disk");
+        return;
+    }
+    let (target, project) = (Target::start(), Project::at("0.1.0"));
+    let _disk = SmallDisk::at(target.release(), 100);
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0);
+    target.eval("urf_store:incr().");
+    let boot = target.boot();
+    project.checkout("0.2.0");
+    // nothing at all, and room for some files of a deployment, but not for the version
+    for (leaves, says) in [(0, "0 KiB are free"), (100, "too little space")] {
+        let script = format!("cat /dev/zero >full; truncate -s -{leaves}K full");
+        let said = Command::new("sh").args(["-c", &script]).current_dir(target.release()).output().unwrap();
+        assert!(String::from_utf8_lossy(&said.stderr).contains("No space left"), "{said:?}");
+        target.ci(project.path(), &["deploy", "dev"], &[]).ended(3).says(&[says]);
+    }
+    assert_eq!(target.eval(STATE), "{v1, {state, 1}}");
+    assert!(!target.path("urf/releases/0.2.0").exists());
+    std::fs::remove_file(target.path("urf/full")).unwrap();
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0).says(&["the same as before"]);
+    assert_eq!(target.boot(), boot, "the node restarted");
+}
+
+/// A file system of so many MiB in a directory of a target.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn at(directory: PathBuf, mebibytes: u32) -> Self {
+        std::fs::create_dir_all(&directory).unwrap();
+        run(Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
+            .arg(&directory));
+        Self(directory)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
 }

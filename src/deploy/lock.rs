@@ -80,8 +80,8 @@ fi
 { printf '%s %s\n' $$ "$(started $$)" >"$L/holder" && now >"$L/beat" &&
     { [ -n "$AGAIN" ] || printf '%s since %s (run %s)\n' "$OWNER" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$ID" >"$L/owner"; }; } || {
     rm -rf "$L"
-    echo "cannot write below $T (disk full?)" >&2
-    exit 2
+    echo "the lock's files can't be written; $(df -Pk "$T" | awk 'NR == 2 { print $4 }') KiB are free" >&2
+    exit 7
 }
 echo held
 while read -r beat; do
@@ -168,14 +168,16 @@ pub(crate) async fn take(target: &mut Target, steps: &mut Steps, version: &str) 
             ))
             .help("wait for that deployment; if it is dead, `ci env unlock ENV` removes its lock"))
         }
-        _ => Err(Error::refused(format!(
+        code => Err(Error::refused(format!(
             "cannot write `{directory}` on `{}`: {}",
             target.destination(),
             output.tail()
         ))
-        .help(format!(
-            "on the target, as an administrator: `mkdir -p {directory}` and `chown` it to the deploying user"
-        ))),
+        .help(if code == Some(7) {
+            "make room on the target, and deploy again".to_owned()
+        } else {
+            format!("on the target, as an administrator: `mkdir -p {directory}` and `chown` it to the deploying user")
+        })),
     }
 }
 

@@ -297,7 +297,16 @@ impl Target {
 
     /// Whether a virtual machine of the release lives.
     pub(crate) fn lives(&self) -> bool {
-        self.processes().into_iter().any(|pid| {
+        self.nodes().next().is_some()
+    }
+
+    /// Kills the virtual machine of the release.
+    pub(crate) fn kill_node(&self) {
+        self.nodes().for_each(signal);
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = u32> {
+        self.processes().into_iter().filter(|pid| {
             let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
             exe.ends_with("beam.smp")
         })

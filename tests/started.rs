@@ -42,7 +42,7 @@ impl Drop for Starter {
             Starter::Nginx(home) => {
                 for name in ["urf", "sit"] {
                     let pid = fs::read_to_string(home.join(format!("{name}.pid"))).unwrap_or_default();
-                    pid.trim().parse().map_or((), signal);
+                    let _ = pid.trim().parse().map(signal);
                 }
             }
         }

@@ -151,8 +151,8 @@ fn of_environment(file: &DeployFile, environment: &Environment) -> Vec<At> {
 fn of_service(environment: &Environment) -> Vec<At> {
     let mut found: Vec<At> = Vec::new();
     let mut add = |kind: &str, key: &str, message: String| {
-        let path = ["service", kind, key].iter().filter(|key| !key.is_empty());
-        found.push((path.map(|key| (*key).to_owned()).collect(), message));
+        let path = ["service", kind, key].into_iter().filter(|key| !key.is_empty());
+        found.push((path.map(str::to_owned).collect(), message));
     };
     let absolute = |path: &str| path.starts_with('/') && !path.contains("/../");
     match &environment.service {

@@ -152,9 +152,8 @@ pub fn main() -> ExitCode {
         tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
     }
     let there = cli.directory.map_or(Ok(()), |directory| {
-        std::env::set_current_dir(&directory).map_err(|e| {
-            CliError::usage(format!("changing to the directory `{}`: {e}", directory.display()))
-        })
+        std::env::set_current_dir(&directory)
+            .map_err(|e| CliError::usage(format!("changing to the directory `{}`: {e}", directory.display())))
     });
     match there.and_then(|()| run(cli.command)) {
         Ok(()) => ExitCode::from(EXIT_OK),

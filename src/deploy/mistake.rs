@@ -170,8 +170,9 @@ fn of_service(environment: &Environment) -> Vec<At> {
             if !after("unix://").is_some_and(absolute)
                 && !after("http://").is_some_and(|rest| is_host_and_port(rest.trim_end_matches('/')))
             {
-                let message =
-                    format!("`{server}` is neither `unix:///run/supervisor.sock` nor `http://127.0.0.1:9001`");
+                let message = format!(
+                    "`{server}` is neither `unix:///run/supervisor.sock` nor `http://127.0.0.1:9001`"
+                );
                 add("supervisord", "server", message);
             }
         }
@@ -249,7 +250,10 @@ mod tests {
             ("environments:\n  dev:\n    approvals: {count: 1, from: [ann]}\n", &[":3:34: `ann`"]),
             ("environments:\n  dev:\n    approvals: {count: 1}\n", &["1 must approve, but only 0 can"]),
             ("environments:\n  dev:\n    health: [{http: 'h'}, {tcp: '80'}]\n", &[":3:14: ", ":3:27: `80`"]),
-            ("environments:\n  dev:\n    service: {systemd: 'a b'}\n", &[":3:24: `a b` is no name of a unit"]),
+            (
+                "environments:\n  dev:\n    service: {systemd: 'a b'}\n",
+                &[":3:24: `a b` is no name of a unit"],
+            ),
             (
                 "environments:\n  dev:\n    service: {supervisord: {program: '', server: 'unix://s'}}\n",
                 &[":3:38: ", ":3:50: `unix://s`"],

@@ -63,7 +63,8 @@ impl Files<'_> {
             entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()
         };
         let top = names(self.root);
-        let below = top.iter().filter(|name| !name.starts_with('.')).flat_map(|name| names(&self.root.join(name)));
+        let below =
+            top.iter().filter(|name| !name.starts_with('.')).flat_map(|name| names(&self.root.join(name)));
         top.iter().any(|name| is_test(name)) || below.into_iter().any(|name| is_test(&name))
     }
 

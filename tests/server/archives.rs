@@ -116,10 +116,10 @@ fn an_archive_goes_on_as_an_erlang_release_does() {
         let done = site.asks("sit", &json!({ "version": version }));
         assert_eq!((&done["status"], site.serves(1)), (&json!("done"), version.to_owned()), "{done}");
     }
-    let back = site.asks("sit", &json!({ "kind": "rollback" }));
-    assert_eq!((&back["status"], site.serves(1)), (&json!("done"), "1.0.0".to_owned()), "{back}");
-    assert_eq!(site.serves(0), "1.1.0");
     let made = site.asks("uat", &json!({ "kind": "bundle", "version": "1.1.0" }));
     assert_eq!(made["status"], "done", "{made}");
     assert_eq!(site.get("/environments/uat")["bundles"].as_array().unwrap().len(), 1);
+    let back = site.asks("sit", &json!({ "kind": "rollback" }));
+    assert_eq!((&back["status"], site.serves(1)), (&json!("done"), "1.0.0".to_owned()), "{back}");
+    assert_eq!(site.serves(0), "1.1.0");
 }

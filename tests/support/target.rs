@@ -204,12 +204,7 @@ impl Target {
         self.begin_with(project, arguments, &[])
     }
 
-    pub(crate) fn begin_with(
-        &self,
-        project: &Path,
-        arguments: &[&str],
-        variables: &[(&str, &str)],
-    ) -> Begun {
+    pub(crate) fn begin_with(&self, project: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Begun {
         let mut ci = self.command(project, arguments, variables);
         let mut child = ci.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let shown = BufReader::new(child.stderr.take().unwrap()).lines();

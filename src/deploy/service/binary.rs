@@ -168,7 +168,8 @@ impl Binary<'_> {
             ));
         }
         if let Some(old) = masters.old {
-            let state = if masters.old_program.is_some() { "still runs" } else { "is gone, its pid file is left" };
+            let state =
+                if masters.old_program.is_some() { "still runs" } else { "is gone, its pid file is left" };
             return Err(Error::refused(format!("an exchange is under way there: process {old} of `{}.oldbin` {state}", self.pid))
                 .help("wait until its last requests are answered, or end one of the two masters (QUIT), then deploy again"));
         }
@@ -254,8 +255,9 @@ mod tests {
 
     #[test]
     fn two_masters_are_told_apart() {
-        let masters =
-            read("master\t9\t/t/versions/2/nginx\npid\t9\nold\t7\nlives\t/t/versions/1/nginx\nbinary\t/t/versions/2/nginx\n");
+        let masters = read(
+            "master\t9\t/t/versions/2/nginx\npid\t9\nold\t7\nlives\t/t/versions/1/nginx\nbinary\t/t/versions/2/nginx\n",
+        );
         assert_eq!(masters.master, Some((9, "/t/versions/2/nginx".to_owned())));
         assert_eq!((masters.old, masters.old_program.is_some()), (Some(7), true));
         let mut place = Place { real: "/t".into(), current: Some("2".into()), ..Place::default() };

@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -146,15 +147,16 @@ impl Site {
         let _ = fs::remove_file(self.target.path("well"));
         let mut install = Command::new("env");
         install.arg(self.path()).args(["dash", "install.sh", "--yes"]).current_dir(bundle);
-        let install =
+        let mut install =
             install.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        until("the new version serves", || self.serves() == version);
-        // the health checks have begun
-        let lock = self.target.path("urf/.ci");
-        until("it is asked", || {
-            let mut entries = fs::read_dir(&lock).unwrap().map(|entry| entry.unwrap().path());
-            entries.any(|path| path.join("health").exists())
-        });
+        let mut shown = BufReader::new(install.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.starts_with(&format!("ok    start {version}")) {
+            line.clear();
+            assert_ne!(shown.read_line(&mut line).unwrap(), 0, "it ended before {version} served");
+        }
+        // it goes on talking
+        install.stdout = Some(shown.into_inner());
         install
     }
 
@@ -162,8 +164,9 @@ impl Site {
     fn begin_deployment(&self, version: &str) -> Begun {
         fs::remove_file(self.target.path("well")).unwrap();
         let home = [("DEV_SSH_USER_HOST", ""), ("TARGET_DIR", "")];
-        let ci = self.target.begin_with(self.at(version).directory.path(), &["deploy", "dev"], &home);
-        until("the new version serves", || self.serves() == version);
+        let mut ci = self.target.begin_with(self.at(version).directory.path(), &["deploy", "dev"], &home);
+        let nginx = self.kind == Kind::Nginx;
+        ci.until(&if nginx { format!("binary of `{version}`") } else { format!("start `{version}`") });
         ci
     }
 

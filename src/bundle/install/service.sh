@@ -54,8 +54,9 @@ ready() { # whether what starts the program can be asked at all; WHY
                 *) WHY="supervisord at $(fact server) can't be asked: $said"; return 1 ;;
             esac ;;
         binary)
-            [ ! -e "$(fact pid).oldbin" ] || interrupted || {
-                WHY="an exchange is under way: process $(cat "$(fact pid).oldbin") of $(fact pid).oldbin still answers requests, or was left behind; wait, or end it (kill -QUIT)"; return 1; }
+            draining=$(cat "$(fact pid).oldbin" 2>/dev/null)
+            [ -z "$draining" ] || interrupted || {
+                WHY="an exchange is under way: process $draining of $(fact pid).oldbin still answers requests, or was left behind; wait, or end it (kill -QUIT)"; return 1; }
             ! alive || [ "$(exe "$PID")" = "$(readlink -f "$(fact binary)")" ] || {
                 WHY="process $PID of $(fact pid) runs $(exe "$PID"), not $(fact binary)"; return 1; } ;;
     esac
@@ -268,7 +269,8 @@ change() { # change NEW: in place of what is there; on failure FROM again
             step_ok "$what"
             # only now, when that was noted: it can't come back from then on
             [ "$STRATEGY" != exchange ] || kill -s QUIT "$MASTER"
-            look; return 0
+            PERMANENT=$1; alive
+            return 0
         fi
     fi
     step_failed "$what"

@@ -43,7 +43,10 @@ pub fn facts(manifest: &Manifest, settings: &Environment) -> CliResult<String> {
             facts.add("program", &[program])?;
             facts.add("server", &[server])?;
         }
-        Some(Service::Binary { pid, .. }) => facts.add("pid", &[pid])?,
+        Some(Service::Binary { pid, binary, .. }) => {
+            facts.add("pid", &[pid])?;
+            facts.add("binary", &[binary])?;
+        }
         Some(Service::Commands { .. } | Service::Canary { .. }) | None => {}
     }
     for (name, version) in &manifest.applications {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::deploy::service::Artifact;
-use crate::deploy::{Check, Service};
+use crate::deploy::{Check, Kind, Service};
 use crate::error::{CliError, CliResult, ErrorKind};
 use crate::ledger::standing;
 
@@ -11,10 +11,14 @@ use super::archive::Files;
 use super::make::{Order, SPACE_FACTOR, date, evidence, from_versions, read};
 use super::manifest::{Manifest, Replaces};
 
+/// `daemon` comes back before the node has booted, and says nothing when it can't.
+const ANSWERS: &str = r#"said=$(bin/"$NAME" rpc 'IO.puts(System.get_env("RELEASE_VSN"))' 2>&1)
+[ "$said" = "$VERSION" ] || { printf '%s\n' "$said"; exit 1; }"#;
+
 pub(super) fn collect(order: &Order<'_>, artifact: &Artifact) -> CliResult<(Files, Manifest)> {
     let Artifact { name, version, path, tree, size, .. } = artifact;
     let mut files = Files::new();
-    let service = service(order, &mut files)?;
+    let service = service(order, artifact, &mut files)?;
     let package = format!("{name}-{version}.tar.gz");
     files.insert(format!("packages/{package}"), read(path)?);
     let replaced = |version| Replaces {
@@ -47,7 +51,7 @@ pub(super) fn collect(order: &Order<'_>, artifact: &Artifact) -> CliResult<(File
 }
 
 /// What starts it; its commands go into `files`.
-fn service(order: &Order<'_>, files: &mut Files) -> CliResult<&'static str> {
+fn service(order: &Order<'_>, artifact: &Artifact, files: &mut Files) -> CliResult<&'static str> {
     let refused = |what: &str, help: &str| Err(CliError::new(ErrorKind::Refused, what).hint(help));
     if order.settings.health.iter().any(|health| matches!(health.check, Check::Eval(_))) {
         return refused("a health check by `eval` asks an Erlang node", "ask by `http`, `tcp` or `command`");
@@ -57,6 +61,9 @@ fn service(order: &Order<'_>, files: &mut Files) -> CliResult<&'static str> {
             files.insert(format!("service/{name}"), format!("{text}\n").into_bytes());
         }
     };
+    if artifact.kind == Kind::Elixir {
+        add("answers", Some(ANSWERS));
+    }
     match &order.settings.service {
         Some(Service::Commands { start, stop }) => {
             add("start", Some(start));

@@ -110,7 +110,7 @@ fn extract(kept: &[Kept], directory: &Path) -> CliResult {
             size += unpacked.bytes;
         }
         if files > 0 {
-            let _ = writeln!(out, "{}: {files} files, {}", kept.job, bytes(size));
+            let _ = writeln!(out, "{}: {files} {}, {}", kept.job, noun(files == 1), bytes(size));
         }
     }
     print_raw(out.as_bytes())
@@ -137,8 +137,9 @@ fn text(run: u64, kept: &[Kept], list: bool) -> String {
         }
         let _ = writeln!(
             out,
-            "{:<widest$}  {files:>6} files  {:>9}  {}",
+            "{:<widest$}  {files:>6} {:<5}  {:>9}  {}",
             kept.job,
+            noun(files == 1),
             bytes(size),
             notes.join("; ")
         );
@@ -190,6 +191,11 @@ fn document(run: u64, kept: &[Kept]) -> serde_json::Value {
 
 fn day(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).unwrap_or_default().strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+/// What one, or any other number of them, is called.
+fn noun(one: bool) -> &'static str {
+    if one { "file" } else { "files" }
 }
 
 #[cfg(test)]

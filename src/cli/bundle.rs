@@ -141,7 +141,9 @@ fn show(format: Format, made: &Made, settings: &Settings) -> CliResult {
             text.push_str(&format!("    warning: {warning}\n"));
         }
     }
-    if manifest.replaces.is_empty() {
+    if manifest.service.is_some() {
+        text.push_str("  for hosts with any version that was put there by ci, and with nothing on them\n");
+    } else if manifest.replaces.is_empty() {
         text.push_str("  for hosts with nothing on them; `--from VERSION` adds an upgrade\n");
     }
     print_raw(text.as_bytes())

@@ -1,5 +1,6 @@
 //! `ci glob`: does a pattern of `rules:changes` match a path?
 
+use super::print_raw;
 use crate::error::{CliError, CliResult, ErrorKind};
 
 #[derive(clap::Args)]
@@ -11,9 +12,7 @@ pub(super) struct GlobArgs {
 }
 
 pub(super) fn run(args: &GlobArgs) -> CliResult {
-    if pipelines::glob::matches(&args.pattern, &args.path) {
-        Ok(())
-    } else {
-        Err(CliError::silent(ErrorKind::Failed))
-    }
+    let matches = pipelines::glob::matches(&args.pattern, &args.path);
+    print_raw(format!("{matches}\n").as_bytes())?;
+    if matches { Ok(()) } else { Err(CliError::silent(ErrorKind::Failed)) }
 }

@@ -49,6 +49,7 @@ use crate::error::{CliError, CliResult, EXIT_OK};
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
 use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// CI/CD from commit to running release: runs .gitlab-ci.yml on this machine as GitLab would, and puts releases
@@ -56,6 +57,9 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(name = "ci", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
 struct Cli {
+    /// Run as if started in DIR
+    #[arg(short = 'C', value_name = "DIR")]
+    directory: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -147,7 +151,11 @@ pub fn main() -> ExitCode {
     if let Some(level) = std::env::var("SLIPWAY_LOG").ok().and_then(|l| l.parse::<tracing::Level>().ok()) {
         tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
     }
-    match run(cli.command) {
+    let there = cli.directory.map_or(Ok(()), |directory| {
+        std::env::set_current_dir(&directory)
+            .map_err(|e| CliError::usage(format!("changing to the directory `{}`: {e}", directory.display())))
+    });
+    match there.and_then(|()| run(cli.command)) {
         Ok(()) => ExitCode::from(EXIT_OK),
         Err(error) => {
             say(&error);

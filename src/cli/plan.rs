@@ -166,7 +166,13 @@ fn remarks(job: &Job) -> Vec<String> {
         remarks.push(format!("image {}", image.name));
     }
     if let Some(environment) = &job.environment {
-        remarks.push(format!("deploys to {}", environment.name));
+        let does = match environment.action.as_deref() {
+            None | Some("start") => "deploys to",
+            Some("prepare") => "prepares",
+            Some("stop") => "stops",
+            Some(_) => "looks at",
+        };
+        remarks.push(format!("{does} {}", environment.name));
     }
     remarks
 }

@@ -5,7 +5,7 @@ use pipelines::yaml::{self, Node, Value};
 
 use super::address::{Address, check_directory};
 use super::error::Error;
-use super::file::{Check, DeployFile, Environment, Notifier, Way};
+use super::file::{Check, DeployFile, Environment, Notifier, Service, Way};
 
 /// A mistake and the path of keys and indexes that leads to it.
 struct Mistake {
@@ -144,7 +144,73 @@ fn of_environment(file: &DeployFile, environment: &Environment) -> Vec<At> {
         };
         found.push((at(&["health", &index.to_string()]), message));
     }
+    found.extend(of_service(environment));
     found
+}
+
+fn of_service(environment: &Environment) -> Vec<At> {
+    let mut found: Vec<At> = Vec::new();
+    let mut add = |kind: &str, key: &str, message: String| {
+        let path = ["service", kind, key].into_iter().filter(|key| !key.is_empty());
+        found.push((path.map(str::to_owned).collect(), message));
+    };
+    let absolute = |path: &str| path.starts_with('/') && !path.contains("/../");
+    match &environment.service {
+        Some(Service::Commands { start, .. }) if start.trim().is_empty() => {
+            add("commands", "start", "nothing starts the program".to_owned());
+        }
+        Some(Service::Systemd(unit)) if !is_unit(unit) => {
+            add("systemd", "", format!("`{unit}` is no name of a unit"));
+        }
+        Some(Service::Supervisord { program, server, .. }) => {
+            if program.is_empty() || program.starts_with('-') || program.contains(char::is_whitespace) {
+                add("supervisord", "program", format!("`{program}` is no name of a program"));
+            }
+            let after = |scheme| server.strip_prefix(scheme);
+            if !after("unix://").is_some_and(absolute)
+                && !after("http://").is_some_and(|rest| is_host_and_port(rest.trim_end_matches('/')))
+            {
+                let message = format!(
+                    "`{server}` is neither `unix:///run/supervisor.sock` nor `http://127.0.0.1:9001`"
+                );
+                add("supervisord", "server", message);
+            }
+        }
+        Some(Service::Binary { pid, binary, .. }) => {
+            if !absolute(pid) {
+                add("binary", "pid", format!("`{pid}` is no absolute path"));
+            }
+            let inside = match &environment.directory {
+                Some(directory) => format!("{}/current/", directory.trim_end_matches('/')),
+                None => "/current/".to_owned(),
+            };
+            if !absolute(binary) || !binary.contains(&inside) {
+                let message = format!(
+                    "`{binary}` is not below `{inside}`: the program executes that very path again, so the link decides the version"
+                );
+                add("binary", "binary", message);
+            }
+        }
+        Some(Service::Canary { upstream, backends, steps, .. }) => {
+            if !absolute(upstream) {
+                add("canary", "upstream", format!("`{upstream}` is no absolute path"));
+            }
+            if backends[0] == backends[1] || !backends.iter().all(|backend| is_host_and_port(backend)) {
+                add("canary", "backends", "two different addresses, each `host:port`, take turns".to_owned());
+            }
+            if steps.iter().any(|percent| !(1..=100).contains(percent)) {
+                add("canary", "steps", "steps are percents from 1 to 100".to_owned());
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+fn is_unit(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with('-')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._@:\\-".contains(&b))
 }
 
 fn is_host_and_port(address: &str) -> bool {
@@ -184,6 +250,22 @@ mod tests {
             ("environments:\n  dev:\n    approvals: {count: 1, from: [ann]}\n", &[":3:34: `ann`"]),
             ("environments:\n  dev:\n    approvals: {count: 1}\n", &["1 must approve, but only 0 can"]),
             ("environments:\n  dev:\n    health: [{http: 'h'}, {tcp: '80'}]\n", &[":3:14: ", ":3:27: `80`"]),
+            (
+                "environments:\n  dev:\n    service: {systemd: 'a b'}\n",
+                &[":3:24: `a b` is no name of a unit"],
+            ),
+            (
+                "environments:\n  dev:\n    service: {supervisord: {program: '', server: 'unix://s'}}\n",
+                &[":3:38: ", ":3:50: `unix://s`"],
+            ),
+            (
+                "environments:\n  dev:\n    directory: /srv/a\n    service: {binary: {pid: a.pid, binary: /srv/b/current/a}}\n",
+                &[":4:29: `a.pid`", ":4:44: ", "not below `/srv/a/current/`"],
+            ),
+            (
+                "environments:\n  dev:\n    service: {canary: {upstream: u, name: n, backends: ['h:1', 'h:1'], start: s, steps: [0], hold: 1s, errors: 1}}\n",
+                &["`u` is no absolute", "two different", "from 1 to 100"],
+            ),
             ("notify:\n  - {kind: slak, url: X}\n", &[".ci/deploy.yml:2:", "unknown variant `slak`"]),
             ("notify:\n  - {kind: slack, url: X, environments: [sit]}\n", &["`sit` is no environment"]),
             ("release: {build: [make]}\n", &[":1:10: `build` and `package`"]),

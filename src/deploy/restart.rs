@@ -388,7 +388,7 @@ fn entries(stdout: &str, prefix: &str) -> Vec<ReleasesEntry> {
 fn entry(candidate: &Candidate) -> ReleasesEntry {
     let apps = candidate.applications.iter().map(|(name, version)| (name.clone(), version.clone())).collect();
     let Candidate { name, version, erts, .. } = candidate.clone();
-    ReleasesEntry { rel: Rel { name, version, erts, apps }, status: Status::Permanent }
+    ReleasesEntry { rel: Rel { name, version, erts, apps, idle: Vec::new() }, status: Status::Permanent }
 }
 
 #[cfg(test)]

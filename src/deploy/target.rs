@@ -100,18 +100,22 @@ impl Target {
         Script::new(body).set("T", &self.directory).set("N", &self.name).set("ID", &self.run).using(TOOL)
     }
 
-    /// Runs a script and demands that it succeeds; `doing` is for the error. While we have the lock, nothing is run
-    /// without it.
+    /// Runs a script. While we have the lock, nothing is run without it.
+    pub(crate) async fn run(&self, script: &Script, limit: Duration) -> Result<Output, Error> {
+        match self.hold {
+            Some(_) => self.session.run(&script.clone().using(lock::FENCE), limit).await,
+            None => self.session.run(script, limit).await,
+        }
+    }
+
+    /// Runs a script and demands that it succeeds; `doing` is for the error.
     pub(crate) async fn demand(
         &self,
         script: &Script,
         doing: &str,
         limit: Duration,
     ) -> Result<Output, Error> {
-        let output = match self.hold {
-            Some(_) => self.session.run(&script.clone().using(lock::FENCE), limit).await?,
-            None => self.session.run(script, limit).await?,
-        };
+        let output = self.run(script, limit).await?;
         if output.code == Some(0) {
             return Ok(output);
         }

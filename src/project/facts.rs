@@ -35,15 +35,16 @@ impl Project {
     /// `dir` is in no git repository, or the repository is bare.
     pub fn discover(dir: &Path) -> CliResult<Project> {
         let no_repository = |e: git2::Error| {
-            let error = CliError::usage(format!(
-                "looking for a git repository at `{}`: {}",
-                dir.display(),
-                e.message()
-            ));
+            let shown = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+            let shown = shown.display();
+            let error =
+                CliError::usage(format!("looking for a git repository at `{shown}`: {}", e.message()));
             match e.code() {
-                ErrorCode::NotFound => {
-                    error.hint("run `git init` and commit once, or point to a project with `-C DIR`")
+                ErrorCode::NotFound if dir.exists() => {
+                    CliError::usage(format!("`{shown}` lies in no git repository"))
+                        .hint("run `git init` and commit once, or point to a project with `-C DIR`")
                 }
+                ErrorCode::NotFound => CliError::usage(format!("there is no directory `{shown}`")),
                 ErrorCode::Owner => {
                     error.hint("the directory belongs to another user: git's `safe.directory` can allow it")
                 }

@@ -23,6 +23,8 @@ pub struct Rel {
     pub erts: String,
     /// The applications, in the file's order.
     pub apps: Vec<AppVersion>,
+    /// Those of them that are there and not started: their type is `load` or `none`.
+    pub idle: Vec<String>,
 }
 
 impl Rel {
@@ -45,9 +47,18 @@ impl Rel {
         if tag.as_atom() != Some("release") || erts_tag.as_atom() != Some("erts") {
             return None;
         }
-        let apps = apps.as_list()?.iter().map(app_version).collect::<Option<_>>()?;
-        Some(Rel { name: name.text()?, version: version.text()?, erts: erts.text()?, apps })
+        let apps = apps.as_list()?;
+        let idle = apps.iter().filter_map(idle).collect();
+        let apps = apps.iter().map(app_version).collect::<Option<_>>()?;
+        Some(Rel { name: name.text()?, version: version.text()?, erts: erts.text()?, apps, idle })
     }
+}
+
+/// The name of an application that is not started.
+fn idle(term: &Term) -> Option<String> {
+    let items = term.as_tuple()?;
+    let kind = items.get(2)?.as_atom()?;
+    matches!(kind, "load" | "none").then(|| items[0].as_atom().map(str::to_owned)).flatten()
 }
 
 fn app_version(term: &Term) -> Option<AppVersion> {
@@ -109,7 +120,8 @@ fn releases_entry(term: &Term) -> Option<ReleasesEntry> {
         return None;
     }
     let apps = libs.as_list()?.iter().map(app_version).collect::<Option<_>>()?;
-    let rel = Rel { name: name.text()?, version: version.text()?, erts: erts.text()?, apps };
+    let (name, version, erts) = (name.text()?, version.text()?, erts.text()?);
+    let rel = Rel { name, version, erts, apps, idle: Vec::new() };
     Some(ReleasesEntry { rel, status: Status::parse(status.as_atom()?)? })
 }
 
@@ -131,7 +143,7 @@ pub fn releases_text(new: &ReleasesEntry, others: Vec<ReleasesEntry>) -> String 
             (_, Status::Unpacked) => "unpacked",
             _ => "old",
         };
-        let Rel { name, version, erts, apps } = &entry.rel;
+        let Rel { name, version, erts, apps, .. } = &entry.rel;
         let comma = if place == 0 { "" } else { ",\n " };
         let string = Term::string;
         let apps: Vec<String> = apps

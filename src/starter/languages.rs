@@ -52,6 +52,22 @@ impl Files<'_> {
         fs::read_to_string(self.root.join(name)).is_ok_and(|content| content.contains(text))
     }
 
+    /// Whether pytest may find something at the top or one directory below.
+    fn tests_python(&self) -> bool {
+        let is_test = |name: &str| {
+            matches!(name, "tests" | "test" | "test.py")
+                || name.ends_with(".py") && (name.starts_with("test_") || name.ends_with("_test.py"))
+        };
+        let names = |directory: &Path| {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()
+        };
+        let top = names(self.root);
+        let below =
+            top.iter().filter(|name| !name.starts_with('.')).flat_map(|name| names(&self.root.join(name)));
+        top.iter().any(|name| is_test(name)) || below.into_iter().any(|name| is_test(&name))
+    }
+
     /// A note when a file that the jobs need is not there.
     fn needs(&self, name: &str, why: &str) -> Option<String> {
         (!self.has(name)).then(|| format!("`{name}` is missing: {why}"))
@@ -83,8 +99,11 @@ impl Files<'_> {
     fn python(&self) -> Option<Language> {
         (self.has("pyproject.toml") || self.has("setup.py")).then(|| {
             let mut notes = Vec::new();
-            if !["tests", "test"].iter().any(|name| self.root.join(name).is_dir()) && !self.has("test.py") {
-                notes.push("no directory `tests` was found: pytest fails where it finds no test".to_owned());
+            if !self.tests_python() {
+                notes.push(
+                    "no directory `tests` and no `test_*.py` was found: pytest fails where it finds no test"
+                        .to_owned(),
+                );
             }
             Language { name: "Python", template: "Python.gitlab-ci.yml", without: Vec::new(), notes }
         })

@@ -71,8 +71,8 @@ fn commands_end_with_the_documented_codes() {
             (&["expression", "--variable", "A=1", "$A == '1'"], 0, &["true"]),
             (&["expression", "$A == '1'"], 1, &["false"]),
             (&["expression", "$A =="], 2, &["not valid"]),
-            (&["glob", "**/*.rs", "src/main.rs"], 0, &[]),
-            (&["glob", "*.rs", "src/main.rs"], 1, &[]),
+            (&["glob", "**/*.rs", "src/main.rs"], 0, &["true"]),
+            (&["glob", "*.rs", "src/main.rs"], 1, &["false"]),
             (&["completions", "bash"], 0, &["complete"]),
         ],
     );
@@ -102,7 +102,10 @@ fn a_repository_without_a_pipeline_is_told_which_file_is_missing() {
 #[test]
 fn a_subdirectory_is_as_good_as_the_top() {
     let tree = Tree::with(&[(".gitlab-ci.yml", "job: {script: [cat deep/file]}"), ("deep/file", "found\n")]);
-    check(&tree, &[(&["run", "-C", "deep"], 0, &["job | found"])]);
+    check(
+        &tree,
+        &[(&["run", "-C", "deep"], 0, &["job | found"]), (&["-C", "deep", "run"], 0, &["job | found"])],
+    );
 }
 
 #[test]

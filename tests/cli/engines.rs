@@ -1,5 +1,4 @@
-//! Runs in containers of Docker, as people start and end them; what Podman does differently, runners/tests/docker.rs
-//! sees. Needs root; says so and passes for others.
+//! Runs in containers of Docker and Podman, as people start and end them. Needs root; says so and passes for others.
 
 use crate::debug::{YAML, looks_around};
 use crate::engine::Daemon;
@@ -11,17 +10,18 @@ use rustix::process::Signal;
 use std::thread;
 
 struct Place {
+    executor: &'static str,
     registry: Registry,
     daemon: Daemon,
 }
 
 impl Place {
-    fn docker() -> Place {
-        Place { registry: Registry::with(&["tiny"]), daemon: Daemon::docker() }
+    fn of(executor: &'static str, daemon: Daemon) -> Place {
+        Place { executor, registry: Registry::with(&["tiny"]), daemon }
     }
 
     fn environment(&self) -> [(&str, &str); 1] {
-        [("DOCKER_HOST", &self.daemon.address)]
+        [(if self.executor == "podman" { "CONTAINER_HOST" } else { "DOCKER_HOST" }, &self.daemon.address)]
     }
 
     fn yaml(&self, yaml: &str) -> String {
@@ -29,7 +29,7 @@ impl Place {
     }
 
     fn start(&self, yaml: &str) -> Waiting {
-        Waiting::start_with("docker", &self.yaml(yaml), &self.environment())
+        Waiting::start_with(self.executor, &self.yaml(yaml), &self.environment())
     }
 
     fn one_interrupt_lets_after_script_run(&self) {
@@ -56,7 +56,7 @@ impl Place {
         run.signal(Signal::KILL);
         assert_eq!(run.ended(), None);
         run.tree.write(".gitlab-ci.yml", &self.yaml("job: {script: [echo again]}\n"));
-        let mut ci = run.tree.ci(&["run", "--executor", "docker"]);
+        let mut ci = run.tree.ci(&["run", "--executor", self.executor]);
         let said = crate::said::said(ci.envs(self.environment()));
         assert_eq!(said.code, 0, "{said}");
         assert!(run.log_has("again"));
@@ -68,7 +68,7 @@ impl Place {
             scope.spawn(|| self.one_interrupt_lets_after_script_run());
             scope.spawn(|| self.a_second_interrupt_kills());
             scope.spawn(|| self.the_next_run_sweeps_what_a_killed_one_left());
-            scope.spawn(|| looks_around(&self.yaml(YAML), "docker", &self.environment()));
+            scope.spawn(|| looks_around(&self.yaml(YAML), self.executor, &self.environment()));
         });
         let left = self.daemon.left();
         assert!(left.is_empty(), "left behind: {left:?}");
@@ -87,6 +87,13 @@ fn may_run() -> bool {
 #[test]
 fn nothing_is_left_of_runs_in_docker() {
     if may_run() {
-        Place::docker().holds();
+        Place::of("docker", Daemon::docker()).holds();
+    }
+}
+
+#[test]
+fn nothing_is_left_of_runs_in_podman() {
+    if may_run() {
+        Place::of("podman", Daemon::podman()).holds();
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::fs;
 
 const STATE: &str = "urf_store:info().";
-const PIPELINE: &str = "deploy:\n  environment: dev\n  tags: [ours]\n  script: [ci deploy dev]\n";
+pub(super) const PIPELINE: &str = "deploy:\n  environment: dev\n  tags: [ours]\n  script: [ci deploy dev]\n";
 
 /// A server, its project, and the targets of two environments.
 struct Site {

@@ -8,6 +8,7 @@
 //! | `pages`, `demo` | pages over a database that looks lived in |
 //! | `support` | starts, kills, asks a server; a git repository to push to |
 //! | `client` | `ci pipelines`, `ci logs -f`, `ci approve --server`, … |
+//! | `archives` | promotion of what is no Erlang release |
 //! | `environments` | promotion with real targets |
 //! | `hooks` | deliveries, what no hook told of, commit statuses |
 //! | `ops` | health, metrics, hand-over, backup, maintenance |
@@ -22,6 +23,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "the whole crate is tests")]
 
+mod archives;
 mod browser;
 mod chromium;
 mod clicks;

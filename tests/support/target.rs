@@ -202,7 +202,11 @@ impl Target {
 
     /// Starts `ci` in `project`; what it shows can be waited for.
     pub(crate) fn begin(&self, project: &Path, arguments: &[&str]) -> Begun {
-        let mut ci = self.command(project, arguments, &[]);
+        self.begin_with(project, arguments, &[])
+    }
+
+    pub(crate) fn begin_with(&self, project: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Begun {
+        let mut ci = self.command(project, arguments, variables);
         let mut child = ci.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let shown = BufReader::new(child.stderr.take().unwrap()).lines();
         Begun { child, shown, stderr: String::new() }

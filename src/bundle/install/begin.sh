@@ -56,7 +56,7 @@ now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
 
 # --- arguments and facts -------------------------------------------------------------------------------------
 B=$(cd "$(dirname -- "$0")" && pwd) || exit 2
-YES= ROLLBACK= DIR= WAY= SIGNERS= REPORT= KEY= OUTCOME= MESSAGE= FROM= STRATEGY= PID= PID_BEFORE=
+YES= ROLLBACK= DIR= WAY= SIGNERS= REPORT= KEY= OUTCOME= MESSAGE= FROM= STRATEGY= PID= PID_BEFORE= INTERRUPTED=
 while [ $# -gt 0 ]; do
     case $1 in
         --yes) YES=1 ;;
@@ -118,7 +118,7 @@ finish() {
     code=$?
     trap - EXIT HUP INT TERM
     [ -z "$W" ] || rm -rf "$W"
-    if [ -n "${LOCKED:-}" ]; then rm -rf "$T/.ci-lock"; rmdir "$T/.ci" 2>/dev/null; fi
+    if [ -n "${LOCKED:-}" ]; then ! held || rm -rf "$T/.ci-lock"; rmdir "$T/.ci" 2>/dev/null; fi
     [ -z "$YES" ] || [ -z "$OUTCOME" ] || write_report
     exit "$code"
 }
@@ -175,22 +175,35 @@ check_place() {
         refuse "a health check asks by http, and neither curl nor wget is here"
     fi
 }
+# as `ci deploy` does: a lock says which process holds it, and since when that runs
+started() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 !~ /[ZX]/ { print $20 }'; }
+lives() { [ -f "$1" ] && read -r pid since <"$1" && [ -n "$since" ] && [ "$(started "$pid")" = "$since" ]; }
+busy() { for run in "$T"/.ci/run-*; do [ ! -f "$run/rc" ] && lives "$run/pid" && return 0; done; return 1; }
+held() { [ "$(cat "$T/.ci-lock/holder" 2>/dev/null)" = "$LOCKED" ] || { MESSAGE="the lock was taken away"; return 1; }; }
 lock() {
     mkdir -p "$T" || refuse "$T can't be made"
+    gone=$(cat "$T/.ci-lock/holder" 2>/dev/null)
+    if [ -n "$gone" ] && ! lives "$T/.ci-lock/holder" && ! busy && mv "$T/.ci-lock" "$T/.ci-lock-$$"; then
+        [ "$(cat "$T/.ci-lock-$$/holder")" = "$gone" ] || { mv "$T/.ci-lock-$$" "$T/.ci-lock"; refuse "somebody else has just locked $T"; }
+        say "lock:     taken over from $(cat "$T/.ci-lock-$$/owner" 2>/dev/null), who is gone"
+        rm -rf "$T/.ci-lock-$$"
+    fi
     if ! mkdir "$T/.ci-lock" 2>/dev/null; then
         refuse "$T is locked by $(cat "$T/.ci-lock/owner" 2>/dev/null || echo somebody); when that is over: rm -r $T/.ci-lock"
     fi
-    LOCKED=1
+    LOCKED="$$ $(started $$)"
+    printf '%s\n' "$LOCKED" >"$T/.ci-lock/holder"
     printf '%s\n' "$(id -un)@$HOST install.sh $V since $(now)" >"$T/.ci-lock/owner"
     mkdir -p "$T/.ci" || refuse "$T/.ci can't be made"
     W=$T/.ci/bundle-$$
-    rm -rf "$W" && mkdir -p "$W" || refuse "$W can't be made"
+    rm -rf "$T"/.ci/bundle-* && mkdir -p "$W" || refuse "$W can't be made"
 }
 healthy() { # every check within its time, then all of them through the soak time
     facts health >"$W/health"
     while IFS= read -r line; do
         tries=$(field 2 "$line")
         until one_check "$(field 1 "$line")" "$(field 3 "$line")"; do
+            [ -z "$INTERRUPTED" ] || { MESSAGE=interrupted; return 1; }
             [ "$tries" -gt 0 ] || { MESSAGE="health check $(field 1 "$line") $(field 3 "$line") does not hold"; return 1; }
             tries=$((tries - 1)); sleep 1
         done
@@ -198,6 +211,7 @@ healthy() { # every check within its time, then all of them through the soak tim
     left=$(fact soak)
     while [ "$left" -gt 0 ]; do
         sleep 1; left=$((left - 1))
+        [ -z "$INTERRUPTED" ] || { MESSAGE=interrupted; return 1; }
         while IFS= read -r line; do
             one_check "$(field 1 "$line")" "$(field 3 "$line")" || { MESSAGE="health check $(field 1 "$line") $(field 3 "$line") stopped holding"; return 1; }
         done <"$W/health"

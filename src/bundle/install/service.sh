@@ -2,6 +2,7 @@
 # DIR/versions/VERSION, never changed once it is there; DIR/current leads to one; DIR/.ci/served: what served, last first
 SERVICE=$(fact service)
 CONTENT=$(fact content)
+GROUP=$(fact program); GROUP=${GROUP%%:*}
 processes() { # PID VERSION: programs that lie in a version's directory, or that were started by us
     { ls -l /proc/[0-9]*/exe | sed -n 's|.*/proc/\([0-9]*\)/exe -> \(.*\)$|\1 \2|p'
       grep -az '^SLIPWAY_RELEASE=' /proc/[0-9]*/environ | tr '\0' '\n' | sed -n 's|^/proc/\([0-9]*\)/environ:SLIPWAY_RELEASE=\(.*\)$|\1 \2/|p'
@@ -14,6 +15,7 @@ processes() { # PID VERSION: programs that lie in a version's directory, or that
 }
 pids_of() { processes | awk -v v="$1" '$2 == v { print $1 }'; }
 control() { supervisorctl -s "$(fact server)" "$@"; }
+exe() { readlink "/proc/$1/exe" 2>/dev/null | sed 's/ (deleted)$//'; }
 alive() { # whether the program of PERMANENT runs; PID
     PID=
     case $SERVICE in
@@ -25,17 +27,54 @@ alive() { # whether the program of PERMANENT runs; PID
             said=$(control status "$(fact program)" 2>/dev/null)
             PID=$(printf '%s\n' "$said" | sed -n 's/.* RUNNING  *pid \([0-9]*\),.*/\1/p')
             [ -n "$PID" ] ;;
-        binary) PID=$(cat "$(fact pid)" 2>/dev/null); [ -n "$PID" ] && kill -0 "$PID" 2>/dev/null || { PID=; return 1; } ;;
+        binary) PID=$(cat "$(fact pid)" 2>/dev/null) && kill -0 "$PID" 2>/dev/null && return; PID=; return 1 ;;
         *) refuse "this bundle's service \`$SERVICE\` is not known here" ;;
     esac
 }
-look() { # STATE: absent stopped running unclear; RUNNING, PERMANENT
-    STATE= RUNNING= PERMANENT= WHY= PID= BOOT=
+ready() { # whether what starts the program can be asked at all; WHY
+    case $SERVICE in
+        systemd)
+            command -v systemctl >/dev/null 2>&1 || { WHY="systemctl is not here"; return 1; }
+            said=$(systemctl show -p LoadState -- "$(fact unit)" 2>&1)
+            case $said in
+                LoadState=loaded) ;;
+                LoadState=*) WHY="systemd has no usable unit $(fact unit) (${said#*=})"; return 1 ;;
+                *) WHY="systemd can't be asked: $said"; return 1 ;;
+            esac
+            [ "$(id -u)" = 0 ] || sudo -n -l systemctl restart -- "$(fact unit)" >/dev/null 2>&1 ||
+                { WHY="$(id -un) may not call \`sudo -n systemctl restart -- $(fact unit)\`"; return 1; } ;;
+        supervisord)
+            command -v supervisorctl >/dev/null 2>&1 || { WHY="supervisorctl is not here"; return 1; }
+            said=$(control status "$(fact program)" 2>&1)
+            case $said in
+                *"no such process"*|*"no such group"*)
+                    # a section that was only written down is known after this, and started by nobody
+                    control reread 2>/dev/null | grep -qxF "$GROUP: available" || { WHY="supervisord at $(fact server) has no program $(fact program)"; return 1; } ;;
+                "$(fact program) "*) ;;
+                *) WHY="supervisord at $(fact server) can't be asked: $said"; return 1 ;;
+            esac ;;
+        binary)
+            draining=$(cat "$(fact pid).oldbin" 2>/dev/null)
+            [ -z "$draining" ] || interrupted || {
+                WHY="an exchange is under way: process $draining of $(fact pid).oldbin still answers requests, or was left behind; wait, or end it (kill -QUIT)"; return 1; }
+            ! alive || [ "$(exe "$PID")" = "$(readlink -f "$(fact binary)")" ] || {
+                WHY="process $PID of $(fact pid) runs $(exe "$PID"), not $(fact binary)"; return 1; } ;;
+    esac
+}
+served() { head -n 1 "$T/.ci/served" 2>/dev/null; }
+interrupted() { # an exchange of binaries by ci that nobody ended: MASTER is the old one's process
+    MASTER=$(cat "$(fact pid).oldbin" 2>/dev/null) && [ -n "$(served)" ] && [ "$(served)" != "$PERMANENT" ] || return 1
+    case $(exe "$MASTER") in "$REAL/versions/$(served)/"*) ;; *) return 1 ;; esac
+}
+look() { # STATE: absent stopped running unclear; RUNNING, PERMANENT; LEFT: what an interrupted run was to replace
+    STATE= RUNNING= PERMANENT= WHY= PID= LEFT=
     REAL=$(cd "$T" 2>/dev/null && pwd -P) || REAL=$T
     if [ -L "$T/current" ]; then PERMANENT=$(readlink "$T/current"); PERMANENT=${PERMANENT#versions/}; fi
     foreign=
     [ -d "$T/versions" ] || for entry in "$T"/*; do [ -e "$entry" ] && foreign=$entry; done
-    if [ -n "$foreign" ]; then STATE=unclear WHY="$foreign was not put there by ci"
+    if [ -n "$foreign" ]; then STATE=unclear WHY="$foreign was not put there by ci"; return; fi
+    if [ "$(served)" != "$PERMANENT" ] && [ -d "$T/versions/$(served)" ]; then LEFT=$(served); fi
+    if ! ready; then STATE=unclear
     elif [ -z "$PERMANENT" ]; then STATE=absent
     elif alive; then STATE=running RUNNING=$PERMANENT
     else STATE=stopped; fi
@@ -44,7 +83,7 @@ look() { # STATE: absent stopped running unclear; RUNNING, PERMANENT
 # --- 3. what to do -------------------------------------------------------------------------------------------
 choose() {
     [ ! -f "$T/.ci/bad/$V" ] || refuse "$V failed here before ($(head -n 1 "$T/.ci/bad/$V")); when the reason is gone: rm $T/.ci/bad/$V"
-    FROM=$PERMANENT
+    FROM=${LEFT:-$PERMANENT}
     case $STATE in
         absent) STRATEGY=fresh REASON="nothing is installed" ;;
         stopped) STRATEGY=restart REASON="$PERMANENT is installed and does not run" ;;
@@ -56,19 +95,20 @@ choose() {
     if [ -d "$T/versions/$V" ] && [ "$(cat "$T/.ci/digest/$V" 2>/dev/null)" != "$CONTENT" ] && [ "$PERMANENT" = "$V" ]; then
         refuse "$V is there already, unpacked from another package"
     fi
-    if [ "$RUNNING" = "$V" ] && [ "$(head -n 1 "$T/.ci/served" 2>/dev/null)" = "$V" ]; then STRATEGY=nothing REASON="$V runs already"; return; fi
-    [ -z "$WAY" ] || [ "$WAY" = "$STRATEGY" ] || refuse "--strategy $WAY does not fit: $REASON, which means $STRATEGY"
+    [ -z "$LEFT" ] || REASON="$REASON, and was not seen to serve: $LEFT was to be replaced, and that was interrupted"
+    if [ "$RUNNING" = "$V" ] && [ "$(served)" = "$V" ]; then STRATEGY=nothing REASON="$V runs already"; return; fi
     way=$STRATEGY
     [ "$way" != exchange ] || way=hot
+    [ -z "$WAY" ] || [ "$WAY" = "$way" ] || refuse "--strategy $WAY does not fit: $REASON, which means $STRATEGY"
     allowed "$way" || [ -n "$WAY" ] || refuse "$way is not allowed for $ENVIRONMENT: $REASON"
 }
 plan() {
     say "found:    $STATE${RUNNING:+, $RUNNING runs}${PID:+, process $PID}"
     say "plan:     $STRATEGY, because $REASON"
     case $STRATEGY in
-        exchange) say "steps:    unpack $V beside $RUNNING; start its binary beside the old one, which ends after its last request; check it. On failure: back to $RUNNING" ;;
-        restart) say "steps:    unpack $V beside ${PERMANENT:-nothing}; stop what runs (an outage begins); start $V; check it. On failure: start ${PERMANENT:-nothing} again" ;;
-        fresh) say "steps:    unpack $V; start it; check it" ;;
+        exchange) say "steps:    unpack $V beside $RUNNING; start its binary beside the old one, which ends after its last request; check it. On failure: back to $FROM" ;;
+        restart) say "steps:    unpack $V beside $PERMANENT; stop what runs (an outage begins); start $V; check it. On failure: start $FROM again" ;;
+        fresh) say "steps:    unpack $V; start it; check it. On failure: take it out again" ;;
     esac
 }
 
@@ -127,34 +167,43 @@ launch() { # launch VERSION: starts it by its command, and waits until a process
     MESSAGE="$1 does not stay up: $(tail -n 5 "$T/output.log" 2>/dev/null | cut -c 1-300 | tr '\n' ' ')"
     return 1
 }
-settled() { # a service of somebody else's: alive for two seconds
-    tries=60 steady=0
+settled() { # a service of somebody else's: the same process for two seconds
+    tries=60 steady=0 last=
     while [ "$tries" -gt 0 ]; do
         sleep 1; tries=$((tries - 1))
-        if alive; then steady=$((steady + 1)); else steady=0; fi
+        if alive && [ "$PID" = "$last" ]; then steady=$((steady + 1)); else steady=0; fi
+        last=$PID
         [ "$steady" -lt 2 ] || return 0
     done
     MESSAGE="$PERMANENT does not stay up"
     return 1
 }
 unit() { if [ "$(id -u)" = 0 ]; then systemctl "$1" -- "$(fact unit)"; else sudo -n systemctl "$1" -- "$(fact unit)"; fi; }
+supervised() { # a changed section is taken up, and no other program is touched
+    case $(control reread 2>&1) in
+        *"$GROUP: available"*|*"$GROUP: changed"*) control update "$GROUP" && control start "$(fact program)" ;;
+        *) control restart "$(fact program)" ;;
+    esac
+}
 exchange() { # exchange OLD NEW: stop, switch, start
+    said=
+    held || return 1
     case $SERVICE in
         commands) { [ -z "$1" ] || halt "$1"; } && switch "$2" && launch "$2" ;;
         systemd) switch "$2" && PERMANENT=$2 && said=$(unit restart 2>&1) && settled ;;
-        supervisord) switch "$2" && PERMANENT=$2 && control restart "$(fact program)" >"$W/said" 2>&1 && settled ;;
+        supervisord) switch "$2" && PERMANENT=$2 && said=$(supervised 2>&1) && settled ;;
         binary)
             [ -f "$B/service/start" ] || { MESSAGE="the program does not run, and the bundle has no command that starts it"; return 1; }
             switch "$2" && launch "$2" ;;
-    esac || { MESSAGE=${MESSAGE:-"$2 does not start: ${said:-$(cat "$W/said" 2>/dev/null)}"}; return 1; }
+    esac || { MESSAGE=${MESSAGE:-"$2 does not start: $said"}; return 1; }
 }
-beside() { # the new binary beside the old one; MASTER is the old one's process
+beside() { # beside NEW: its binary beside the old one; MASTER is the old one's process
     MASTER=$PID pid=$(fact pid)
-    [ ! -e "$pid.oldbin" ] || { MESSAGE="an exchange is under way: $pid.oldbin is there"; return 1; }
-    if [ -f "$B/service/test" ] && ! (inside "$V" test) >"$W/said" 2>&1 </dev/null; then
+    held || return 1
+    if [ -f "$B/service/test" ] && ! (inside "$1" test) >"$W/said" 2>&1 </dev/null; then
         MESSAGE="the new binary's test fails: $(tail -n 3 "$W/said" | tr '\n' ' ')"; return 1
     fi
-    switch "$V" && kill -s USR2 "$MASTER" || return 1
+    switch "$1" && kill -s USR2 "$MASTER" || return 1
     tries=20
     while [ "$tries" -gt 0 ]; do
         sleep 1; tries=$((tries - 1))
@@ -162,15 +211,19 @@ beside() { # the new binary beside the old one; MASTER is the old one's process
             kill -s WINCH "$MASTER"; return 0
         fi
     done
-    MESSAGE="the binary of $V did not start beside process $MASTER"
+    MESSAGE="the binary of $1 did not start beside process $MASTER; the program's error log says why"
     return 1
 }
-apart_again() { # the old binary alone
-    switch "$FROM"; kill -s HUP "$MASTER" 2>/dev/null
+apart_again() { # apart_again OLD NEW: the old binary alone; workers of a new one that died serve on as orphans
+    held || return 1
+    switch "$1"; kill -s HUP "$MASTER" 2>/dev/null
     if alive && [ "$PID" != "$MASTER" ]; then kill -s QUIT "$PID"; fi
     tries=30
     while [ "$tries" -gt 0 ]; do
-        if [ ! -e "$(fact pid).oldbin" ] && alive && [ "$PID" = "$MASTER" ]; then return 0; fi
+        if [ ! -e "$(fact pid).oldbin" ] && alive && [ "$PID" = "$MASTER" ]; then
+            [ "$1" = "$2" ] || for orphan in $(pids_of "$2"); do kill -s QUIT "$orphan" 2>/dev/null; done
+            return 0
+        fi
         sleep 1; tries=$((tries - 1))
     done
     return 1
@@ -179,63 +232,90 @@ serves() {
     { printf '%s\n' "$1"; grep -vxF -e "$1" "$T/.ci/served" 2>/dev/null; } >"$T/.ci/served.part"
     mv "$T/.ci/served.part" "$T/.ci/served"
 }
-replace() {
-    unpack || { step_failed "unpack $V"; OUTCOME=failed; return 1; }
-    step_ok "unpack $V"
-    if [ "$FROM" != "$V" ]; then printf '%s\n' "$FROM" >"$T/.ci/before-$V"; fi
-    if [ "$STRATEGY" = exchange ]; then
-        if beside && healthy; then
-            kill -s QUIT "$MASTER"; step_ok "start $V beside $FROM"; serves "$V"; return 0
-        fi
-        step_failed "start $V beside $FROM"; first=$MESSAGE; undo=apart_again
-    else
-        if exchange "$FROM" "$V"; then
-            step_ok "start $V"
-            if healthy; then step_ok "health checks"; serves "$V"; look; return 0; fi
-            step_failed "health checks"
-        else
-            step_failed "start $V"
-        fi
-        first=$MESSAGE undo=again
-    fi
-    OUTCOME=rolled_back
-    if $undo; then step_ok "back to ${FROM:-nothing}"; MESSAGE="$first; ${FROM:-nothing} serves again"
-    else step_failed "back to ${FROM:-nothing}"; OUTCOME=failed MESSAGE="$first; and going back to ${FROM:-nothing} failed too: $MESSAGE"; fi
-    rm -f "$T/.ci/before-$V"
-    mkdir -p "$T/.ci/bad" && printf '%s %s\n' "$(now)" "$(printf '%s' "$first" | tr '\n' ' ' | cut -c 1-300)" >"$T/.ci/bad/$V"
-    return 4
+answers() { # a node that came up may have gone down again
+    [ -f "$B/service/answers" ] || return 0
+    tries=20
+    until (inside "$1" answers) >"$W/said" 2>&1 </dev/null; do
+        [ "$tries" -gt 0 ] && [ -z "$INTERRUPTED" ] || { MESSAGE="the node of $1 does not answer: $(tail -n 1 "$W/said")"; return 1; }
+        sleep 1; tries=$((tries - 1))
+    done
 }
-again() { # what was there before; stopped, if it was
-    [ "$STATE" = running ] && [ "$FROM" != "$V" ] && { exchange "$V" "$FROM"; return; }
+replace() {
+    if [ "$SERVICE" = binary ] && [ -e "$(fact pid).oldbin" ] && interrupted; then
+        if ! apart_again "$LEFT" "$PERMANENT"; then
+            step_failed "undo the interrupted exchange"; MESSAGE="process $MASTER did not take over again"; return 1
+        fi
+        step_ok "undo the interrupted exchange"; look
+    fi
+    unpack || { step_failed "unpack $V"; return 1; }
+    step_ok "unpack $V"
+    [ "$FROM" = "$V" ] || printf '%s\n' "$FROM" >"$T/.ci/before-$V"
+    change "$V" || {
+        code=$?
+        [ "$code" = 1 ] || [ -n "$INTERRUPTED" ] ||
+            { mkdir -p "$T/.ci/bad" && printf '%s %s\n' "$(now)" "$(printf '%s' "$first" | tr '\n' ' ' | cut -c 1-300)" >"$T/.ci/bad/$V"; }
+        rm -f "$T/.ci/before-$V"
+        return "$code"
+    }
+}
+change() { # change NEW: in place of what is there; on failure FROM again
+    # from here on nobody stops it half-way
+    trap 'INTERRUPTED=1' INT TERM
+    what="start $1" undo=again
+    [ "$STRATEGY" != exchange ] || what="start $1 beside $PERMANENT" undo=apart_again
+    if if [ "$STRATEGY" = exchange ]; then beside "$1"; else exchange "$PERMANENT" "$1"; fi; then
+        step_ok "$what"; what="health checks"
+        if answers "$1" && healthy && serves "$1"; then
+            step_ok "$what"
+            # only now, when that was noted: it can't come back from then on
+            [ "$STRATEGY" != exchange ] || kill -s QUIT "$MASTER"
+            PERMANENT=$1; alive
+            return 0
+        fi
+    fi
+    step_failed "$what"
+    first=$MESSAGE MESSAGE= OUTCOME=rolled_back
+    if ! $undo "$FROM" "$1"; then
+        step_failed "back to ${FROM:-nothing}"
+        OUTCOME=failed MESSAGE="$first; and going back to ${FROM:-nothing} failed too: $MESSAGE"; return 4
+    fi
+    step_ok "back to ${FROM:-nothing}"
+    case $STATE-$LEFT in
+        running-*|stopped-?*) MESSAGE="$first; $FROM serves again"; return 4 ;;
+        *) OUTCOME=failed MESSAGE="$first; it was taken out again"; return 1 ;;
+    esac
+}
+again() { # again OLD NEW: what was there before; stopped, if it was
+    case $STATE-$LEFT in
+        running-*|stopped-?*) [ "$1" = "$2" ] || { exchange "$2" "$1"; return; } ;;
+    esac
     case $SERVICE in
         systemd) unit stop ;;
         supervisord) control stop "$(fact program)" >/dev/null ;;
-        *) halt "$V" ;;
+        *) halt "$2" ;;
     esac
-    [ "$FROM" = "$V" ] || switch "$FROM"
+    [ "$1" = "$2" ] || switch "$1"
 }
 
-# 4c. back, on demand
+# 4c. back, on demand; also when that was interrupted
 rollback() {
     old=$(cat "$T/.ci/before-$V" 2>/dev/null) || refuse "$T has no record of an installation of $V by this bundle"
     [ -n "$old" ] || refuse "$V was a fresh install: there is nothing to go back to"
-    [ "$PERMANENT" = "$V" ] || refuse "${PERMANENT:-nothing} is in place, not $V"
+    [ "$STATE" != unclear ] || refuse "$WHY"
+    [ "$PERMANENT" = "$V" ] || [ "$PERMANENT-$LEFT" = "$old-$V" ] || refuse "${PERMANENT:-nothing} is in place, not $V"
     [ -d "$T/versions/$old" ] || refuse "versions/$old is gone"
     say "plan:     back from $V to $old"
-    FROM=$old STRATEGY=rollback
+    FROM=$V STRATEGY=restart
+    [ "$SERVICE-$STATE" != binary-running ] || STRATEGY=exchange
     [ -n "$YES" ] || { say "nothing was changed; --yes does it"; exit 0; }
     lock
-    if [ "$SERVICE" = binary ] && [ "$STATE" = running ]; then
-        new=$V V=$old
-        if beside; then kill -s QUIT "$MASTER"; well=yes; else FROM=$new; apart_again; well=; fi
-        V=$new
-    else
-        if exchange "$V" "$old"; then well=yes; else well=; fi
-    fi
-    if [ -z "$well" ]; then OUTCOME=failed; MESSAGE="$old does not start: $MESSAGE"; exit 1; fi
-    step_ok "start $old"; serves "$old"; rm -f "$T/.ci/before-$V"; FROM=$old
+    [ -z "$LEFT" ] || [ "$STRATEGY" != exchange ] || refuse "an exchange was interrupted; run it without --rollback"
+    code=0
+    change "$old" || code=$?
+    STRATEGY=rollback
+    if [ "$code" != 0 ]; then OUTCOME=failed; printf 'failed:   %s\n' "$MESSAGE" >&2; exit "$code"; fi
+    rm -f "$T/.ci/before-$V"; FROM=$old
     OUTCOME=rolled_back MESSAGE="rolled back by hand to $old"
-    look
     say "done:     $old runs again${PID:+, process $PID}"
     exit 0
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::place;
+use super::place::{self, Place};
 use super::program::BETWEEN_LOOKS;
 use crate::deploy::error::Error;
 use crate::deploy::script::Script;
@@ -19,7 +19,7 @@ const LOOK: &str = r#"
 pid=$(cat "$PID" 2>/dev/null) && kill -0 "$pid" 2>/dev/null && printf 'master\t%s\t%s\n' "$pid" "$(readlink "/proc/$pid/exe")"
 [ -f "$PID" ] && printf 'pid\t%s\n' "$pid"
 old=$(cat "$PID.oldbin" 2>/dev/null) && printf 'old\t%s\n' "$old"
-[ -n "$old" ] && kill -0 "$old" 2>/dev/null && printf 'lives\t%s\n' "$old"
+[ -n "$old" ] && kill -0 "$old" 2>/dev/null && printf 'lives\t%s\n' "$(readlink "/proc/$old/exe")"
 printf 'binary\t%s\n' "$(readlink -f "$BINARY")"
 true
 "#;
@@ -53,9 +53,20 @@ pub(super) struct Masters {
     pub(super) master: Option<(u32, String)>,
     /// Process of the pid file with the suffix `.oldbin`, alive or not.
     pub(super) old: Option<u32>,
-    old_lives: bool,
+    /// The program of that process, if it lives.
+    old_program: Option<String>,
     /// Where the binary's path leads to.
     binary: String,
+}
+
+impl Masters {
+    /// An exchange that nobody ended: process and version of the old master, which can serve again.
+    pub(super) fn interrupted(&self, place: &Place) -> Option<(u32, String)> {
+        let (old, version) = (self.old?, place.left()?);
+        let inside = format!("{}/versions/{version}/", place.real);
+        self.old_program.as_ref().filter(|program| program.starts_with(&inside))?;
+        Some((old, version.to_owned()))
+    }
 }
 
 impl Binary<'_> {
@@ -157,7 +168,8 @@ impl Binary<'_> {
             ));
         }
         if let Some(old) = masters.old {
-            let state = if masters.old_lives { "still runs" } else { "is gone, its pid file is left" };
+            let state =
+                if masters.old_program.is_some() { "still runs" } else { "is gone, its pid file is left" };
             return Err(Error::refused(format!("an exchange is under way there: process {old} of `{}.oldbin` {state}", self.pid))
                 .help("wait until its last requests are answered, or end one of the two masters (QUIT), then deploy again"));
         }
@@ -229,7 +241,7 @@ fn read(stdout: &str) -> Masters {
                 masters.master = pid.parse().ok().map(|pid| (pid, program));
             }
             "old" => masters.old = value.trim().parse().ok(),
-            "lives" => masters.old_lives = true,
+            "lives" => masters.old_program = Some(value.trim_end_matches(" (deleted)").to_owned()),
             "binary" => masters.binary = value.to_owned(),
             _ => {}
         }
@@ -243,10 +255,18 @@ mod tests {
 
     #[test]
     fn two_masters_are_told_apart() {
-        let masters =
-            read("master\t9\t/t/versions/2/nginx\npid\t9\nold\t7\nlives\t7\nbinary\t/t/versions/2/nginx\n");
+        let masters = read(
+            "master\t9\t/t/versions/2/nginx\npid\t9\nold\t7\nlives\t/t/versions/1/nginx\nbinary\t/t/versions/2/nginx\n",
+        );
         assert_eq!(masters.master, Some((9, "/t/versions/2/nginx".to_owned())));
-        assert_eq!((masters.old, masters.old_lives), (Some(7), true));
+        assert_eq!((masters.old, masters.old_program.is_some()), (Some(7), true));
+        let mut place = Place { real: "/t".into(), current: Some("2".into()), ..Place::default() };
+        assert_eq!(masters.interrupted(&place), None, "nothing says that the old one served");
+        place.versions = ["1", "2"].map(|v| (v.to_owned(), String::new())).into();
+        place.served = vec!["1".into()];
+        assert_eq!(masters.interrupted(&place), Some((7, "1".to_owned())));
+        place.served = vec!["2".into(), "1".into()];
+        assert_eq!(masters.interrupted(&place), None, "the old one ends after its last request");
         let stale = read("pid\t999999\nbinary\t\n");
         assert_eq!((stale.master, stale.old), (None, None));
     }

@@ -44,7 +44,12 @@ pub(super) fn choose(
                 (Strategy::Nothing, format!("`{version}` runs there already"))
             } else {
                 let why = if running.up { "was never seen to serve" } else { "does not run" };
-                (Strategy::Restart { from: current.clone() }, format!("`{version}` is in place but {why}"))
+                let from = current.clone();
+                let strategy = match service {
+                    Service::Binary { .. } if running.up => Strategy::Exchange { from },
+                    _ => Strategy::Restart { from },
+                };
+                (strategy, format!("`{version}` is in place but {why}"))
             }
         }
         Some(current) if !running.up => (

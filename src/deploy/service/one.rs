@@ -100,23 +100,51 @@ struct Run<'a, 'b> {
 }
 
 impl Run<'_, '_> {
-    async fn choose(&mut self, step: &str) -> Result<(Place, Running, Decision), Error> {
-        let Self { target, order, steps, service } = self;
+    async fn query(&mut self, step: &str) -> Result<(Place, Running), Error> {
+        let Self { target, steps, service, .. } = self;
         let query = async {
             let place = Place::query(target).await?;
             let running = program::look(target, service, &place).await?;
             Ok((place, running))
         };
-        let (place, running) = steps.take(step, query).await?;
-        let policy = &order.environment.strategy;
-        let decision = choice::choose(&place, &running, order.artifact, service, policy);
-        if let (Strategy::Exchange { .. }, Some(binary)) = (&decision.strategy, binary(target, service)) {
-            binary.ready(&binary.look().await?)?;
+        steps.take(step, query).await
+    }
+
+    async fn choose(&mut self, step: &str) -> Result<(Place, Running, Decision), Error> {
+        let (mut place, mut running) = self.query(step).await?;
+        let masters = match binary(self.target, &self.service) {
+            Some(program) if running.up => Some(program.look().await?),
+            _ => None,
+        };
+        let interrupted = masters.as_ref().and_then(|masters| masters.interrupted(&place));
+        if let Some((master, old)) = &interrupted {
+            self.steps.note(&format!("the exchange of `{old}` was interrupted: process {master} serves alone again before anything else"));
+            (place.current, running.pid) = (Some(old.clone()), Some(*master));
+        }
+        let policy = &self.order.environment.strategy;
+        let decision = choice::choose(&place, &running, self.order.artifact, &self.service, policy);
+        if let (Strategy::Exchange { .. }, Some(program), Some(masters), None) =
+            (&decision.strategy, binary(self.target, &self.service), &masters, &interrupted)
+        {
+            program.ready(masters)?;
         }
         Ok((place, running, decision))
     }
 
+    /// Ends what an interrupted deployment left half done.
+    async fn undo(&mut self) -> Result<(), Error> {
+        let Some(program) = binary(self.target, &self.service) else { return Ok(()) };
+        let place = Place::query(self.target).await?;
+        if let Some((master, old)) = program.look().await?.interrupted(&place) {
+            let new = place.current.unwrap_or_default();
+            let back = program.back(master, &old, &new);
+            self.steps.take(format!("undo the interrupted exchange of `{old}` for `{new}`"), back).await?;
+        }
+        Ok(())
+    }
+
     async fn under_lock(&mut self, planned: &Decision) -> Result<Running, Error> {
+        self.undo().await?;
         let (place, running, decision) = self.choose("query again, under the lock").await?;
         if decision.strategy != planned.strategy {
             return Err(Error::refused(format!("the target changed meanwhile: now it would be {decision}"))
@@ -129,25 +157,35 @@ impl Run<'_, '_> {
                 format!("send `{version}` ({} KiB) and unpack it beside", artifact.size.div_ceil(1024));
             self.steps.take(what, place::install(self.target, artifact, &place)).await?;
         }
-        let old = place.current.clone();
+        let left = place.left().map(str::to_owned);
+        let old = left.clone().or_else(|| place.current.clone());
         let result = match (&decision.strategy, &self.service) {
             (Strategy::Exchange { from }, _) => self.exchange_binary(from).await,
             (_, Service::Canary { .. }) => self.canary(old.as_deref()).await,
-            _ => self.restart(old.as_deref(), running.up).await,
+            _ => {
+                let back = old.as_deref().filter(|_| running.up || left.is_some());
+                self.restart(place.current.as_deref(), old.as_deref(), back).await
+            }
         }?;
         place::serves(self.target, version).await?;
         self.tidy(&place, old.as_deref()).await;
         Ok(result)
     }
 
-    /// Stop, switch, start, verify; and the same back.
-    async fn restart(&mut self, old: Option<&str>, was_up: bool) -> Result<Running, Error> {
+    /// Stop what is in place, switch, start, verify; on failure the same back to `serves`, the version that is to serve
+    /// again, or else to `old`, which did not.
+    async fn restart(
+        &mut self,
+        current: Option<&str>,
+        old: Option<&str>,
+        serves: Option<&str>,
+    ) -> Result<Running, Error> {
         let version = self.order.artifact.version.as_str();
-        let what = match old {
-            Some(old) if was_up => format!("stop `{old}`, switch, start `{version}`"),
-            _ => format!("switch, start `{version}`"),
+        let what = match current.filter(|_| serves.is_some()) {
+            Some(current) => format!("stop `{current}`, switch, start `{version}`"),
+            None => format!("switch, start `{version}`"),
         };
-        let exchange = program::exchange(self.target, &self.service, old, version);
+        let exchange = program::exchange(self.target, &self.service, current, version);
         let started = self.steps.take(what, exchange).await;
         let result = match started {
             Ok(running) => self.verify(version).await.map(|()| running),
@@ -157,8 +195,8 @@ impl Run<'_, '_> {
         if error.outcome == Outcome::Refused {
             return Err(error);
         }
-        match old.filter(|old| *old != version && was_up) {
-            Some(old) => Err(self.back(old, error).await),
+        match serves.filter(|serves| *serves != version) {
+            Some(serves) => Err(self.back(serves, error).await),
             None => Err(self.withdraw(old, error).await),
         }
     }
@@ -214,6 +252,8 @@ impl Run<'_, '_> {
                 Err(worse) => worse.and(&error.message),
             });
         }
+        // noted before the old one ends: it can't come back from then on
+        place::serves(self.target, version).await?;
         let ended = self
             .steps
             .take(format!("let process {master} finish its requests and end"), program.commit(master))

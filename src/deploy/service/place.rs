@@ -150,6 +150,12 @@ impl Place {
         self.processes.iter().find(|(_, of)| *of == version).map(|(pid, _)| *pid)
     }
 
+    /// What served when something began to replace it, and was interrupted.
+    pub(super) fn left(&self) -> Option<&str> {
+        let served = self.served.first().filter(|served| self.versions.contains_key(*served))?;
+        self.current.as_ref().filter(|current| *current != served).map(|_| served.as_str())
+    }
+
     /// Versions to remove so that `keep` stay beside the one that serves.
     pub(super) fn surplus(&self, serving: &str, previous: Option<&str>, keep: usize) -> Vec<String> {
         let idle = |version: &&String| {

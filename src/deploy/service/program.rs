@@ -117,6 +117,8 @@ pub(super) async fn stop(target: &Target, service: &Service, version: &str) -> R
     match service {
         Service::Systemd(unit) => systemd::stop(target, unit).await,
         Service::Supervisord { program, server, auth } => {
+            // it is asked past the target's shell, where the lock is looked at
+            target.demand(&target.script("true"), "looking at the lock", ANSWER_LIMIT).await?;
             supervisord::Server::new(target, server, auth.as_deref()).await?.stop(program).await
         }
         Service::Commands { stop, .. } => halt(target, &Command { text: stop, version, address: "" }).await,
@@ -130,7 +132,7 @@ pub(super) async fn halt(target: &Target, command: &Command<'_>) -> Result<(), E
     let Command { text, version, address } = *command;
     let script = target.script(STOP).set("V", version).set("COMMAND", text).set("ADDRESS", address);
     // what it says does not matter: whether processes are left does
-    let said = target.session().run(&script, STOP_LIMIT).await;
+    let said = target.run(&script, STOP_LIMIT).await;
     let told = !text.trim().is_empty() && said.is_ok_and(|said| said.code == Some(0));
     let patience = if told { STOP_PATIENCE } else { Duration::ZERO };
     place::end(target, version, patience).await

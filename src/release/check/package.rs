@@ -67,13 +67,16 @@ fn own_names(new: &Package, findings: &mut Vec<Finding>) {
 }
 
 fn sasl(package: &Package, findings: &mut Vec<Finding>) {
-    if package.app_version("sasl").is_none() {
-        findings.push(Finding::error(
-            "R002",
-            format!("`sasl` is not in `{}`", package.rel.version),
-            "add `sasl` to the applications of the release; release_handler is part of it",
-        ));
-    }
+    let version = &package.rel.version;
+    let lack = match package.app_version("sasl") {
+        None => format!("`sasl` is not in `{version}`"),
+        Some(_) if package.rel.idle.iter().any(|app| app == "sasl") => {
+            format!("`sasl` is in `{version}` and not started there")
+        }
+        Some(_) => return,
+    };
+    let help = "add `sasl` to the applications of the release; release_handler is part of it";
+    findings.push(Finding::error("R002", lack, help));
 }
 
 /// `NAME-VSN.tar.gz.sha256` beside the archive, as `sha256sum` writes it.

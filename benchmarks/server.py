@@ -2,7 +2,7 @@
 """`ci server` against buildbot and laminar, in one run, as ratios.
 
     cargo build --release --bin ci
-    benchmarks/server.py [--ci target/release/ci] [--rounds 10] [--only NAME]...     --list: the names
+    benchmarks/server.py [--ci target/release/ci] [--rounds 10] [--only NAME]... [--without SERVER]...     --list: the names
 
 Prints a Markdown table. buildbot comes from PyPI, laminar from Debian bullseye (by apt-get), both into a temporary directory.
 All use SQLite, listen on loopback and run jobs as processes of this user on this machine (`ci`: its shell executor; buildbot:
@@ -543,6 +543,7 @@ def main():
     parser.add_argument("--ci", default=ROOT / "target/release/ci", type=pathlib.Path)
     parser.add_argument("--rounds", default=10, type=int)
     parser.add_argument("--only", action="append", choices=SCENARIOS, metavar="NAME")
+    parser.add_argument("--without", action="append", default=[], choices=[kind.name for kind in KINDS[1:]], metavar="SERVER")
     parser.add_argument("--list", action="store_true")
     arguments = parser.parse_args()
     if arguments.list:
@@ -553,7 +554,7 @@ def main():
     work, servers = pathlib.Path(tempfile.mkdtemp(prefix="slipway-bench.", dir="/var/tmp")), []
     load = lambda: " ".join(pathlib.Path("/proc/loadavg").read_text().split()[:3])
     try:
-        for kind in KINDS:
+        for kind in [kind for kind in KINDS if kind.name not in arguments.without]:
             try:
                 servers.append(kind(work, arguments.ci.resolve()))
             except (OSError, subprocess.CalledProcessError, TimeoutError) as error:

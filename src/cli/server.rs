@@ -94,7 +94,7 @@ pub(super) fn run(args: &ServerArgs) -> CliResult {
         }
         // not before: the first line says where the server listens
         ops::begin_log();
-        handover::tell_systemd();
+        handover::tell_systemd(std::process::id());
         let socket = OwnedFd::from(listener.try_clone().map_err(usage)?);
         tokio::spawn(on_signals(app.clone(), socket));
         let listener = tokio::net::TcpListener::from_std(listener).map_err(usage)?;
@@ -137,6 +137,7 @@ async fn on_signals(app: App, socket: OwnedFd) {
         match handover::start_next(&socket) {
             Ok(pid) => {
                 tracing::info!(pid, "another server takes over");
+                handover::tell_systemd(pid);
                 break;
             }
             Err(error) => tracing::error!("handing over: {error}"),

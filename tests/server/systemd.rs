@@ -26,6 +26,7 @@ fn unit(home: &Path, state: &str) -> String {
         ("SLIPWAY_HOME=/var/lib/slipway/home", format!("SLIPWAY_HOME=/var/lib/{state}/home")),
         ("-/etc/slipway/environment", format!("-{home}/environment")),
         ("StateDirectory=slipway", format!("StateDirectory={state}")),
+        ("[Service]", format!("[Service]\nStandardError=append:{home}/said")),
     ];
     changes.into_iter().fold(UNIT.to_owned(), |text, (from, to)| {
         assert_eq!(text.matches(from).count(), 1, "{from}");
@@ -109,24 +110,29 @@ fn a_job_lives_through_reload_and_restart_of_the_unit() {
         admin.get(url(&format!("{api}/jobs/{id}/log"))).send().ok()?.text().ok()
     };
     eventually("the job runs", || log()?.contains("\nit begins").then_some(()));
-    let same_job = || log().unwrap().matches("\nit begins").count() == 1;
+    let same_job = || eventually("its log", &log).matches("\nit begins").count() == 1;
 
     // the settings are read again; a mistake in them changes nothing
     let before = property("MainPID");
     write("server.yml", "listen: nowhere\n");
     systemctl(&["reload", "slipway.service"]);
-    assert!(healthy() && property("MainPID") == before);
+    let said = || std::fs::read_to_string(home.path().join("said")).unwrap_or_default();
+    eventually("the mistake is told", || said().contains("ended before it took over").then_some(()));
+    assert!(healthy() && property("MainPID") == before, "{}", said());
     settings(2);
     systemctl(&["reload", "slipway.service"]);
-    eventually("another process serves", || {
-        (property("MainPID") != before && property("ActiveState") == "active" && healthy()).then_some(())
-    });
+    let another = |before: &str| {
+        eventually("another process serves", || {
+            assert_eq!(property("ActiveState"), "active", "{}", said());
+            (property("MainPID") != before && healthy()).then(|| property("MainPID"))
+        })
+    };
+    let before = another(&before);
+    eventually("it listens", || (said().matches("listening on").count() == 2).then_some(()));
     assert!(same_job());
-    let before = property("MainPID");
     systemctl(&["kill", "--kill-who=main", "--signal=HUP", "slipway.service"]);
-    eventually("HUP does the same", || {
-        (property("MainPID") != before && property("ActiveState") == "active" && healthy()).then_some(())
-    });
+    another(&before);
+    eventually("it listens", || (said().matches("listening on").count() == 3).then_some(()));
 
     systemctl(&["restart", "slipway.service"]);
     assert!(healthy() && same_job());

@@ -9,6 +9,7 @@ use crate::error::{CliError, CliResult};
 use crate::server::config::Config;
 use crate::server::ops::{self, handover};
 use crate::server::{App, people, serve};
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -93,7 +94,7 @@ pub(super) fn run(args: &ServerArgs) -> CliResult {
         }
         // not before: the first line says where the server listens
         ops::begin_log();
-        handover::tell_systemd();
+        handover::tell_systemd(std::process::id());
         let socket = OwnedFd::from(listener.try_clone().map_err(usage)?);
         tokio::spawn(on_signals(app.clone(), socket));
         let listener = tokio::net::TcpListener::from_std(listener).map_err(usage)?;
@@ -114,11 +115,15 @@ fn listen(address: SocketAddr) -> CliResult<std::net::TcpListener> {
     })
 }
 
-/// TERM and INT end the server, USR2 has the executable on disk take over. Jobs go on in processes of their own.
+/// TERM and INT end the server; USR2 and HUP have the executable on disk take over, which reads the settings again. Jobs
+/// go on in processes of their own.
 async fn on_signals(app: App, socket: OwnedFd) {
     use tokio::signal::unix::{SignalKind, signal};
-    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined2()];
-    let [Ok(mut term), Ok(mut interrupt), Ok(mut next)] = kinds.map(signal) else {
+    // of a server in the foreground HUP says that its terminal is gone; looked at now, as then it is none any more
+    let foreground = std::io::stderr().is_terminal();
+    let kinds =
+        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined2(), SignalKind::hangup()];
+    let [Ok(mut term), Ok(mut interrupt), Ok(mut next), Ok(mut hangup)] = kinds.map(signal) else {
         tracing::error!("signals can't be waited for");
         return;
     };
@@ -126,13 +131,16 @@ async fn on_signals(app: App, socket: OwnedFd) {
         tokio::select! {
             _ = term.recv() => break,
             _ = interrupt.recv() => break,
-            _ = next.recv() => match handover::start_next(&socket) {
-                Ok(pid) => {
-                    tracing::info!(pid, "another server takes over");
-                    break;
-                }
-                Err(error) => tracing::error!("handing over: {error}"),
-            },
+            _ = next.recv() => {}
+            _ = hangup.recv() => if foreground { break },
+        }
+        match handover::start_next(&socket) {
+            Ok(pid) => {
+                tracing::info!(pid, "another server takes over");
+                handover::tell_systemd(pid);
+                break;
+            }
+            Err(error) => tracing::error!("handing over: {error}"),
         }
     }
     app.closing.cancel();

@@ -1,7 +1,7 @@
 //! Requests about the runner itself: verify, ask for a job, leave.
 
 use super::config::Registered;
-use super::job_api::{Address, http, passes, retry_after, said, told};
+use super::job_api::{passes, retry_after, said, told};
 use crate::wire::job::Job;
 use crate::wire::runner::{Info, Registered as Answer, Verify};
 use crate::wire::update::{JobRequest, LAST_UPDATE_HEADER};
@@ -45,7 +45,7 @@ impl Server {
     pub fn new(runner: &Registered, system_id: &str, info: Info) -> Result<Server, String> {
         let url = base(&runner.url);
         Ok(Server {
-            http: http(&Address::Url(url.clone())).map_err(|e| told(&e))?,
+            http: super::transport::client().map_err(|e| told(&e))?,
             url,
             token: runner.token.clone(),
             system_id: system_id.to_owned(),

@@ -1,21 +1,19 @@
 //! Requests about one job, and where its server is.
 
+use super::transport::Transport;
 use crate::wire::runner::Info;
 use crate::wire::update::{
     ContentRange, INTERVAL_HEADER, JOB_STATUS_HEADER, JOB_TOKEN_HEADER, JobStatus, Stored, UpdateJob,
     UploadQuery,
 };
 use crate::wire::{self, Secret};
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE, RETRY_AFTER};
-use reqwest::redirect::Policy;
-use reqwest::{Body, Client, Response, Url, multipart};
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER};
+use reqwest::{Body, Method, Request, Response, Url, multipart};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
-/// For a connection.
-const CONNECT: Duration = Duration::from_secs(10);
 /// For an answer to something small, and between two pieces of something big.
 const ANSWER: Duration = Duration::from_secs(60);
 /// For one artifact on its way.
@@ -75,25 +73,11 @@ pub(super) enum Refusal {
 /// One job of a server.
 #[derive(Clone, Debug)]
 pub(super) struct JobApi {
-    http: Client,
+    http: Transport,
     pub(super) address: Address,
     pub(super) id: i64,
     token: Secret,
     info: Info,
-}
-
-/// A client that goes where a server's address leads; redirects are followed by hand, so that tokens stay.
-pub(super) fn http(address: &Address) -> Result<Client, reqwest::Error> {
-    let builder = Client::builder()
-        .user_agent(concat!("slipway-runner ", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT)
-        .redirect(Policy::none());
-    let builder = match address {
-        // this machine: no proxy, no TLS, and so no certificates to read at the start of each job
-        Address::File(_) => builder.no_proxy().tls_certs_only([]),
-        Address::Url(_) => builder,
-    };
-    builder.build()
 }
 
 impl JobApi {
@@ -103,38 +87,45 @@ impl JobApi {
         token: Secret,
         info: Info,
     ) -> Result<JobApi, reqwest::Error> {
-        Ok(JobApi { http: http(&address)?, address, id, token, info })
+        Ok(JobApi { http: Transport::to(&address)?, address, id, token, info })
     }
 
-    fn place(&self, rest: &str) -> Result<String, String> {
-        Ok(format!("{}{}/jobs/{}{rest}", self.address.url()?, wire::BASE, self.id))
+    fn place(&self, rest: &str) -> Result<Url, String> {
+        let place = format!("{}{}/jobs/{}{rest}", self.address.url()?, wire::BASE, self.id);
+        Url::parse(&place).map_err(|e| e.to_string())
+    }
+
+    /// With the job's token.
+    fn request(&self, method: Method, url: Url, patience: Duration) -> Result<Request, String> {
+        let mut request = Request::new(method, url);
+        *request.timeout_mut() = Some(patience);
+        request.headers_mut().insert(JOB_TOKEN_HEADER, value(self.token.expose())?);
+        Ok(request)
     }
 
     /// `PUT jobs/ID`. An error is one of the connection.
     pub(super) async fn update(&self, update: UpdateJob) -> Result<Reply, String> {
         let body = UpdateJob { info: self.info.clone(), token: self.token.clone(), ..update };
-        let request = self.http.put(self.place("")?).timeout(ANSWER);
-        let request = request.header(JOB_TOKEN_HEADER, self.token.expose()).json(&body);
-        request.send().await.map(|response| Reply::of(&response)).map_err(|e| told(&e))
+        let mut request = self.request(Method::PUT, self.place("")?, ANSWER)?;
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *request.body_mut() = Some(serde_json::to_vec(&body).map_err(|e| e.to_string())?.into());
+        self.http.send(request).await.map(|response| Reply::of(&response))
     }
 
     /// `PATCH jobs/ID/trace`, with bytes of the log.
     pub(super) async fn append(&self, start: u64, bytes: Vec<u8>) -> Result<Reply, String> {
         let range = ContentRange::new(start, bytes.len() as u64).to_string();
-        let request = self.http.patch(self.place("/trace?debug_trace=false")?).timeout(ANSWER);
-        let request = request
-            .header(JOB_TOKEN_HEADER, self.token.expose())
-            .header(CONTENT_TYPE, "text/plain")
-            .header(CONTENT_RANGE, range)
-            .body(bytes);
-        request.send().await.map(|response| Reply::of(&response)).map_err(|e| told(&e))
+        let mut request = self.request(Method::PATCH, self.place("/trace?debug_trace=false")?, ANSWER)?;
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        request.headers_mut().insert(CONTENT_RANGE, value(&range)?);
+        *request.body_mut() = Some(bytes.into());
+        self.http.send(request).await.map(|response| Reply::of(&response))
     }
 
     /// `POST jobs/ID/artifacts`: the file, under a name.
     pub(super) async fn upload(&self, file: &Path, name: &str, query: &UploadQuery) -> Result<(), Refusal> {
         let later = |why: String| Refusal::Later(why, None);
-        let mut url =
-            Url::parse(&self.place("/artifacts").map_err(later)?).map_err(|e| later(e.to_string()))?;
+        let mut url = self.place("/artifacts").map_err(later)?;
         {
             let mut pairs = url.query_pairs_mut();
             let fields = [
@@ -148,9 +139,12 @@ impl JobApi {
         }
         for _ in 0..REDIRECTS {
             let part = part(file, name).await.map_err(|e| later(e.to_string()))?;
-            let request = self.http.post(url.clone()).timeout(UPLOAD);
-            let request = self.with_token(request, &url).multipart(multipart::Form::new().part("file", part));
-            let response = request.send().await.map_err(|e| later(told(&e)))?;
+            let mut request = self.request(Method::POST, url.clone(), UPLOAD).map_err(later)?;
+            if !self.is_own(&url) {
+                request.headers_mut().remove(JOB_TOKEN_HEADER);
+            }
+            let form = multipart::Form::new().part("file", part);
+            let response = self.http.send_form(request, form).await.map_err(later)?;
             match redirected(&response, &url) {
                 // 307: the same again, elsewhere
                 Some(to) if response.status().as_u16() == 307 => url = to,
@@ -169,11 +163,11 @@ impl JobApi {
         let mut url = Url::parse(&address).map_err(|e| later(e.to_string()))?;
         let own = url.origin();
         for _ in 0..REDIRECTS {
-            let mut request = self.http.get(url.clone());
+            let mut request = Request::new(Method::GET, url.clone());
             if url.origin() == own {
-                request = request.header(JOB_TOKEN_HEADER, token.expose());
+                request.headers_mut().insert(JOB_TOKEN_HEADER, value(token.expose()).map_err(later)?);
             }
-            let response = request.send().await.map_err(|e| later(told(&e)))?;
+            let response = self.http.send(request).await.map_err(later)?;
             match redirected(&response, &url) {
                 Some(next) => url = next,
                 None if response.status().is_success() => return save(response, to).await.map_err(later),
@@ -183,14 +177,16 @@ impl JobApi {
         Err(later("too many redirects".to_owned()))
     }
 
-    /// The token stays with the server: a storage elsewhere has no business with it.
-    fn with_token(&self, request: reqwest::RequestBuilder, url: &Url) -> reqwest::RequestBuilder {
+    /// Is this the server itself? A storage elsewhere has no business with the token.
+    fn is_own(&self, url: &Url) -> bool {
         let own = self.address.url().ok().and_then(|base| Url::parse(&base).ok());
-        match own.is_some_and(|own| own.origin() == url.origin()) {
-            true => request.header(JOB_TOKEN_HEADER, self.token.expose()),
-            false => request,
-        }
+        own.is_some_and(|own| own.origin() == url.origin())
     }
+}
+
+/// Of a header; what can't be one is not repeated: it may be a token.
+fn value(text: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(text).map_err(|_| "a token has characters that no header may have".to_owned())
 }
 
 impl Reply {

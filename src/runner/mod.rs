@@ -12,6 +12,7 @@
 //! | [`order`] | what a job's process is told |
 //! | [`process`] | `ci __job`: one job from its order to the server's last word |
 //! | `job_api` | requests about one job, and where its server is |
+//! | `transport` | connections to it |
 //! | `patience` | how long to wait before trying again |
 //! | `trace` | the log and the end of a job on their way to the server |
 //! | `verdict` | how a job ended, in the server's words |
@@ -35,6 +36,7 @@ mod sources;
 mod submodules;
 mod trace;
 mod translate;
+mod transport;
 mod verdict;
 mod zipped;
 

@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep_until};
 const PIECE: u64 = 1024 * 1024;
 /// While output grows and the server has not said how often it wants to hear.
 const OFTEN: Duration = Duration::from_millis(250);
+/// On this machine what follows a silence is passed on so fast; each further piece waits twice as long, up to [`OFTEN`].
+const AT_ONCE: Duration = Duration::from_millis(10);
 /// A silent job asks so often whether it is cancelled; where the server wants to hear of the log less often than this,
 /// as often as that, at most ...
 const BEAT: Duration = Duration::from_secs(3);
@@ -41,6 +43,8 @@ pub(super) struct Trace {
     /// How often it wants to hear.
     interval: Option<Duration>,
     last_piece: Option<Instant>,
+    /// Until the next piece to a server on this machine.
+    wait: Duration,
     last_contact: Instant,
     retry_at: Option<Instant>,
     patience: Patience,
@@ -88,6 +92,7 @@ impl Trace {
             sent: 0,
             interval: None,
             last_piece: None,
+            wait: AT_ONCE,
             last_contact: Instant::now(),
             retry_at: None,
             patience: Patience::new(Duration::from_millis(100), Duration::from_secs(most)),
@@ -133,7 +138,7 @@ impl Trace {
 
     /// Between two pieces.
     fn pace(&self) -> Duration {
-        if self.local { OFTEN } else { self.interval.unwrap_or(OFTEN) }
+        if self.local { self.wait } else { self.interval.unwrap_or(OFTEN) }
     }
 
     fn beat_every(&self) -> Duration {
@@ -164,6 +169,8 @@ impl Trace {
             }
         };
         let (start, end) = (self.sent, self.sent + bytes.len() as u64);
+        let silent = self.last_piece.is_none_or(|at| at.elapsed() > 2 * OFTEN);
+        self.wait = if silent { AT_ONCE } else { (2 * self.wait).min(OFTEN) };
         let answer = self.api.append(start, bytes).await;
         self.last_piece = Some(Instant::now());
         match self.heard(answer, Sent::Log) {

@@ -1,6 +1,7 @@
 //! The server's own runner: takes jobs as any other does, but in this process, and runs each in a process of its own
 //! (`ci __job`) that outlives the server. It finds the server again by the address in `runtime/address`.
 
+use super::config::reached;
 use super::db::now;
 use super::engine;
 use super::mirror;
@@ -13,7 +14,7 @@ use crate::runner::{Address, Order, Processes, identity};
 use crate::wire::job::Job;
 use pipelines::schedule::Outcome;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,16 +194,6 @@ fn write_address(directory: &Path, listen: SocketAddr) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     writeln!(file, "http://{}", reached(listen))?;
     file.persist(directory.join("address")).map(|_| ()).map_err(|e| e.error)
-}
-
-/// Who listens everywhere listens here as well.
-fn reached(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }
 
 #[cfg(test)]

@@ -180,14 +180,24 @@ fn a_log_of_a_million_lines_is_at_hand() {
     browser.until(&tab, "document.querySelector('.line.linked').dataset.line === '500000'");
     let rows = browser.eval(&tab, "document.querySelectorAll('.log .line').length").as_u64().unwrap();
     assert!(rows < 200, "{rows} rows are in the page");
+    // on a phone lines are wrapped, and the last ones fill the view
+    let phone = json!({ "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": true });
+    browser.call("Emulation.setDeviceMetricsOverride", phone, Some(&tab));
+    browser.eval(&tab, "location.hash = ''");
+    browser.go(&tab, &server.url(&format!("/projects/{}/jobs/{}?phone", demo.project, demo.broken)));
+    browser.until(&tab, &line(1));
+    browser.eval(&tab, "document.querySelector('[data-log-end]').click()");
+    browser.until(&tab, &line(1_000_000));
+    let filled = "(() => { const all = [...document.querySelectorAll('.line')], view = document.querySelector('.view'); \
+                  const high = all.reduce((sum, el) => sum + el.offsetHeight, 0); const last = all.at(-1); \
+                  return last.dataset.line === '1000000' && last.offsetHeight > 20 && high <= view.clientHeight \
+                  && high > view.clientHeight - 100; })()";
+    browser.until(&tab, filled);
     let search = "(() => { const box = document.querySelector('[data-search]'); box.value = 'MODULE_500 '; \
                   box.dispatchEvent(new Event('input')); })()";
     browser.eval(&tab, search);
     browser.until(&tab, "/^\\d+ of 1,024/.test(document.querySelector('.hits').textContent)");
-    browser.until(
-        &tab,
-        "document.querySelector('.line.now .text')?.textContent.includes('module_500 ') === true",
-    );
+    browser.until(&tab, "document.querySelector('.line.now .text mark')?.textContent === 'module_500 '");
 }
 
 #[test]

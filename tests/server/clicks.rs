@@ -3,7 +3,7 @@
 use crate::chromium::{Browser, Tab};
 use crate::support::{PASSWORD, Repository, Server, client, eventually};
 use serde_json::{Value, json};
-use slipway::ledger::{Arrival, Ended, Fact, Ledger, Released};
+use slipway::ledger::{Arrival, BundleMade, Ended, Fact, Ledger, Released};
 use slipway::project::state_name;
 
 const PIPELINE: &str = "build:\n  script: echo built\nship:\n  stage: deploy\n  when: manual\n  needs: []\n  script: echo shipped\n";
@@ -103,10 +103,11 @@ fn a_project_is_made_set_up_and_removed_by_clicks() {
     secrets(&mut person);
     people(&mut person);
     schedules(&mut person);
+    runners_of_the_project(&mut person);
     person.go("/projects/1/settings");
-    person.does("form:has([name=paused])", &[], "Pause the project");
+    person.does("form[data-api='PATCH /api/v1/projects/1']:has([name=paused])", &[], "Pause the project");
     person.sees("It is paused");
-    person.does("form:has([name=paused])", &[], "Go on");
+    person.does("form[data-api='PATCH /api/v1/projects/1']:has([name=paused])", &[], "Go on");
     person.counts(0, "SELECT paused FROM projects");
     let remove = "form[data-api='DELETE /api/v1/projects/1']";
     server.post("/api/v1/projects/1/pipelines/1/cancel", &json!({})).is(200);
@@ -199,6 +200,26 @@ fn people(person: &mut Person<'_>) {
     person.sees("sit");
     person.does("form[action$='/remove']", &[], "Remove");
     person.counts(0, "SELECT COUNT(*) FROM members");
+}
+
+fn runners_of_the_project(person: &mut Person<'_>) {
+    person.go("/projects/1/settings");
+    let api = "/api/v1/projects/1/runners";
+    let told = person.click(
+        &format!("form[data-api='POST {api}']"),
+        &[("description", "office-1"), ("tags", "signing")],
+        "Make it",
+    );
+    assert!(told.contains("glrt-") && told.contains("ci runner register"), "{told}");
+    person.go("/projects/1/settings");
+    person.sees("office-1");
+    let id = person.server.number("SELECT id FROM runners WHERE project_id = 1");
+    let form = format!("form[data-api='PATCH {api}/{id}']");
+    person.does(&format!("{form}.form"), &[("description", "office-2")], "Change it");
+    person.does(&format!("{form}:not(.form)"), &[], "Pause");
+    person.counts(1, "SELECT COUNT(*) FROM runners WHERE description = 'office-2' AND paused = 1");
+    person.does(&format!("form[data-api='DELETE {api}/{id}']"), &[], "Remove");
+    person.counts(0, "SELECT COUNT(*) FROM runners WHERE project_id = 1");
 }
 
 fn schedules(person: &mut Person<'_>) {
@@ -399,13 +420,77 @@ fn deployments_are_asked_for_agreed_to_and_stopped_by_clicks() {
     person.go("/projects/1/environments/sit");
     person.does("form[data-api*='DELETE']:has(button.small)", &[], "Withdraw");
     assert!(server.number("SELECT COUNT(*) FROM deployments WHERE reason LIKE 'withdrawn by%'") > 0);
+    bundle(&mut person, project);
+}
+
+/// A bundle that was made is fetched, and the report of who installed it comes back.
+fn bundle(person: &mut Person<'_>, project: i64) {
+    let server = person.server;
+    server.execute(&format!(
+        "INSERT INTO deployments (project_id, kind, environment, version, content, sha, status, plan, plan_digest, reason, \
+         set_aside, requested_by, created_at, finished_at) VALUES ({project}, 'bundle', 'uat', '1.0.0', '', '', 'done', '', \
+         '', '', '', 'maya', 1, 1)"
+    ));
+    let id = server.number("SELECT MAX(id) FROM deployments");
+    let (name, bytes) = ("app-1.0.0-uat.tar.gz", vec![7; 300_000]);
+    let kept = server.data().join(format!("deployments/{id}"));
+    std::fs::create_dir_all(&kept).unwrap();
+    std::fs::write(kept.join(name), &bytes).unwrap();
+    server.execute(&format!(
+        "INSERT INTO bundles (project_id, deployment_id, environment, version, filename, sha256, size, created_at) \
+         VALUES ({project}, {id}, 'uat', '1.0.0', '{name}', 'c0ffee', {}, 1)",
+        bytes.len()
+    ));
+    let fetched = tempfile::tempdir().unwrap();
+    let allow = json!({ "behavior": "allow", "downloadPath": fetched.path() });
+    person.browser.call("Browser.setDownloadBehavior", allow, None);
+    person.go("/projects/1/environments/uat");
+    person.eval("document.querySelector('a[href$=\"/file\"]').click()");
+    eventually("the bundle is there", || {
+        (std::fs::read(fetched.path().join(name)).ok()? == bytes).then_some(())
+    });
+
+    let receipt = fetched.path().join("receipt.json");
+    let report = json!({
+        "format": 1, "kind": "slipway-receipt", "bundle": "b0b0", "environment": "uat", "release": "app",
+        "version": "1.0.0", "content": "1.0.0".repeat(20), "host": "uat1", "ended": "2026-01-31T12:00:00Z",
+        "strategy": "fresh", "outcome": "done", "from": null, "message": "",
+    });
+    std::fs::write(&receipt, report.to_string()).unwrap();
+    let chosen = json!({ "expression": "document.querySelector('input[type=file]')" });
+    for refused in [true, false] {
+        let input = person.browser.call("Runtime.evaluate", chosen.clone(), Some(&person.tab));
+        let files = json!({ "files": [receipt], "objectId": input["result"]["objectId"] });
+        person.browser.call("DOM.setFileInputFiles", files, Some(&person.tab));
+        let said = person.click("form[data-api$='/receipts']", &[], "Take it over");
+        if refused {
+            assert!(said.contains("was not made here"), "{said}");
+            let made = BundleMade {
+                environment: "uat".to_owned(),
+                release: "app".to_owned(),
+                version: "1.0.0".to_owned(),
+                content: "1.0.0".repeat(20),
+                bundle: "b0b0".to_owned(),
+                ..BundleMade::default()
+            };
+            ledger(server, project).append_by(Fact::Bundle(made), "maya".to_owned()).unwrap();
+        } else {
+            assert_eq!(said, "page");
+        }
+    }
+    person.sees("1.0.0 runs here");
+    person.counts(1, "SELECT COUNT(*) FROM audit WHERE action = 'receipt.import'");
+}
+
+fn ledger(server: &Server, project: i64) -> Ledger {
+    let home = server.data().join("home");
+    let desk = server.data().join("desks").join(project.to_string());
+    Ledger { state: home.join("projects").join(state_name(&desk)) }
 }
 
 /// Two releases were built; the first runs in DEV.
 fn history(server: &Server, project: i64) {
-    let home = server.data().join("home");
-    let desk = server.data().join("desks").join(project.to_string());
-    let ledger = Ledger { state: home.join("projects").join(state_name(&desk)) };
+    let ledger = ledger(server, project);
     let release = |version: &str| {
         Fact::Release(Released {
             release: "app".to_owned(),

@@ -19,6 +19,7 @@
 //! | `people`, `oidc` | accounts, sessions, tokens, roles, variables, the audit record |
 //! | `runner` | the server's pool, `ci runner`, a job's process and a server that behaves badly |
 //! | `start` | where it listens, what it says first |
+//! | `systemd` | the unit of `packaging/` under a systemd of its own |
 //! | `wire` | the Runner API, as runners of several versions speak it |
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "the whole crate is tests")]
@@ -40,6 +41,7 @@ mod projects;
 mod runner;
 mod start;
 mod support;
+mod systemd;
 #[path = "../support/mod.rs"]
 mod targets;
 mod wire;

@@ -8,6 +8,7 @@ use crate::server::rows::Project;
 use crate::server::{Answer, App};
 use reqwest::{Client, StatusCode};
 use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -30,17 +31,21 @@ enum Sent {
     Later(String, Option<i64>),
 }
 
-pub(super) async fn pass(app: App) {
+fn client() -> Option<Client> {
     let client = Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none());
-    let client = match client.user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION"))).build() {
-        Ok(client) => client,
-        Err(error) => return tracing::error!("no commit statuses will be sent: {error}"),
-    };
+    let client = client.user_agent(concat!("slipway/", env!("CARGO_PKG_VERSION"))).build();
+    client.inspect_err(|error| tracing::error!("no commit statuses will be sent: {error}")).ok()
+}
+
+pub(super) async fn pass(app: App) {
     let (mut busy, mut tasks) = (HashSet::new(), JoinSet::new());
+    // made when there is something to send: it holds all certificates of the machine
+    let client = LazyLock::new(client);
     loop {
         match due(&app).await {
             Ok(projects) => {
                 for (project, statuses) in projects {
+                    let Some(client) = client.as_ref() else { return };
                     if tasks.len() < AT_ONCE && busy.insert(project) {
                         tasks.spawn(all_of(app.clone(), client.clone(), project, statuses));
                     }

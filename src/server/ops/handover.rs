@@ -95,10 +95,11 @@ fn executable() -> io::Result<PathBuf> {
     Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
 }
 
-/// Tells systemd, if it started us, that we are ready and which process is the service's now.
-pub fn tell_systemd() {
+/// Tells systemd, if it started us, that the server is ready and which process is the service's. The old one says so before
+/// it ends: a service whose process is gone is stopped, however soon another one speaks up.
+pub fn tell_systemd(pid: u32) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let text = format!("READY=1\nMAINPID={}\n", std::process::id());
+    let text = format!("READY=1\nMAINPID={pid}\n");
     let sent = UnixDatagram::unbound().and_then(|from| from.send_to(text.as_bytes(), socket));
     if let Err(error) = sent {
         tracing::warn!("telling systemd that the server is ready: {error}");

@@ -78,7 +78,7 @@ async fn hidden(app: &App, seen: &[Waiting]) -> Answer<i64> {
 }
 
 #[derive(Serialize)]
-struct Machine {
+pub(super) struct Machine {
     id: i64,
     description: String,
     short_token: String,
@@ -100,8 +100,22 @@ struct Machine {
 
 /// `GET /runners`
 pub(super) async fn runners(State(app): State<App>, actor: Actor) -> Answer<Response> {
-    let text = format!("SELECT {} FROM runners ORDER BY local DESC, id", Runner::COLUMNS);
-    let rows: Vec<Runner> = sqlx::query_as(AssertSqlSafe(text)).fetch_all(&app.db.pool).await?;
+    let rows = machines(&app, None).await?;
+    let online = rows.iter().filter(|row| row.state == "online").count();
+    let text = "SELECT COUNT(*) FROM meta WHERE key = 'registration_token'";
+    let registration: i64 = sqlx::query_scalar(text).fetch_one(&app.db.pool).await?;
+    let data = json!({ "runners": rows, "online": online, "registration": registration });
+    Ok(page(&app, &actor, "runners", "Runners", &data))
+}
+
+/// All runners, or a project's own.
+pub(super) async fn machines(app: &App, project: Option<i64>) -> Answer<Vec<Machine>> {
+    let text = format!(
+        "SELECT {} FROM runners WHERE $1 = 0 OR project_id = $2 ORDER BY local DESC, id",
+        Runner::COLUMNS
+    );
+    let query = sqlx::query_as::<_, Runner>(AssertSqlSafe(text)).bind(i64::from(project.is_some()));
+    let rows = query.bind(project.unwrap_or(0)).fetch_all(&app.db.pool).await?;
     let count = |text: &'static str| sqlx::query_as::<_, (i64, i64)>(text).fetch_all(&app.db.pool);
     let machines = count("SELECT runner_id, COUNT(*) FROM runner_machines GROUP BY runner_id").await?;
     let running = count(
@@ -112,20 +126,13 @@ pub(super) async fn runners(State(app): State<App>, actor: Actor) -> Answer<Resp
         (machines.into_iter().collect(), running.into_iter().collect());
     let paths: BTreeMap<i64, String> =
         sqlx::query_as("SELECT id, path FROM projects").fetch_all(&app.db.pool).await?.into_iter().collect();
-    let rows: Vec<Machine> = rows
-        .into_iter()
-        .map(|row| {
-            let of = |counts: &BTreeMap<i64, i64>| counts.get(&row.id).copied().unwrap_or(0);
-            let (machines, running) = (of(&machines), of(&running));
-            let project = row.project_id.and_then(|id| paths.get(&id).cloned());
-            Machine { machines, running, project, ..Machine::of(row) }
-        })
-        .collect();
-    let online = rows.iter().filter(|row| row.state == "online").count();
-    let text = "SELECT COUNT(*) FROM meta WHERE key = 'registration_token'";
-    let registration: i64 = sqlx::query_scalar(text).fetch_one(&app.db.pool).await?;
-    let data = json!({ "runners": rows, "online": online, "registration": registration });
-    Ok(page(&app, &actor, "runners", "Runners", &data))
+    let machine = |row: Runner| {
+        let of = |counts: &BTreeMap<i64, i64>| counts.get(&row.id).copied().unwrap_or(0);
+        let (machines, running) = (of(&machines), of(&running));
+        let owner = row.project_id.filter(|_| project.is_none()).and_then(|id| paths.get(&id).cloned());
+        Machine { machines, running, project: owner, ..Machine::of(row) }
+    };
+    Ok(rows.into_iter().map(machine).collect())
 }
 
 impl Machine {

@@ -31,6 +31,7 @@ templates![
     "_cell",
     "_flags",
     "_role",
+    "_machine",
     "_runner",
     "_schedule",
     "_variables",

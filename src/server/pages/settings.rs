@@ -2,6 +2,7 @@
 
 use super::page;
 use super::place::Place;
+use super::queue::machines;
 use crate::server::access::Actor;
 use crate::server::hooks::forge::Forge;
 use crate::server::projects::{Settings, hook_url, setup};
@@ -61,6 +62,8 @@ pub(super) async fn show(State(app): State<App>, actor: Actor, Path(name): Path<
         })),
         "variables": people::variables(&app, Some(project.id)).await?,
         "secrets": secrets,
+        "runners": machines(&app, Some(project.id)).await?,
+        "runners_api": format!("/api/v1/projects/{}/runners", project.id),
         "groups": groups.into_iter().map(group).collect::<Vec<_>>(),
     });
     Ok(page(&app, &actor, "settings", &format!("Settings · {}", project.path), &data))

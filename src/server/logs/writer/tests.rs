@@ -99,3 +99,19 @@ fn sections_are_found_wherever_the_log_is_cut() {
         assert_eq!(got, [("one", 2, Some(5), true), ("two", 4, Some(5), false)], "pieces of {size}");
     }
 }
+
+#[test]
+fn an_index_that_is_gone_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let sent: Vec<u8> = (0..10_500).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+    open(dir.path(), &[]).append(0, &sent, 1).unwrap();
+    let places = || {
+        let text = std::fs::read_to_string(dir.path().join("7.index")).unwrap();
+        text.lines().filter(|line| line.starts_with("L ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = places();
+    assert_eq!(before.len(), 10);
+    std::fs::remove_file(dir.path().join("7.index")).unwrap();
+    drop(open(dir.path(), &[]));
+    assert_eq!(places(), before);
+}

@@ -13,7 +13,9 @@
 
   let total = 0, size = 0, next = 0, running = "running" in log.dataset, follow = running, wrap = false;
   let sections = [], folded = new Map(), found = [], foundAll = 0, current = -1, linked = null, top = 0;
-  const chunks = new Map(), asked = new Set();
+  const chunks = new Map(), asked = new Map();
+  // rows that fit below the furthest one when lines are wrapped; and: is the end to stay in view?
+  let endRows = 0, stick = false;
 
   // --- what is shown: lines without those in folded sections
   const hidden = () => {
@@ -58,16 +60,22 @@
   };
   const load = async (at) => {
     if (asked.has(at) || at < 0) return;
-    asked.add(at);
+    const stop = new AbortController();
+    asked.set(at, stop);
     try {
-      const answer = await fetch(`${base}/lines?from=${at * CHUNK + 1}&count=${CHUNK}`, { credentials: "same-origin" });
+      const answer = await fetch(`${base}/lines?from=${at * CHUNK + 1}&count=${CHUNK}`, { credentials: "same-origin", signal: stop.signal });
       if (!answer.ok) throw new Error(answer.status);
       take(await answer.json());
     } catch {
+      if (stop.signal.aborted) return;
       setTimeout(() => { asked.delete(at); draw(); }, 2000);
       return;
     }
     asked.delete(at);
+  };
+  // what was only passed on the way must not hold up what is in view
+  const giveUp = (wanted) => {
+    for (const [at, stop] of asked) if (!wanted.has(at)) { asked.delete(at); stop.abort(); }
   };
   const take = (answer) => {
     total = Math.max(total, answer.total);
@@ -105,6 +113,21 @@
     };
     return copy(template.content, document.createElement("span"));
   };
+  const lower = (text) => text.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
+  // marks what is searched for; a text that a change of colour divides stays as it is
+  const mark = (text, wanted) => {
+    const walk = document.createTreeWalker(text, NodeFilter.SHOW_TEXT), nodes = [];
+    while (walk.nextNode()) nodes.push(walk.currentNode);
+    for (let node of nodes) {
+      for (let at; (at = lower(node.data).indexOf(wanted)) >= 0;) {
+        const hit = node.splitText(at);
+        node = hit.splitText(wanted.length);
+        const box = document.createElement("mark");
+        hit.replaceWith(box);
+        box.append(hit);
+      }
+    }
+  };
   const length = (s) => s < 60 ? `${s} s` : `${Math.floor(s / 60)} min ${s % 60} s`;
   const row = (number) => {
     const line = get(number), div = document.createElement("div"), no = document.createElement("a");
@@ -131,6 +154,7 @@
     }
     const text = line ? clean(line.html) : document.createElement("span");
     text.className = "text";
+    if (line && lastQuery && foundSet.has(number)) mark(text, lower(lastQuery));
     div.append(text);
     if (section?.started_at && section?.ended_at) {
       div.append(Object.assign(document.createElement("span"), { className: "took", textContent: length(section.ended_at - section.started_at) }));
@@ -138,16 +162,28 @@
     return div;
   };
   const inView = () => Math.max(1, Math.floor(view.clientHeight / LINE));
-  const height = () => Math.min(TALLEST, shown() * LINE) + (wrap ? view.clientHeight : 0);
+  const height = () => Math.min(TALLEST, shown() * LINE) + (wrap ? Math.max(0, view.clientHeight - (endRows || inView()) * LINE) : 0);
   const scaled = () => shown() * LINE > TALLEST;
-  const furthest = () => Math.max(0, shown() - (wrap ? 1 : inView()));
+  const furthest = () => Math.max(0, shown() - (wrap && endRows || inView()));
+  // how many of the last lines fill the view, each as high as it is; true: it is to be painted again
+  let measured = "";
+  const measure = (first) => {
+    const now = `${shown()} ${view.clientHeight} ${view.clientWidth}`;
+    if (measured === now) return false;
+    if (first > 0 && box.children.length < inView()) { endRows = 0; return true; }
+    let room = view.clientHeight, fit = 0;
+    for (const el of [...box.children].reverse()) { room -= el.offsetHeight; if (room < 0) break; fit += 1; }
+    endRows = Math.max(1, fit);
+    measured = now;
+    return true;
+  };
   let drawn = false;
   const draw = () => { if (!drawn) { drawn = true; requestAnimationFrame(paint); } };
   const paint = () => {
     drawn = false;
     gaps = hidden();
     spacer.style.height = `${height()}px`;
-    if (follow) top = furthest();
+    if (follow || stick) top = furthest();
     top = Math.min(Math.max(0, top), furthest());
     const first = Math.floor(top), count = Math.min(inView() + 12, shown() - first);
     const rows = [], wantedChunks = new Set();
@@ -159,10 +195,13 @@
     box.replaceChildren(...rows);
     const y = scrollFor(top);
     box.style.transform = `translateY(${scaled() || wrap ? y : first * LINE}px)`;
-    if (Math.abs(view.scrollTop - y) > 1 && (follow || moved)) { ours = true; view.scrollTop = y; }
+    if (Math.abs(view.scrollTop - y) > 1 && (follow || stick || moved)) { ours = true; view.scrollTop = y; }
     moved = false;
+    if (wrap && rows.length && first + count >= shown() && !wantedChunks.size && measure(first)) return paint();
+    const near = rows.length ? key(lineAt(Math.min(shown() - 1, first + count + CHUNK / 2))) : -1;
+    giveUp(new Set([...wantedChunks, near]));
     wantedChunks.forEach(load);
-    if (rows.length) { const near = key(lineAt(Math.min(shown() - 1, first + count + CHUNK / 2))); if (!chunks.has(near) && near * CHUNK < total) load(near); }
+    if (!chunks.has(near) && near * CHUNK < total) load(near);
     say();
   };
   // place of the bar for a row, and back
@@ -170,9 +209,10 @@
   const room = () => Math.max(1, spacer.offsetHeight - view.clientHeight);
   const scrollFor = (at) => scaled() ? at / Math.max(1, furthest()) * room() : at * LINE;
   const rowFor = (y) => scaled() ? y / room() * furthest() : y / LINE;
-  const go = (at) => { top = at; moved = true; draw(); };
+  const go = (at, end = false) => { top = at; stick = end; moved = true; draw(); };
   view.addEventListener("scroll", () => {
     if (ours) { ours = false; return; }
+    stick = false;
     const to = rowFor(view.scrollTop);
     if (follow && to < furthest() - 1) setFollow(false);
     top = to;
@@ -190,7 +230,7 @@
     const page = inView() - 2, moves = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, " ": page };
     if (event.key in moves) { if (moves[event.key] < 0) setFollow(false); go(top + moves[event.key]); }
     else if (event.key === "Home") { setFollow(false); go(0); }
-    else if (event.key === "End") go(furthest());
+    else if (event.key === "End") go(furthest(), true);
     else return;
     event.preventDefault();
   });
@@ -235,14 +275,15 @@
   // --- buttons
   const setFollow = (on) => { follow = on && running; button("follow").setAttribute("aria-pressed", String(follow)); };
   button("follow").addEventListener("click", () => { setFollow(!follow); draw(); });
-  button("wrap").addEventListener("click", () => {
-    wrap = !wrap;
+  const setWrap = (on) => {
+    wrap = on;
     log.classList.toggle("wrap", wrap);
     button("wrap").setAttribute("aria-pressed", String(wrap));
-    go(top);
-  });
+    go(top, stick);
+  };
+  button("wrap").addEventListener("click", () => setWrap(!wrap));
   button("top").addEventListener("click", () => { setFollow(false); go(0); });
-  button("end").addEventListener("click", () => { setFollow(true); go(furthest()); });
+  button("end").addEventListener("click", () => { setFollow(true); go(furthest(), true); });
 
   // --- search: on the server, which has all of it
   const box2 = log.querySelector("input[type=search]");
@@ -266,7 +307,8 @@
   const step = (by) => {
     if (!found.length) return;
     current = current < 0 ? Math.max(0, found.findIndex((line) => line >= lineAt(Math.floor(top)))) : (current + by + found.length) % found.length;
-    hits.textContent = `${current + 1} of ${foundAll.toLocaleString("en")}${foundAll > found.length ? ` (first ${found.length})` : ""}`;
+    hits.textContent = `${(current + 1).toLocaleString("en")} of ${foundAll.toLocaleString("en")}`;
+    hits.title = foundAll > found.length ? `The first ${found.length.toLocaleString("en")} can be visited.` : "";
     jump(found[current]);
   };
   box2.addEventListener("input", () => { clearTimeout(searchTimer); searchTimer = setTimeout(search, 250); });
@@ -293,7 +335,7 @@
       running = false;
       stream.close();
       setFollow(follow);
-      button("follow").disabled = true;
+      button("follow").hidden = true;
       say();
     });
     stream.onerror = () => {
@@ -325,9 +367,11 @@
       return say();
     }
     setFollow(running && !hash);
-    button("follow").disabled = !running;
+    button("follow").hidden = !running;
     if (!fromHash()) draw();
     watch();
   };
+  // a phone is narrower than most lines
+  if (matchMedia("(max-width: 40rem)").matches) setWrap(true);
   start();
 })();

@@ -293,8 +293,7 @@ fn a_package_is_used_again_only_for_the_very_same_sources() {
     // that of the tests keeps packages itself, and says nothing of what it would start
     std::fs::remove_file(target.path("bin/rebar3")).unwrap();
     let deploy = |code: i32, says: &[&str], again: &[&str]| {
-        let said = target.ci(project.path(), &["deploy", "dev"], &[]).ended(code);
-        said.says(says);
+        let said = target.ci(project.path(), &["deploy", "dev"], &[]).ended(code).says(says);
         let versions: Vec<&str> =
             said.stderr.split("the package of `").skip(1).filter_map(|rest| rest.split('`').next()).collect();
         assert_eq!(versions, again, "{said:?}");

@@ -104,12 +104,18 @@ fn sources(dir: &Path) -> Option<String> {
     }
     let mut options = StatusOptions::new();
     options.include_untracked(true).include_ignored(true);
-    let source = |path: &str| !path.split('/').any(|part| NOT_SOURCES.contains(&part));
+    let within = dir.strip_prefix(top).ok()?;
+    // rebar3 writes it, and who does not commit it has what it says count
+    let lock = within.join("rebar.lock");
+    let source =
+        |path: &str| Path::new(path) != lock && !path.split('/').any(|part| NOT_SOURCES.contains(&part));
     let statuses = repository.statuses(Some(&mut options)).ok()?;
     if statuses.iter().any(|entry| entry.path().map_or(true, source)) {
         return None;
     }
-    Some(format!("{commit} {}", dir.strip_prefix(top).ok()?.display()))
+    let locked = fs::read_to_string(dir.join("rebar.lock")).unwrap_or_default();
+    let locked = locked.trim().trim_start_matches("[].");
+    Some(format!("{commit} {} {locked}", within.display()))
 }
 
 /// rebar3 and Erlang/OTP. Of the shim of a version manager nobody knows what it will start.
@@ -224,7 +230,11 @@ mod tests {
         assert!(known.is_some());
         write("_build/x", "built");
         write(".ci/deploy.yml", "settings");
+        write("rebar.lock", "[].\n");
         assert_eq!(sources(&path), known);
+        write("rebar.lock", "[{<<\"dep\">>, ...}].\n");
+        assert!(sources(&path).is_some_and(|other| Some(other) != known));
+        write("rebar.lock", "[].\n");
         assert_ne!(sources(&path.join("src")), known, "another place in the same commit");
         for (file, text) in
             [("src/a.erl", "b"), ("src/b.erl", "new"), ("secret.config", "ignored"), ("_checkouts/d/x", "")]

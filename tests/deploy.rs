@@ -286,3 +286,27 @@ fn a_target_directory_that_cannot_be_made_is_refused() {
         .ended(3)
         .says(&["SSH_USER_HOST"]);
 }
+
+#[test]
+fn a_package_is_used_again_only_for_the_very_same_sources() {
+    let (target, project) = (Target::start(), Project::at("0.1.0"));
+    // that of the tests keeps packages itself, and says nothing of what it would start
+    std::fs::remove_file(target.path("bin/rebar3")).unwrap();
+    let deploy = |code: i32, says: &[&str], again: &[&str]| {
+        let said = target.ci(project.path(), &["deploy", "dev"], &[]).ended(code).says(says);
+        let versions: Vec<&str> =
+            said.stderr.split("the package of `").skip(1).filter_map(|rest| rest.split('`').next()).collect();
+        assert_eq!(versions, again, "{said:?}");
+    };
+    deploy(0, &["installed and running"], &[]);
+    deploy(0, &["nothing to do"], &["0.1.0"]);
+    // a clean clone where the package was shipped
+    std::fs::remove_dir_all(project.path().join("_build")).unwrap();
+    deploy(0, &["nothing to do"], &["0.1.0"]);
+    project.replace("src/urf_store.erl", "init([]) ->", "init([]) -> io:format(\"new\"),");
+    deploy(3, &["with other code: module `urf_store` (L005)"], &[]);
+    std::fs::remove_dir_all(project.path().join("_build")).unwrap();
+    project.checkout("0.2.0");
+    deploy(0, &["upgraded from 0.1.0 to 0.2.0", "the same as before"], &["0.1.0"]);
+    deploy(0, &["nothing to do"], &["0.2.0"]);
+}

@@ -174,3 +174,47 @@ fn an_upgrade_is_rehearsed_before_it_is_made_where_that_is_demanded() {
     let evidence = std::fs::read_to_string(target.path("urf-0.2.0-prod/evidence/ledger.jsonl")).unwrap();
     assert!(evidence.contains("\"kind\":\"rehearsal\"") && evidence.contains("\"fit\":true"), "{evidence}");
 }
+
+/// What a process runs and where; nothing of it was there before the copy was.
+fn in_copy(pid: &std::path::Path, home: &std::path::Path) -> Option<std::path::PathBuf> {
+    let environment = std::fs::read(pid.join("environ")).ok()?;
+    let home = home.as_os_str().as_encoded_bytes();
+    let exe = std::fs::read_link(pid.join("exe")).ok()?;
+    let copy = exe
+        .ancestors()
+        .find(|part| part.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ci-r")))?;
+    environment.windows(home.len()).any(|part| part == home).then(|| copy.to_owned())
+}
+
+#[test]
+fn nothing_of_a_rehearsal_outlives_a_ci_that_was_killed() {
+    let (target, project) = (Target::start(), Project::at("0.1.0"));
+    target.ci(project.path(), &["deploy", "dev"], &[]).ended(0);
+    with(&project, "strategy: {rehearse: {setup: 'timer:sleep(600000).'}}", "");
+    project.checkout("0.2.0");
+    let all = || std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let patiently = |what: &str, true_now: &mut dyn FnMut() -> bool| {
+        let began = std::time::Instant::now();
+        while !true_now() {
+            assert!(began.elapsed() < std::time::Duration::from_secs(240), "waited too long until {what}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    };
+    let mut ci = target.begin(project.path(), &["deploy", "dev", "--plan"]);
+    ci.until("check the upgrade");
+    let mut copy = None;
+    patiently("a copy runs", &mut || {
+        copy = all()
+            .filter(|pid| pid.join("exe").read_link().is_ok_and(|exe| exe.ends_with("beam.smp")))
+            .find_map(|pid| in_copy(&pid, &target.path("")));
+        copy.is_some()
+    });
+    let copy = copy.unwrap();
+    ci.child.kill().unwrap();
+    ci.child.wait().unwrap();
+    let inside = |pid: std::path::PathBuf| {
+        ["exe", "cwd"].iter().any(|link| pid.join(link).read_link().is_ok_and(|to| to.starts_with(&copy)))
+    };
+    patiently("its copy is gone", &mut || !copy.exists() && !all().any(inside));
+    assert!(target.script(&["ping"]).status.success(), "the release that was copied goes on");
+}

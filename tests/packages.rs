@@ -57,7 +57,7 @@ fn make(dir: &Path) {
         run(dir, &["git", "checkout", "-q", "-f", &format!("v{version}")]);
         let project = Project::open(dir, "default").unwrap();
         let built = runtime.block_on(build::upgrade_from_each(&project, from, &|_| {})).unwrap();
-        fs::copy(&built.old[0], dir.join(built.old[0].file_name().unwrap())).unwrap();
+        fs::copy(&built.old[0].path, dir.join(built.old[0].path.file_name().unwrap())).unwrap();
         // the old version of 0.3.0's build is 0.2.0 without a relup: the one with it comes first
         let to = dir.join(format!("urf-{version}.tar.gz.made"));
         fs::copy(&built.release.path, &to).unwrap();

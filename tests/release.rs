@@ -109,7 +109,7 @@ async fn an_upgrade_is_derived_where_nothing_is_written_and_like_the_hand_writte
 }
 
 fn thin_package_is_small_and_as_sound(built: &build::BuiltUpgrade) {
-    let (old, new) = (Package::read(&built.old[0]).unwrap(), Package::read(&built.release.path).unwrap());
+    let (old, new) = (built.old[0].clone(), Package::read(&built.release.path).unwrap());
     assert!(old.has_erts() && new.has_erts());
     let target = TargetLibraries { erts: old.rel.erts.clone(), apps: old.rel.apps.clone() };
     let dir = tempfile::tempdir().unwrap();
@@ -122,7 +122,7 @@ fn thin_package_is_small_and_as_sound(built: &build::BuiltUpgrade) {
     assert_eq!(thin.releases, new.releases);
     assert_eq!(warning_codes(&check::upgrade(&old, &thin)), ["R016"]);
 
-    let node = Node::start(&built.old[0]);
+    let node = Node::start(&built.old[0].path);
     assert_eq!(node.run(&["rpc", "urf_store", "incr"]), "1");
     let pid = node.run(&["pid"]);
     fs::copy(&to, node.dir.path().join("releases/urf-0.2.0.tar.gz")).unwrap();
@@ -254,7 +254,7 @@ async fn without_a_tag_a_package_that_was_built_before_is_taken() {
     run(&repository.dir, &["git", "checkout", "-q", "v0.2.0"]);
     run(&repository.dir, &["git", "tag", "-d", "v0.1.0"]);
     let built = repository.upgrade(&["0.1.0"]).await.unwrap();
-    assert_eq!(built.old, [fresh.path]);
+    assert_eq!(built.old[0].path, fresh.path);
     assert!(repository.logged("no git tag: upgrading from the package"));
 }
 

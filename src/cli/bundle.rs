@@ -116,7 +116,13 @@ async fn built(root: &Path, project: &Project) -> CliResult<String> {
     let failed = |e: crate::release::Error| CliError::failed(e.to_string());
     let log = |line: &str| tracing::debug!(target: "build", "{line}");
     let built = build::fresh(project, &log).await.map_err(failed)?;
-    let whole = packages::Whole { path: built.path, appups: Vec::new(), plain: None };
+    let whole = packages::Whole {
+        path: built.path,
+        appups: Vec::new(),
+        plain: None,
+        package: Some(built.package),
+        recipe: built.recipe,
+    };
     Ok(packages::keep(root, &whole, None)?.content)
 }
 

@@ -170,7 +170,7 @@ async fn run(request: &Request, steps: &mut Steps, report: &mut Report) -> Resul
     report.version = source.version().to_owned();
     let asked = match settings.old_version {
         Some(_) => Vec::new(),
-        None => query::all(settings, source.name(), Wait::ForPlan, steps).await,
+        None => tokio::join!(query::all(settings, source.name(), Wait::ForPlan, steps), source.look_up()).0,
     };
     let mut planner = Planner::new(settings, &source, steps);
     let planned = match &settings.old_version {

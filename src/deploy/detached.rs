@@ -9,6 +9,7 @@ use super::script::Script;
 use super::ssh::ANSWER_LIMIT;
 use super::target::Target;
 
+/// After a connection that broke.
 const BETWEEN_POLLS: Duration = Duration::from_millis(250);
 /// How long a broken connection is mended before the outcome is declared unknown.
 const MENDING: Duration = Duration::from_secs(60);
@@ -28,9 +29,15 @@ while [ ! -s "$D/pid" ]; do kill -0 $! 2>/dev/null || [ -s "$D/pid" ] || exit 1;
 
 const COMMAND: &str = r#"if [ -n "$ARGUMENTS" ]; then "$(tool)" "$COMMAND" $ARGUMENTS "$V"; else "$(tool)" "$COMMAND" "$V"; fi"#;
 
+/// Waits some twenty seconds there, which costs less than asking again and again: each question is a session of ssh.
 const POLL: &str = r#"
 D=$T/.ci/run-$ID
-[ -f "$D/rc" ] || ! lives "$D/pid" || { echo running; exit; }
+looks=0
+until [ -f "$D/rc" ] || ! lives "$D/pid"; do
+    [ "$looks" -lt 200 ] || { echo running; exit; }
+    looks=$((looks + 1))
+    sleep 0.1 2>/dev/null || { sleep 1; looks=$((looks + 9)); }
+done
 [ -f "$D/rc" ] && echo "rc $(cat "$D/rc")" || echo gone
 cat "$D/out"
 "#;
@@ -71,14 +78,16 @@ pub(crate) async fn run(target: &mut Target, script: &Script, limit: Duration) -
     target.demand(&start, "starting a step that goes on without us", ANSWER_LIMIT).await?;
     let began = Instant::now();
     let finished = loop {
-        tokio::time::sleep(BETWEEN_POLLS).await;
         match poll(target).await.map(|said| parse(&said))? {
             Some(finished) => break finished,
             None if began.elapsed() >= limit => break Finished { code: None, output: String::new() },
             None => {}
         }
     };
-    target.demand(&target.script(END), "tidying up", ANSWER_LIMIT).await?;
+    // what has ended is removed by the next step there, or with the lock
+    if finished.code.is_none() || target.hold.is_none() {
+        target.demand(&target.script(END), "tidying up", ANSWER_LIMIT).await?;
+    }
     Ok(finished)
 }
 

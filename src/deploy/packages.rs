@@ -27,6 +27,8 @@ pub(crate) struct Built {
     pub(crate) candidate: Candidate,
     pub(crate) package: Package,
     pub(crate) warnings: Vec<String>,
+    /// Versions whose packages were not built again.
+    pub(crate) reused: Vec<String>,
     /// What an upgrade was made of.
     pub(crate) pair: Pair,
     /// Keeps the thin package while it is needed.
@@ -47,6 +49,8 @@ pub(crate) struct Source {
     taken: Mutex<Vec<Whole>>,
     /// The upgrade from several versions, see [`Source::upgrade_from_each`].
     common: OnceLock<build::BuiltUpgrade>,
+    /// What was there before anything was built, see [`Source::look_up`].
+    known: OnceLock<build::BuiltRelease>,
 }
 
 enum By {
@@ -170,6 +174,7 @@ impl Source {
             store: Store::of_project(project),
             taken: Mutex::default(),
             common: OnceLock::new(),
+            known: OnceLock::new(),
         }
     }
 
@@ -178,13 +183,18 @@ impl Source {
         self.taken.lock().map(|taken| taken.clone()).unwrap_or_default()
     }
 
-    fn took(&self, path: &Path, appups: Vec<(String, Appup)>) {
+    fn took(&self, package: &package::Package, appups: Vec<(String, Appup)>, recipe: Option<String>) {
         let Ok(mut taken) = self.taken.lock() else { return };
-        match taken.iter_mut().find(|known| known.path == path) {
+        match taken.iter_mut().find(|known| known.path == package.path) {
             // built again, from another version
-            Some(known) if !appups.is_empty() => known.appups = appups,
+            Some(known) if !appups.is_empty() => {
+                *known = Whole { appups, recipe, package: Some(package.clone()), ..known.clone() };
+            }
             Some(_) => {}
-            None => taken.push(Whole { path: path.to_owned(), appups, plain: None }),
+            None => {
+                let (path, package) = (package.path.clone(), Some(package.clone()));
+                taken.push(Whole { path, package, appups, plain: None, recipe });
+            }
         }
     }
 
@@ -196,24 +206,37 @@ impl Source {
         &self.version
     }
 
+    /// Looks whether the package was built before, of the very same, so that nobody waits for that later.
+    pub(crate) async fn look_up(&self) {
+        if let By::Own(project) = &self.by
+            && let Ok(Some(known)) = build::known(project).await
+        {
+            let _first_and_only = self.known.set(known);
+        }
+    }
+
     /// Builds a package with the runtime system in it.
     pub(crate) async fn fresh(&self) -> Result<Built, Error> {
-        let read = match &self.by {
+        let (read, recipe, reused) = match &self.by {
             By::Own(project) => {
-                let built = build::fresh(project, &log).await.map_err(explain)?;
-                package::Package::read(&built.path).map_err(explain)?
+                let built = match self.known.get() {
+                    Some(known) => known.clone(),
+                    None => build::fresh(project, &log).await.map_err(explain)?,
+                };
+                (built.package, built.recipe, built.reused)
             }
             By::Commands { directory, commands, package } => {
-                self.by_commands(directory, commands, package).await?
+                (self.by_commands(directory, commands, package).await?, None, false)
             }
-            By::Kept(artifact) => artifact.package.clone(),
+            By::Kept(artifact) => (artifact.package.clone(), None, false),
         };
-        self.took(&read.path, Vec::new());
+        self.took(&read, Vec::new(), recipe);
         Ok(Built {
             candidate: candidate(&read, ""),
             package: whole(&read),
             warnings: Vec::new(),
-            pair: (None, read.path.clone()),
+            reused: if reused { vec![self.version.clone()] } else { Vec::new() },
+            pair: (None, read.path),
             _directory: None,
         })
     }
@@ -226,6 +249,7 @@ impl Source {
             match build::upgrade_from_each(project, &from, &log).await {
                 Ok(mut built) => {
                     built.release.path = aside(&built.release.path)?;
+                    built.release.package.path.clone_from(&built.release.path);
                     let _first_and_only = self.common.set(built);
                     return Ok(());
                 }
@@ -252,13 +276,12 @@ impl Source {
                     Some(built) => built.clone(),
                     None => build::upgrade(project, from, &log).await?,
                 };
-                let new = package::Package::read(&built.release.path)?;
+                let new = built.release.package;
                 let old = built.from.iter().position(|one| one == from).and_then(|at| built.old.get(at));
                 let target = match (node.and_then(libraries), old) {
                     (Some(libraries), _) => libraries,
                     (None, Some(old)) => {
-                        let old = package::Package::read(old)?;
-                        TargetLibraries { erts: old.rel.erts, apps: old.rel.apps }
+                        TargetLibraries { erts: old.rel.erts.clone(), apps: old.rel.apps.clone() }
                     }
                     (None, None) => nothing(),
                 };
@@ -267,9 +290,9 @@ impl Source {
                     .iter()
                     .map(|finding| format!("{} ({}); {}", finding.text, finding.code, finding.remedy));
                 let appups = built.appups.iter().map(|made| (made.app.clone(), made.appup.clone())).collect();
-                self.took(&new.path, appups);
+                self.took(&new, appups, built.release.recipe);
                 let thin = self.thin(&new, from, &target, warnings.collect())?;
-                Ok(Built { pair: (old.cloned(), new.path), ..thin })
+                Ok(Built { pair: (old.map(|old| old.path.clone()), new.path), reused: built.reused, ..thin })
             }
             By::Commands { directory, commands, package } => {
                 let new = self.by_commands(directory, commands, package).await.map_err(NoUpgrade::Failed)?;
@@ -358,14 +381,14 @@ impl Source {
         let path = directory.path().join(format!("{}-{}.tar.gz", self.name, new.rel.version));
         let thin = thin::write(new, target, &path)?;
         if new.rel.version == self.version {
-            self.took(&new.path, Vec::new());
+            self.took(new, Vec::new(), None);
         }
         let mut candidate = candidate(new, from);
         let left_out = thin.left_out.iter().filter_map(|part| part.strip_prefix("lib/"));
         candidate.left_out = left_out.map(str::to_owned).collect();
         let package = Package { path, sha256: thin.sha256, size: thin.size };
         let pair = (None, new.path.clone());
-        Ok(Built { candidate, package, warnings, pair, _directory: Some(directory) })
+        Ok(Built { candidate, package, warnings, reused: Vec::new(), pair, _directory: Some(directory) })
     }
 
     /// Runs the project's own commands, and reads the package that they leave.

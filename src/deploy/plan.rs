@@ -290,6 +290,11 @@ impl<'a> Planner<'a> {
     }
 
     fn warn(&mut self, built: &Built) {
+        for version in &built.reused {
+            self.steps.note(&format!(
+                "the package of `{version}` is used again: it was built of the very same sources, with the same tools"
+            ));
+        }
         for warning in built.warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
             self.steps.note(&format!("warning: {warning}"));
         }

@@ -328,7 +328,14 @@ fn committed(rollout: &Rollout) -> Built {
         ..decide::Candidate::default()
     };
     let package = Package { path: std::path::PathBuf::new(), sha256: String::new(), size: 0 };
-    Built { candidate, package, warnings: Vec::new(), pair: Default::default(), _directory: None }
+    Built {
+        candidate,
+        package,
+        warnings: Vec::new(),
+        reused: Vec::new(),
+        pair: Default::default(),
+        _directory: None,
+    }
 }
 
 /// Ctrl-C, or the end of the job that runs us: the lock has to be given back.

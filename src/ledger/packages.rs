@@ -1,5 +1,6 @@
 //! Packages that entries speak of, kept in the project's [`Store`].
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use crate::error::{CliError, CliResult};
@@ -21,6 +22,10 @@ pub struct Whole {
     pub appups: Vec<(String, Appup)>,
     /// What it is when it is no Erlang release.
     pub plain: Option<Plain>,
+    /// What is in it, when that was read already.
+    pub package: Option<Package>,
+    /// SHA-256 over what it was made of, if that is known.
+    pub recipe: Option<String>,
 }
 
 impl Whole {
@@ -31,9 +36,16 @@ impl Whole {
     pub fn content(&self) -> CliResult<String> {
         match &self.plain {
             Some(plain) => Ok(plain.content.clone()),
-            None => Package::read(&self.path)
-                .map(|p| p.content_sha256())
-                .map_err(|e| CliError::failed(e.to_string())),
+            None => Ok(self.package()?.content_sha256()),
+        }
+    }
+
+    fn package(&self) -> CliResult<Cow<'_, Package>> {
+        match &self.package {
+            Some(package) => Ok(Cow::Borrowed(package)),
+            None => {
+                Package::read(&self.path).map(Cow::Owned).map_err(|error| CliError::failed(error.to_string()))
+            }
         }
     }
 }
@@ -50,7 +62,11 @@ pub fn keep(directory: &Path, whole: &Whole, commit: Option<&str>) -> CliResult<
     let store = Store::at(ledger.releases());
     let stored = match &whole.plain {
         Some(plain) => store.keep_plain(plain, clean.as_deref()),
-        None => Package::read(&whole.path).and_then(|p| store.keep(&p, &whole.appups, clean.as_deref())),
+        None => store.keep(&*whole.package()?, &whole.appups, clean.as_deref()),
+    };
+    let stored = match &whole.recipe {
+        Some(recipe) => stored.and_then(|stored| store.made_of(stored, recipe)),
+        None => stored,
     };
     let stored = stored.map_err(failed)?;
     let entries = ledger.entries()?;
@@ -60,7 +76,10 @@ pub fn keep(directory: &Path, whole: &Whole, commit: Option<&str>) -> CliResult<
     let facts = Project::discover(directory).and_then(|project| project.facts(None, false)).ok();
     let (head, author) = facts.map(|facts| (facts.commit.sha, facts.commit.author)).unwrap_or_default();
     let released = Released {
-        content: whole.content()?,
+        content: match stored.content.is_empty() {
+            true => whole.content()?,
+            false => stored.content.clone(),
+        },
         package: store.path(&stored).display().to_string(),
         release: stored.name,
         version: stored.version,

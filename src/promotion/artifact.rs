@@ -92,9 +92,9 @@ impl Artifact {
             )));
         };
         let built = build::upgrade(project, from, &|line| tracing::debug!(target: "build", "{line}")).await?;
-        let new = Package::read(&built.release.path)?;
-        let old = match built.old.first() {
-            Some(path) => Package::read(path)?,
+        let new = built.release.package;
+        let old = match built.old.into_iter().next() {
+            Some(old) => old,
             None => return Err(Error::Project(format!("the package of `{from}` is not to be had"))),
         };
         if new.content_sha256() == self.package.content_sha256() {

@@ -97,6 +97,20 @@ impl Project {
         Ok(Project { dir, profile, name, version, apps: Vec::new(), mix })
     }
 
+    /// Whether its build may have to fetch something: dependencies or plugins.
+    pub(super) fn fetches(&self) -> bool {
+        let fetched = |config: &Term| {
+            ["deps", "plugins", "project_plugins"].into_iter().any(|key| {
+                config.property(key).is_some_and(|all| all.as_list().is_none_or(|all| !all.is_empty()))
+            })
+        };
+        let Ok(config) = read_config(&self.dir) else { return true };
+        let profiles = config.property("profiles");
+        let profiles = profiles.as_ref().and_then(Term::as_list).unwrap_or_default();
+        let of_profiles = profiles.iter().filter_map(|profile| profile.as_tuple()?.get(1));
+        self.mix.is_some() || fetched(&config) || of_profiles.into_iter().any(fetched)
+    }
+
     fn read(
         dir: &Path,
         profile: &str,

@@ -6,12 +6,13 @@
 use std::{
     fs::{self, File},
     net::TcpListener,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 use serde::Serialize;
 use tokio::process::Command;
 
@@ -311,12 +312,40 @@ impl Said {
     }
 }
 
-/// The throw-away copy. Dropped, its processes are killed and its files removed.
+/// Waits until nobody holds its standard input any more, then ends what runs from `$1` or in it, and removes it. So there is
+/// one end for a copy, whether we let go of it or are killed.
+const GUARD: &str = r#"
+cat >/dev/null
+dir=$1
+calm=0
+rounds=0
+while [ "$calm" -lt 2 ] && [ "$rounds" -lt 400 ]; do
+    rounds=$((rounds + 1))
+    pids=$(ls -l /proc/[0-9]*/exe /proc/[0-9]*/cwd 2>/dev/null | awk -v dir=" -> $dir" '
+        (at = index($0, dir)) && substr($0, at + length(dir)) ~ /^(\/| \(deleted\)|$)/ {
+            match($0, /\/proc\/[0-9]+\//)
+            print substr($0, RSTART + 6, RLENGTH - 7)
+        }')
+    if [ -z "$pids" ]; then
+        calm=$((calm + 1))
+    else
+        calm=0
+        kill -9 $pids 2>/dev/null
+    fi
+    # one that was just starting another may be a moment late
+    sleep 0.02 2>/dev/null || sleep 1
+done
+rm -rf "$dir"
+"#;
+
+/// The throw-away copy. When it is dropped, or we are gone, its processes are killed and its files removed.
 struct Copy {
+    /// Has nothing left to remove, unless the guard was killed.
     dir: tempfile::TempDir,
     root: PathBuf,
     name: String,
     port: u16,
+    guard: std::process::Child,
 }
 
 impl Copy {
@@ -325,17 +354,24 @@ impl Copy {
         let dir = tempfile::Builder::new().prefix("ci-r").tempdir();
         let dir = dir.map_err(Error::io("making a directory in", &std::env::temp_dir()))?;
         let root = dir.path().join("r");
-        archive::unpack(&old.path, &root)?;
+        let guard = guard(dir.path())?;
+        let mut copy = Copy { dir, root, name: old.rel.name.clone(), port: 0, guard };
+        copy.fill(old)?;
+        Ok(copy)
+    }
+
+    fn fill(&mut self, old: &Package) -> Result<(), Error> {
+        let Copy { dir, root, port, .. } = self;
+        archive::unpack(&old.path, root)?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr());
-        let port = listener.map_err(Error::io("finding a free port for", &root))?.port();
+        *port = listener.map_err(Error::io("finding a free port for", root))?.port();
         let releases = root.join("releases").join(&old.rel.version);
         let args = ["vm.args", "vm.args.src"]
             .into_iter()
             .find_map(|file| fs::read_to_string(releases.join(file)).ok());
         let to = dir.path().join("vm.args");
         fs::write(&to, own_arguments(&args.unwrap_or_default(), dir.path()))
-            .map_err(Error::io("writing", &to))?;
-        Ok(Copy { dir, root, name: old.rel.name.clone(), port })
+            .map_err(Error::io("writing", &to))
     }
 
     /// Runs `bin/NAME`. Its output goes to a file: a daemon may keep a pipe open.
@@ -411,18 +447,18 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        // one that was just starting another may be a moment late
-        for _ in 0..100 {
-            let processes = self.processes();
-            if processes.is_empty() {
-                return;
-            }
-            for pid in processes {
-                let _already_gone = kill_process(pid, Signal::KILL);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        drop(self.guard.stdin.take());
+        let _gone_already = self.guard.wait();
     }
+}
+
+/// In a group of its own: whoever ends ours, as a terminal does, leaves it to its work.
+fn guard(dir: &Path) -> Result<std::process::Child, Error> {
+    let dir = dir.canonicalize().map_err(Error::io("opening", dir))?;
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", GUARD, "sh"]).arg(&dir).current_dir("/").process_group(0);
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell.spawn().map_err(Error::io("starting a shell that guards", &dir))
 }
 
 /// The directory's name is random.

@@ -70,6 +70,9 @@ pub struct Stored {
     pub applications: Vec<AppVersion>,
     /// The commit that it was built from, if that is known.
     pub commit: Option<String>,
+    /// SHA-256 over all that it was made of, if that is known: the same is not built again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
     /// Seconds since 1970 at which it was kept.
     pub at: u64,
 }
@@ -118,6 +121,24 @@ impl Store {
         self.keep_new(&package.path, appups, stored(package, commit))
     }
 
+    /// Notes what a kept package, or one with the same content, was made of.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn made_of(&self, stored: Stored, recipe: &str) -> Result<Stored, Error> {
+        if stored.recipe.as_deref() == Some(recipe) {
+            return Ok(stored);
+        }
+        let stored = Stored { recipe: Some(recipe.to_owned()), ..stored };
+        let path = self.dir.join(&stored.sha256).join(RECORD);
+        let part =
+            tempfile::NamedTempFile::new_in(&self.dir).map_err(Error::io("making a file in", &self.dir))?;
+        let text = serde_json::to_vec_pretty(&stored).unwrap_or_default();
+        fs::write(part.path(), text).map_err(Error::io("writing", part.path()))?;
+        part.persist(&path).map_err(|e| Error::io("writing", &path)(e.error))?;
+        Ok(stored)
+    }
+
     /// The same for any other program.
     ///
     /// # Errors
@@ -140,6 +161,7 @@ impl Store {
             downgrades_to: Vec::new(),
             applications: Vec::new(),
             commit: commit.map(str::to_owned),
+            recipe: None,
             at: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
         };
         self.keep_new(&plain.path, &[], stored)
@@ -158,6 +180,9 @@ impl Store {
         let part = part.map_err(Error::io("making a directory in", &self.dir))?;
         let archive = part.path().join(file_name(&stored));
         fs::copy(path, &archive).map_err(Error::io("copying to", &archive))?;
+        if super::archive::digest(&archive)?.0 != stored.sha256 {
+            return Err(Error::document(path.display().to_string(), "it changed after it was read"));
+        }
         for (app, appup) in appups {
             let path = part.path().join(format!("{app}.appup"));
             fs::write(&path, appup.print()).map_err(Error::io("writing", &path))?;
@@ -266,6 +291,7 @@ fn stored(package: &Package, commit: Option<&str>) -> Stored {
         downgrades_to: relup.as_ref().map(|relup| versions(&relup.down)).unwrap_or_default(),
         applications: package.rel.apps.clone(),
         commit: commit.map(str::to_owned),
+        recipe: None,
         at: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
     }
 }

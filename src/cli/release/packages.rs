@@ -124,7 +124,8 @@ pub(super) fn keep(args: &KeepArgs) -> CliResult {
     let appups = written_beside(&package);
     let path = match package.has_erts() {
         true => {
-            let whole = Whole { path: args.package.clone(), appups, plain: None };
+            let path = args.package.clone();
+            let whole = Whole { path, appups, plain: None, package: None, recipe: None };
             PathBuf::from(packages::keep(Path::new("."), &whole, args.commit.as_deref())?.package)
         }
         // a thin package can't be promoted: it is for upgrades only

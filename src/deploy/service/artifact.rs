@@ -90,7 +90,7 @@ impl Artifact {
     pub fn whole(&self) -> Whole {
         let Artifact { name, version, path, sha256, tree, size, .. } = self.clone();
         let plain = Plain { path: path.clone(), name, version, sha256, content: tree, size };
-        Whole { path, appups: Vec::new(), plain: Some(plain) }
+        Whole { path, appups: Vec::new(), plain: Some(plain), package: None, recipe: None }
     }
 
     /// Builds the package and checks it.

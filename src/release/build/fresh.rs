@@ -6,14 +6,15 @@ use std::{
 };
 
 use super::{
-    super::{Error, Package, Project},
+    super::{Error, Package, Project, Store},
     command::Log,
+    recipe::Recipe,
     staging::{Staging, blocking},
-    tar,
+    tar::{self, Made},
 };
 
 /// A package that was built.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BuiltRelease {
     /// The archive, `NAME-VSN.tar.gz`.
     pub path: PathBuf,
@@ -27,10 +28,16 @@ pub struct BuiltRelease {
     pub size: u64,
     /// The version of the runtime system in it.
     pub erts: String,
+    /// What is in it.
+    pub package: Package,
+    /// SHA-256 over what it was made of, if that is known.
+    pub recipe: Option<String>,
+    /// It was not built again, as nothing that it is made of has changed.
+    pub reused: bool,
 }
 
 impl BuiltRelease {
-    pub(super) fn of(package: &Package) -> BuiltRelease {
+    pub(super) fn of(Made { package, recipe, reused }: Made) -> BuiltRelease {
         BuiltRelease {
             path: package.path.clone(),
             name: package.rel.name.clone(),
@@ -38,21 +45,43 @@ impl BuiltRelease {
             sha256: package.sha256.clone(),
             size: package.size,
             erts: package.rel.erts.clone(),
+            recipe: recipe.map(|recipe| recipe.0),
+            reused,
+            package,
         }
     }
 }
 
-/// Builds the package of the project as its sources stand, with the runtime system and Erlang's libraries.
+/// Builds the package of the project as its sources stand, with the runtime system and Erlang's libraries; or takes the one
+/// that was built or shipped before, if it was made of the very same.
 ///
 /// # Errors
 /// rebar3 fails; the package lacks the runtime system, or is another release than `rebar.config` says.
 pub async fn fresh(project: &Project, log: Log<'_>) -> Result<BuiltRelease, Error> {
     let staging = Staging::open(project).await?;
-    let package = tar::build(project, &staging.at("new"), log).await?;
+    let made = tar::build(project, &staging.at("new"), Store::of_project(&project.dir), log).await?;
+    kept(&staging, made).await
+}
+
+/// The same, if nothing has to be built for it.
+///
+/// # Errors
+/// The disk refuses.
+pub async fn known(project: &Project) -> Result<Option<BuiltRelease>, Error> {
+    let Some(recipe) = Recipe::of(project).await else { return Ok(None) };
+    let staging = Staging::open(project).await?;
+    let store = Store::of_project(&project.dir);
+    let Some(package) = tar::known(project, &staging.at("new"), store, &recipe).await? else {
+        return Ok(None);
+    };
+    kept(&staging, Made { package, recipe: Some(recipe), reused: true }).await.map(Some)
+}
+
+async fn kept(staging: &Staging, mut made: Made) -> Result<BuiltRelease, Error> {
     let to = staging.at("fresh");
     blocking(move || {
-        let path = keep(&package.path, &to)?;
-        Ok(BuiltRelease { path, ..BuiltRelease::of(&package) })
+        made.package.path = keep(&made.package.path, &to)?;
+        Ok(BuiltRelease::of(made))
     })
     .await
 }

@@ -4,7 +4,7 @@
 //! the sources are touched, and nothing stale gets in:
 //!
 //! ```text
-//! new/            rebar3's base directory for the sources as they stand
+//! new/            rebar3's base directory for the sources as they stand; beside its package `.recipe`
 //! old/VSN/        the sources of a tag, their build, and the package
 //! relup/          the packages unpacked side by side, with their appups: what systools reads
 //! fresh/          NAME-VSN.tar.gz of `fresh`
@@ -15,6 +15,7 @@
 //! - `staging`: these directories, one build at a time
 //! - `tar`: `rebar3 tar`, and what its package must hold
 //! - `mix`: `mix release`, and what its package is given
+//! - `recipe`: what a package was made of, so that it is not made again
 //! - `tag`: the sources of an old version, from git
 //! - `appups`: hand-written ones first, the others derived
 //! - `between`: the appups between two packages
@@ -25,6 +26,7 @@ mod between;
 mod command;
 mod fresh;
 mod mix;
+mod recipe;
 mod staging;
 mod tag;
 mod tar;
@@ -33,5 +35,5 @@ mod upgrade;
 pub use appups::{BuiltAppup, Origin};
 pub use between::{AppAppup, Between, Request as AppupRequest, between};
 pub use command::Log;
-pub use fresh::{BuiltRelease, fresh};
+pub use fresh::{BuiltRelease, fresh, known};
 pub use upgrade::{BuiltUpgrade, upgrade, upgrade_from_each};

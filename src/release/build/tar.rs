@@ -6,17 +6,71 @@ use std::{
 };
 
 use super::{
-    super::{Error, Package, Project},
+    super::{Error, Package, Project, Store},
     command::{Log, Step, run},
+    recipe::Recipe,
     staging::{blocking, profile_dir, remove},
 };
 
-/// Builds the fat package of the project's sources with `base` as rebar3's base directory. Dependencies that
-/// are already compiled there are used again, the project's applications and releases are not.
-pub(super) async fn build(project: &Project, base: &Path, log: Log<'_>) -> Result<Package, Error> {
+/// A package, and how it came about.
+pub(super) struct Made {
+    pub package: Package,
+    /// What it was made of, if that is known.
+    pub recipe: Option<Recipe>,
+    /// It was made before, of the very same.
+    pub reused: bool,
+}
+
+/// The package of a build with this recipe in `base`, or else one that was shipped.
+pub(super) async fn known(
+    project: &Project,
+    base: &Path,
+    store: Option<Store>,
+    recipe: &Recipe,
+) -> Result<Option<Package>, Error> {
+    let releases = base.join(profile_dir(&project.profile)).join("rel").join(&project.name);
+    let (project, recipe) = (project.clone(), recipe.clone());
+    blocking(move || {
+        let archive = find(&project, &releases).ok();
+        let built = archive.and_then(|archive| recipe.known(&archive));
+        Ok(built.or_else(|| recipe.shipped(store.as_ref()?, &project)))
+    })
+    .await
+}
+
+/// Builds the fat package of the project's sources with `base` as rebar3's base directory, unless that was done before or,
+/// given a `store`, it was shipped. Dependencies that are already compiled there are used again, the project's applications
+/// and releases are not.
+pub(super) async fn build(
+    project: &Project,
+    base: &Path,
+    store: Option<Store>,
+    log: Log<'_>,
+) -> Result<Made, Error> {
     if let Some(how) = &project.mix {
-        return super::mix::build(project, how, base, log).await;
+        let package = super::mix::build(project, how, base, log).await?;
+        return Ok(Made { package, recipe: None, reused: false });
     }
+    let recipe = Recipe::of(project).await;
+    if let Some(recipe) = &recipe
+        && let Some(package) = known(project, base, store, recipe).await?
+    {
+        log(&format!("the package {} is of the same sources and tools", package.path.display()));
+        return Ok(Made { package, recipe: Some(recipe.clone()), reused: true });
+    }
+    let package = make(project, base, log).await?;
+    // what changed while it was compiled may be in it or not
+    let recipe = match recipe {
+        Some(recipe) => Recipe::of(project).await.filter(|now| *now == recipe),
+        None => None,
+    };
+    if let Some(recipe) = &recipe {
+        recipe.mark(&package)?;
+    }
+    Ok(Made { package, recipe, reused: false })
+}
+
+async fn make(project: &Project, base: &Path, log: Log<'_>) -> Result<Package, Error> {
     let profile = base.join(profile_dir(&project.profile));
     clean(project, base, &profile)?;
     let mut args = Vec::new();

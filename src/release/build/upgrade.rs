@@ -16,9 +16,10 @@ use super::{
     appups::{BuiltAppup, Sources, Unpacked, path_term},
     command::{Log, Step, run},
     fresh::{BuiltRelease, keep},
+    recipe::{self, Recipe},
     staging::{Staging, blocking, profile_dir, remove},
     tag::{self, Tag},
-    tar,
+    tar::{self, Made},
 };
 
 const RELUP: &str = include_str!("../escripts/relup.escript");
@@ -31,7 +32,9 @@ pub struct BuiltUpgrade {
     /// The versions that it upgrades from.
     pub from: Vec<String>,
     /// The packages of these versions, in the same order.
-    pub old: Vec<PathBuf>,
+    pub old: Vec<Package>,
+    /// The versions, of these and the new one, that were not built again.
+    pub reused: Vec<String>,
     /// The appups that the relup was made of.
     pub appups: Vec<BuiltAppup>,
     /// The relup.
@@ -69,18 +72,27 @@ pub async fn upgrade_from_each(
     }
     let staging = Staging::open(project).await?;
     let build = Build { project, staging, log };
-    let mut old = Vec::new();
-    for version in from {
-        old.push(build.old(version).await?);
-    }
-    let new = tar::build(project, &build.staging.at("new"), log).await?;
+    let at = build.staging.at("new");
+    // its appups may lie beside dependencies: the build has to be there, so a shipped package is not enough
+    let new = tar::build(project, &at, None, log);
+    let (old, new) = match project.fetches() {
+        // two rebar3 at once would write the same cache of packages
+        true => (build.all_old(from).await?, new.await?),
+        false => tokio::try_join!(build.all_old(from), new)?,
+    };
+    let reused = old.iter().chain([&new]).filter(|made| made.reused);
+    let reused = reused.map(|made| made.package.rel.version.clone()).collect();
+    let (recipe, new) = (new.recipe, new.package);
+    let old: Vec<Package> = old.into_iter().map(|made| made.package).collect();
     build.sound(old.iter().flat_map(|old| with_version(old, check::packages(old, &new))).collect())?;
     let (old, new) = build.unpack(old, new).await?;
     let sources = Sources { project, staging: &build.staging, old: &old, new: &new };
     let (appups, findings) = sources.appups(log).await?;
     build.sound(findings)?;
     let relup = build.relup(&old, &new, &appups).await?;
-    build.finish(old, new, appups, relup).await
+    let old = old.into_iter().map(|old| old.package).collect();
+    let release = build.finish(old, new, relup, recipe).await?;
+    Ok(BuiltUpgrade { appups, reused, ..release })
 }
 
 fn with_version(old: &Package, findings: Vec<Finding>) -> impl Iterator<Item = (String, Finding)> {
@@ -116,7 +128,15 @@ impl Build<'_> {
         })
     }
 
-    async fn old(&self, version: &str) -> Result<Package, Error> {
+    async fn all_old(&self, from: &[&str]) -> Result<Vec<Made>, Error> {
+        let mut old = Vec::new();
+        for version in from {
+            old.push(self.old(version).await?);
+        }
+        Ok(old)
+    }
+
+    async fn old(&self, version: &str) -> Result<Made, Error> {
         if !is_path_component(version) {
             return Err(Error::Project(format!("`{version}` is no release version")));
         }
@@ -126,13 +146,13 @@ impl Build<'_> {
         let archive = root.join(format!("{}-{version}.tar.gz", self.project.name));
         // what was deployed is better than what would be built again from its tag, which mix does not build to the byte
         if self.project.mix.is_some()
-            && let Ok(package) = self.built_before(version).await
+            && let Ok(made) = self.built_before(version).await
         {
-            return Ok(package);
+            return Ok(made);
         }
         let checked_out = blocking(move || {
             let Some(tag) = Tag::find(&dir, &wanted)? else { return Ok(None) };
-            let mark = format!("{}\n", tag.commit);
+            let mark = format!("{}\n{}\n", tag.commit, recipe::tools().unwrap_or_default());
             let marked = root.join("commit");
             if fs::read_to_string(&marked).is_ok_and(|text| text == mark)
                 && let Ok(package) = Package::read(&archive)
@@ -146,7 +166,7 @@ impl Build<'_> {
         })
         .await?;
         match checked_out {
-            Some(Err(package)) => Ok(package),
+            Some(Err(package)) => Ok(Made { package, recipe: None, reused: true }),
             Some(Ok((dir, root, mark, tag))) => {
                 (self.log)(&format!("building {} {version} from tag {tag}", self.project.name));
                 self.build_old(version, &dir, &root, mark, &tag).await
@@ -162,7 +182,7 @@ impl Build<'_> {
         root: &Path,
         mark: String,
         tag: &str,
-    ) -> Result<Package, Error> {
+    ) -> Result<Made, Error> {
         // a version that is not written out is the tag's; the package that is built tells whether that is so
         let profile = &self.project.profile;
         let old = match &self.project.mix {
@@ -176,19 +196,20 @@ impl Build<'_> {
                 old.name, old.version, self.project.name
             )));
         }
-        let mut package = tar::build(&old, &root.join("build"), self.log).await?;
+        let store = Store::of_project(&self.project.dir);
+        let mut made = tar::build(&old, &root.join("build"), store, self.log).await?;
         let root = root.to_owned();
         blocking(move || {
-            package.path = keep(&package.path, &root)?;
+            made.package.path = keep(&made.package.path, &root)?;
             let marked = root.join("commit");
             fs::write(&marked, mark).map_err(Error::io("writing", &marked))?;
-            Ok(package)
+            Ok(made)
         })
         .await
     }
 
     /// A whole package of the version that an earlier build left.
-    async fn built_before(&self, version: &str) -> Result<Package, Error> {
+    async fn built_before(&self, version: &str) -> Result<Made, Error> {
         let (name, profile) = (&self.project.name, profile_dir(&self.project.profile));
         let file = format!("{name}-{version}.tar.gz");
         let user = self.project.dir.join("_build").join(profile).join("rel").join(name).join(&file);
@@ -210,7 +231,7 @@ impl Build<'_> {
         })
         .await?;
         (self.log)(&format!("no git tag: upgrading from the package {}", found.path.display()));
-        Ok(found)
+        Ok(Made { package: found, recipe: None, reused: false })
     }
 
     async fn unpack(&self, old: Vec<Package>, new: Package) -> Result<(Vec<Unpacked>, Unpacked), Error> {
@@ -263,12 +284,13 @@ impl Build<'_> {
         fs::read_to_string(&path).map_err(Error::io("reading", &path))
     }
 
+    /// The upgrade but for what its relup was made of.
     async fn finish(
         &self,
-        old: Vec<Unpacked>,
+        old: Vec<Package>,
         new: Unpacked,
-        appups: Vec<BuiltAppup>,
         relup: String,
+        recipe: Option<Recipe>,
     ) -> Result<BuiltUpgrade, Error> {
         let dir = self.staging.at("upgrade");
         let rel = &new.package.rel;
@@ -285,7 +307,6 @@ impl Build<'_> {
             Package::read(&to)
         })
         .await?;
-        let old: Vec<Package> = old.into_iter().map(|old| old.package).collect();
         let findings: Vec<(String, Finding)> =
             old.iter().flat_map(|old| with_version(old, check::upgrade(old, &package))).collect();
         if let Err(unsound) = self.sound(findings.clone()) {
@@ -297,10 +318,11 @@ impl Build<'_> {
         let mut warnings: Vec<Finding> = findings.into_iter().map(|(_, finding)| finding).collect();
         warnings.dedup();
         Ok(BuiltUpgrade {
-            release: BuiltRelease::of(&package),
+            release: BuiltRelease::of(Made { package, recipe, reused: false }),
             from: old.iter().map(|old| old.rel.version.clone()).collect(),
-            old: old.into_iter().map(|old| old.path).collect(),
-            appups,
+            old,
+            reused: Vec::new(),
+            appups: Vec::new(),
             relup,
             warnings,
         })

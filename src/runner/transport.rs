@@ -22,7 +22,7 @@ pub(super) enum Transport {
     /// To a server elsewhere.
     Net(Client),
     /// To this machine: no proxy, no TLS.
-    Local(Plain<HttpConnector, Body>),
+    Local(Box<Plain<HttpConnector, Body>>),
 }
 
 /// A client for a server elsewhere.
@@ -38,7 +38,7 @@ impl Transport {
                 let mut connector = HttpConnector::new();
                 connector.set_connect_timeout(Some(CONNECT));
                 connector.set_nodelay(true);
-                Transport::Local(Plain::builder(TokioExecutor::new()).build(connector))
+                Transport::Local(Box::new(Plain::builder(TokioExecutor::new()).build(connector)))
             }
         })
     }

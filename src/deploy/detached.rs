@@ -33,7 +33,8 @@ const COMMAND: &str = r#"if [ -n "$ARGUMENTS" ]; then "$(tool)" "$COMMAND" $ARGU
 const POLL: &str = r#"
 D=$T/.ci/run-$ID
 looks=0
-until [ -f "$D/rc" ] || ! lives "$D/pid"; do
+until [ -f "$D/rc" ]; do
+    [ $((looks % 10)) -ne 0 ] || lives "$D/pid" || break
     [ "$looks" -lt 200 ] || { echo running; exit; }
     looks=$((looks + 1))
     sleep 0.1 2>/dev/null || { sleep 1; looks=$((looks + 9)); }

@@ -23,7 +23,7 @@ fi
 sync
 
 # Tests that deploy mostly wait for nodes and daemons: they run beside all others.
-deploying=(kinds hops deploy steps environments bundle failures services interruptions packages release told)
+deploying=(kinds started hops deploy steps environments bundle failures services interruptions packages release told)
 others=()
 for file in {,pipelines/,runners/}tests/{*.rs,*/main.rs}; do
     name=${file##*tests/}

@@ -218,7 +218,7 @@ fn credential_helpers_are_asked() {
          echo '{{\"ServerURL\": \"x\", \"Username\": \"ann\", \"Secret\": \"s3cret\"}}'\n",
         asked.display()
     );
-    let broken = "#!/bin/sh\necho 'the vault is shut: s3cret'\nexit 1\n";
+    let broken = "#!/bin/sh\nread -r server\necho 'the vault is shut: s3cret'\nexit 1\n";
     for (name, text) in [("docker-credential-vault", helper.as_str()), ("docker-credential-shut", broken)] {
         // a program that this process has written may be busy: another test's child has it open as well
         fs::write(registry.file(name), text).unwrap();

@@ -33,6 +33,7 @@ git -C "$work/app" -c user.name=Ann -c user.email=ann@localhost commit -q -m fir
 
 SLIPWAY_ADMIN_PASSWORD=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 export SLIPWAY_ADMIN_PASSWORD
+: >"$work/log"
 SLIPWAY_HOME=$work "$ci" server --listen 127.0.0.1:0 --data "$work/data" 2>"$work/log" &
 server=$!
 url=

@@ -14,7 +14,7 @@ binary_to_list(base64:encode(zlib:compress(unicode:characters_to_binary([
 L("root",[code:root_dir()]),
 L("pid",[os:getpid()]),
 L("node",[A(node())]),
-L("init",[A(element(1,init:get_status()))]),
+L("init",[try {element(1,init:get_status()),application:which_applications()} of {I,_}->A(I) catch _:_->"stopping" end]),
 L("erts",[erlang:system_info(version)]),
 L("creation",[W(erlang:system_info(creation))]),
 L("supervisor",[W(whereis(kernel_sup))]),

@@ -64,11 +64,14 @@ launch() {
     return 1
 }
 
-# a node answers before its applications have started, and ends when they can't
+# a node answers before its applications have started, and ends when they can't: for a moment it is `started` then, but
+# nobody answers for its applications any more
 booted() {
     gone=0
     while :; do
-        case $("$(tool)" eval 'element(1,init:get_status()).' 2>/dev/null) in *started*) return 0 ;; esac
+        case $("$(tool)" eval '{element(1,init:get_status()),is_list(application:which_applications())}.' 2>/dev/null) in
+            *started*true*) return 0 ;;
+        esac
         if [ -n "$(beams)" ]; then gone=0; else gone=$((gone + 1)); fi
         tries=$((tries + 1))
         if [ "$gone" -ge 3 ] || [ "$tries" -ge $((LIMIT * 5)) ]; then return 1; fi

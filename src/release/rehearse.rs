@@ -177,9 +177,10 @@ impl Stage<'_> {
                 self.copy.last_log_lines()
             )));
         }
-        // rebar3's `daemon` waits until the node answers, which it does before its applications run; mix's does not wait
+        // rebar3's `daemon` waits until the node answers, which it does before its applications run; mix's does not wait.
+        // For a moment it is `started` also when they can't, but nobody answers for them then.
         loop {
-            match self.value("element(1, init:get_status())").await {
+            match self.value(BOOTED).await {
                 Ok(state) if state == "started" => break,
                 Err(Stop::Failed(error)) => return Err(Stop::Failed(error)),
                 Err(unfit) if self.copy.processes().is_empty() => return Err(unfit),
@@ -311,6 +312,9 @@ impl Said {
         }
     }
 }
+
+const BOOTED: &str =
+    "case {element(1, init:get_status()), application:which_applications()} of {S, _} -> S end";
 
 /// Waits until nobody holds its standard input any more, then ends what runs from `$1` or in it, and removes it. So there is
 /// one end for a copy, whether we let go of it or are killed.

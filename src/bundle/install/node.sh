@@ -5,7 +5,7 @@ R=try release_handler:which_releases() catch _:_->
 case file:consult(filename:join([code:root_dir(),"releases","RELEASES"])) of
 {ok,[L0]}->[{N0,V0,[D0||{_,_,D0}<-Ds0],S0}||{release,N0,V0,_,Ds0,S0}<-L0];
 _->[{element(1,init:script_id()),element(2,init:script_id()),[],permanent}] end end,
-lists:flatten(lists:join("|",[["root=",code:root_dir()],["pid=",os:getpid()],["init=",W(element(1,init:get_status()))],
+lists:flatten(lists:join("|",[["root=",code:root_dir()],["pid=",os:getpid()],["init=",try {element(1,init:get_status()),application:which_applications()} of {I,_}->W(I) catch _:_->"stopping" end],
 ["erts=",erlang:system_info(version)],["boot=",W(erlang:system_info(creation)),W(whereis(kernel_sup))]]
 ++[["rel=",V,":",atom_to_list(S)]||{_,V,_,S}<-R]
 ++[["lib=",V,":",filename:basename(D)]||{_,V,Ds,_}<-R,D<-Ds]

@@ -178,7 +178,11 @@ settled() { # a service of somebody else's: the same process for two seconds
     MESSAGE="$PERMANENT does not stay up"
     return 1
 }
-unit() { if [ "$(id -u)" = 0 ]; then systemctl "$1" -- "$(fact unit)"; else sudo -n systemctl "$1" -- "$(fact unit)"; fi; }
+unit() { # systemd would refuse what follows on a version that crashed too often lately
+    if [ "$(id -u)" = 0 ]; then as=; else as="sudo -n"; fi
+    $as systemctl reset-failed -- "$(fact unit)" >/dev/null 2>&1
+    $as systemctl "$1" -- "$(fact unit)"
+}
 supervised() { # a changed section is taken up, and no other program is touched
     case $(control reread 2>&1) in
         *"$GROUP: available"*|*"$GROUP: changed"*) control update "$GROUP" && control start "$(fact program)" ;;

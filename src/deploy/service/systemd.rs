@@ -15,9 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 const SHOW: &str = r#"systemctl show -p LoadState -p ActiveState -p SubState -p MainPID -p InvocationID -p Result -- "$UNIT""#;
 
-/// An ordinary user needs `sudo` without a password for this one command.
+/// An ordinary user needs `sudo` without a password for this one command. What started too often lately (a version that
+/// crashed) is forgotten first, where that is allowed: systemd would refuse to start the one that is good.
 const COMMAND: &str = r#"
-if [ "$(id -u)" = 0 ]; then systemctl "$VERB" -- "$UNIT"; else sudo -n systemctl "$VERB" -- "$UNIT"; fi
+if [ "$(id -u)" = 0 ]; then as=; else as="sudo -n"; fi
+$as systemctl reset-failed -- "$UNIT" >/dev/null 2>&1
+$as systemctl "$VERB" -- "$UNIT"
 "#;
 
 const STATUS: &str = r#"systemctl status --no-pager --lines=5 -- "$UNIT" 2>&1 | tail -n 6"#;
